@@ -1,0 +1,34 @@
+# Third-party packages, each behind one imported target. Names are Debian 12's; scripts/bootstrap.sh installs them.
+
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(Flatbuffers REQUIRED CONFIG NAMES Flatbuffers FlatBuffers flatbuffers)
+find_program(NANDUTI_FLATC flatc REQUIRED)
+find_package(yaml-cpp REQUIRED)
+find_package(ZLIB REQUIRED)
+set(Boost_USE_STATIC_LIBS OFF)
+find_package(Boost 1.81 REQUIRED COMPONENTS json)
+find_package(dnnl REQUIRED CONFIG)
+
+# libzmq's and cppzmq's own CMake files differ between distributions: look for the files.
+find_path(NANDUTI_ZMQ_INCLUDE zmq.hpp REQUIRED)
+find_library(NANDUTI_ZMQ_LIBRARY zmq REQUIRED)
+add_library(nanduti_zmq INTERFACE)
+target_include_directories(nanduti_zmq SYSTEM INTERFACE ${NANDUTI_ZMQ_INCLUDE})
+target_link_libraries(nanduti_zmq INTERFACE ${NANDUTI_ZMQ_LIBRARY} Threads::Threads)
+
+# FlatBuffers is used header-only.
+add_library(nanduti_flatbuffers INTERFACE)
+
+# yaml-cpp 0.7 exports a bare name.
+add_library(nanduti_yaml INTERFACE)
+if(TARGET yaml-cpp::yaml-cpp)
+  target_link_libraries(nanduti_yaml INTERFACE yaml-cpp::yaml-cpp)
+else()
+  target_link_libraries(nanduti_yaml INTERFACE yaml-cpp)
+endif()
+
+if(NANDUTI_TESTS)
+  find_package(Catch2 2.13 REQUIRED)
+  include(Catch)
+endif()

@@ -1,0 +1,40 @@
+# How a folder becomes a library, and a test folder a test program. Every folder's CMakeLists.txt uses these two only.
+
+add_library(nanduti_flags INTERFACE)
+target_include_directories(nanduti_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
+# Contraction would change the bytes that codecs produce.
+target_compile_options(nanduti_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -ffp-contract=off)
+if(NANDUTI_WERROR)
+  target_compile_options(nanduti_flags INTERFACE -Werror)
+endif()
+if(NANDUTI_SANITIZE)
+  target_compile_options(nanduti_flags INTERFACE -fsanitize=${NANDUTI_SANITIZE} -fno-sanitize-recover=all
+                                                 -fno-omit-frame-pointer)
+  target_link_options(nanduti_flags INTERFACE -fsanitize=${NANDUTI_SANITIZE})
+endif()
+
+# nanduti_library(NAME [DEPENDS ...]): all .cc files of the current folder (not of its subfolders) become the library
+# nanduti_NAME, alias nanduti::NAME. Files that hold a main are named *_main.cc and are left out.
+function(nanduti_library name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  list(FILTER sources EXCLUDE REGEX "_main\\.cc$")
+  if(sources)
+    add_library(nanduti_${name} STATIC ${sources})
+    target_link_libraries(nanduti_${name} PUBLIC nanduti_flags ${ARG_DEPENDS})
+  else()
+    add_library(nanduti_${name} INTERFACE)
+    target_link_libraries(nanduti_${name} INTERFACE nanduti_flags ${ARG_DEPENDS})
+  endif()
+  add_library(nanduti::${name} ALIAS nanduti_${name})
+endfunction()
+
+# nanduti_test(NAME [DEPENDS ...]): all *_test.cc files of the current folder become bin/test_NAME, and each test case
+# in it a CTest test.
+function(nanduti_test name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
+  add_executable(test_${name} ${sources})
+  target_link_libraries(test_${name} PRIVATE nanduti::test_support ${ARG_DEPENDS})
+  catch_discover_tests(test_${name} TEST_PREFIX "${name}: " PROPERTIES TIMEOUT 600)
+endfunction()
