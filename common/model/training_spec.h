@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+
+namespace nanduti {
+
+enum class OptimizerType { kSgd, kMomentum };
+enum class ScheduleType { kConstant, kCosine, kStep };
+
+/// The local optimiser of a worker.
+struct OptimizerSpec {
+  OptimizerType type = OptimizerType::kMomentum;
+  double learning_rate = 0.05;
+  double momentum = 0.9;      ///< velocity = momentum * velocity + gradient; used by kMomentum
+  double weight_decay = 0.0;  ///< added to the gradient as weight_decay * x (L2), biases included
+};
+
+/// Learning rate over the job's samples: a pure function of how far the job's data has got, in [0, 1].
+struct ScheduleSpec {
+  ScheduleType type = ScheduleType::kConstant;
+  double final_fraction = 0.0;           ///< kCosine: ends at this fraction of the learning rate
+  double step_factor = 0.1;              ///< kStep: multiplies the rate every step_epochs
+  std::uint32_t step_epochs = 1;
+};
+
+/// Everything about training that a worker's trainer needs.
+struct TrainingSpec {
+  std::uint32_t batch_size = 64;
+  std::uint32_t epochs = 1;
+  std::uint64_t seed = 1;
+  OptimizerSpec optimizer;
+  ScheduleSpec schedule;
+};
+
+}  // namespace nanduti

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/base/ids.h"
+
+namespace nanduti {
+
+/// 4096 consecutive parameters: the unit of selection, coding and scaling.
+inline constexpr std::uint64_t kBlockSize = 4096;
+
+/// A half-open range [begin, end) of the parameter space, in parameters.
+struct ParameterRange {
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+  [[nodiscard]] std::uint64_t size() const { return end - begin; }
+  friend bool operator==(const ParameterRange&, const ParameterRange&) = default;
+};
+
+/// A named tensor and its place in the parameter space.
+struct TensorPlace {
+  std::string name;                  ///< as PyTorch's state_dict names it: "0.weight", "0.bias"
+  std::vector<std::uint64_t> shape;  ///< PyTorch's layout: conv (out, in, kernel_h, kernel_w), dense (out, in)
+  std::uint64_t offset = 0;          ///< first parameter
+  [[nodiscard]] std::uint64_t size() const;
+};
+
+/// The model flattened to float32 [0, size()). Tensors of a block or more start on block boundaries; small ones share
+/// one trailing dense segment. Gaps hold zeros that no gradient touches. The size is a multiple of kBlockSize.
+class ParameterSpace {
+ public:
+  struct NamedShape {
+    std::string name;
+    std::vector<std::uint64_t> shape;
+  };
+
+  ParameterSpace() = default;
+  /// Lays the tensors out: those of a block or more first, in the given order, then the small ones in the given order.
+  explicit ParameterSpace(const std::vector<NamedShape>& tensors);
+
+  /// In the order given at construction.
+  [[nodiscard]] const std::vector<TensorPlace>& tensors() const { return tensors_; }
+  [[nodiscard]] std::uint64_t size() const { return size_; }
+  /// Elements of all tensors, without the gaps.
+  [[nodiscard]] std::uint64_t parameter_count() const { return parameter_count_; }
+  /// First parameter of the trailing dense segment of small tensors; size() if there is none.
+  [[nodiscard]] std::uint64_t dense_segment_begin() const { return dense_segment_begin_; }
+  /// A hash of names, shapes and offsets: equal on two machines exactly if they lay the model out alike.
+  [[nodiscard]] std::uint64_t layout_hash() const;
+
+ private:
+  std::vector<TensorPlace> tensors_;
+  std::uint64_t size_ = 0;
+  std::uint64_t parameter_count_ = 0;
+  std::uint64_t dense_segment_begin_ = 0;
+};
+
+/// Splits [0, size) into `count` contiguous runs of whole blocks, sizes as even as blocks allow, earlier runs larger.
+/// With fewer blocks than shards the last runs are empty.
+std::vector<ParameterRange> split_into_shards(std::uint64_t size, std::uint32_t count);
+
+}  // namespace nanduti
