@@ -8,7 +8,8 @@
 
 namespace nanduti {
 
-/// Read-only bytes with shared ownership: a slice keeps the whole alive. Copying is cheap. Any thread may read.
+/// Read-only bytes with shared ownership: a slice keeps the whole alive. Copying is cheap. Any thread may
+/// read.
 class SharedBytes {
  public:
   SharedBytes() = default;
@@ -45,7 +46,8 @@ class Fingerprint {
     for (const std::byte b : bytes) hash_ = (hash_ ^ static_cast<std::uint64_t>(b)) * 0x100000001B3ull;
   }
   void add(std::uint64_t value) {
-    for (int shift = 0; shift < 64; shift += 8) hash_ = (hash_ ^ ((value >> shift) & 0xFF)) * 0x100000001B3ull;
+    for (int shift = 0; shift < 64; shift += 8)
+      hash_ = (hash_ ^ ((value >> shift) & 0xFF)) * 0x100000001B3ull;
   }
   [[nodiscard]] std::uint64_t value() const { return hash_; }
 

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <fmt/format.h>
-
 #include <string>
+
+#include <fmt/format.h>
 
 namespace nanduti {
 
@@ -12,8 +12,8 @@ namespace nanduti {
 }  // namespace nanduti
 
 /// What cannot happen. Stays on in release builds. A fmt message may follow the condition.
-#define NANDUTI_CHECK(condition, ...)                                                             \
-  do {                                                                                            \
-    if (!(condition)) [[unlikely]]                                                                \
-      ::nanduti::check_failed(#condition, __FILE__, __LINE__, ::fmt::format("" __VA_ARGS__));     \
+#define NANDUTI_CHECK(condition, ...)                                                         \
+  do {                                                                                        \
+    if (!(condition)) [[unlikely]]                                                            \
+      ::nanduti::check_failed(#condition, __FILE__, __LINE__, ::fmt::format("" __VA_ARGS__)); \
   } while (false)

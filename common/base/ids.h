@@ -7,8 +7,10 @@
 
 namespace nanduti {
 
-using JobId = StrongId<struct JobIdTag>;  ///< given by the coordinator, from 1, unique in one storage directory
-using ShardIndex = StrongId<struct ShardIndexTag, std::uint32_t>;  ///< position of a shard in the parameter space, from 0
+using JobId =
+    StrongId<struct JobIdTag>;  ///< given by the coordinator, from 1, unique in one storage directory
+using ShardIndex =
+    StrongId<struct ShardIndexTag, std::uint32_t>;  ///< position of a shard in the parameter space, from 0
 using StreamIndex = StrongId<struct StreamIndexTag, std::uint32_t>;  ///< 0 is control, 1 and up are bulk
 using PeerId = StrongId<struct PeerIdTag>;  ///< names one session at this end only; never reused
 
@@ -17,12 +19,13 @@ using IncarnationOrder = StrongId<struct IncarnationOrderTag>;
 using Sequence = StrongId<struct SequenceTag>;  ///< a push of one incarnation to one shard: 0, 1, 2, ...
 using Round = StrongId<struct RoundTag>;        ///< a worker's clock: how many rounds it has behind it
 using Version = StrongId<struct VersionTag>;    ///< publishes of a shard's shadow so far
-using MembershipEpoch = StrongId<struct MembershipEpochTag>;  ///< from 1; 0 is "none seen yet"
+using MembershipEpoch = StrongId<struct MembershipEpochTag>;     ///< from 1; 0 is "none seen yet"
 using DataEpoch = StrongId<struct DataEpochTag, std::uint32_t>;  ///< passes over the training set, from 0
 using LeaseId = StrongId<struct LeaseIdTag>;
-using CutId = StrongId<struct CutIdTag>;        ///< a named state of all shards: a checkpoint, an evaluation
-using ChainId = StrongId<struct ChainIdTag>;    ///< a shard's unbroken line of versions; a new one begins with the whole shadow
-using Term = StrongId<struct TermTag>;          ///< of a shard's leadership; 1 until there are standbys
+using CutId = StrongId<struct CutIdTag>;      ///< a named state of all shards: a checkpoint, an evaluation
+using ChainId = StrongId<struct ChainIdTag>;  ///< a shard's unbroken line of versions; a new one begins with
+                                              ///< the whole shadow
+using Term = StrongId<struct TermTag>;        ///< of a shard's leadership; 1 until there are standbys
 
 /// A random 128-bit name.
 struct RandomId {

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <fmt/format.h>
-
 #include <string_view>
+
+#include <fmt/format.h>
 
 namespace nanduti {
 
@@ -17,11 +17,13 @@ void write_log(LogLevel level, std::string_view text);
 
 template <class... Args>
 void log_debug(fmt::format_string<Args...> format, Args&&... args) {
-  if (log_level() <= LogLevel::kDebug) write_log(LogLevel::kDebug, fmt::format(format, std::forward<Args>(args)...));
+  if (log_level() <= LogLevel::kDebug)
+    write_log(LogLevel::kDebug, fmt::format(format, std::forward<Args>(args)...));
 }
 template <class... Args>
 void log_info(fmt::format_string<Args...> format, Args&&... args) {
-  if (log_level() <= LogLevel::kInfo) write_log(LogLevel::kInfo, fmt::format(format, std::forward<Args>(args)...));
+  if (log_level() <= LogLevel::kInfo)
+    write_log(LogLevel::kInfo, fmt::format(format, std::forward<Args>(args)...));
 }
 template <class... Args>
 void log_warning(fmt::format_string<Args...> format, Args&&... args) {

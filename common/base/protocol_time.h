@@ -8,8 +8,8 @@ namespace nanduti {
 
 using Duration = std::chrono::nanoseconds;
 
-/// The time that cores live in: handed to them, never read by them. The daemons feed it from a steady clock, the
-/// simulator from its own. It has no now().
+/// The time that cores live in: handed to them, never read by them. The daemons feed it from a steady clock,
+/// the simulator from its own. It has no now().
 struct ProtocolClock {
   using rep = Duration::rep;
   using period = Duration::period;

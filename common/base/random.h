@@ -6,9 +6,11 @@
 
 namespace nanduti {
 
-/// Philox 4x32-10, the counter-based generator of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3"
-/// (SC 2011): 128 random bits that are a pure function of key and counter, the same on every machine and device.
-std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
+/// Philox 4x32-10, the counter-based generator of Salmon et al., "Parallel random numbers: as easy as 1, 2,
+/// 3" (SC 2011): 128 random bits that are a pure function of key and counter, the same on every machine and
+/// device.
+std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
+                                        std::array<std::uint32_t, 2> key);
 
 /// A stream of random numbers that is a pure function of (seed, stream, position). One thread at a time.
 class RandomStream {

@@ -38,7 +38,7 @@ struct Error {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT: conversion is the point
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: conversion is the point
   Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT
 
   [[nodiscard]] bool ok() const { return state_.index() == 0; }
@@ -68,7 +68,9 @@ class [[nodiscard]] Result {
   }
 
  private:
-  [[nodiscard]] std::string error_text() const { return ok() ? std::string() : std::get_if<1>(&state_)->message; }
+  [[nodiscard]] std::string error_text() const {
+    return ok() ? std::string() : std::get_if<1>(&state_)->message;
+  }
 
   std::variant<T, Error> state_;
 };
@@ -103,8 +105,7 @@ Error make_error(ErrorCode code, fmt::format_string<Args...> format, Args&&... a
 }  // namespace nanduti
 
 /// Returns the error of a Status or Result from the enclosing function, if there is one.
-#define NANDUTI_RETURN_IF_ERROR(expression)                 \
-  do {                                                      \
-    if (auto nanduti_status = (expression); !nanduti_status.ok()) \
-      return nanduti_status.error();                        \
+#define NANDUTI_RETURN_IF_ERROR(expression)                                                      \
+  do {                                                                                           \
+    if (auto nanduti_status = (expression); !nanduti_status.ok()) return nanduti_status.error(); \
   } while (false)

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <fmt/format.h>
-
 #include <compare>
 #include <cstdint>
 #include <functional>
+
+#include <fmt/format.h>
 
 namespace nanduti {
 
@@ -29,7 +29,9 @@ class StrongId {
 
 template <class Tag, class Rep>
 struct std::hash<nanduti::StrongId<Tag, Rep>> {
-  std::size_t operator()(nanduti::StrongId<Tag, Rep> id) const noexcept { return std::hash<Rep>{}(id.value()); }
+  std::size_t operator()(nanduti::StrongId<Tag, Rep> id) const noexcept {
+    return std::hash<Rep>{}(id.value());
+  }
 };
 
 template <class Tag, class Rep>

@@ -1,0 +1,398 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/base/bytes.h"
+#include "common/base/ids.h"
+#include "common/base/protocol_time.h"
+#include "common/base/result.h"
+
+/// The protocol's messages as plain structs. messages.fbs is their form on the wire; encode_message and
+/// decode_message are the only way between the two, and decode_message is where bytes are verified.
+namespace nanduti {
+
+inline constexpr std::uint32_t kProtocolVersion = 1;
+
+/// Version of the codecs' byte formats.
+inline constexpr std::uint32_t kCodecFormat = 1;
+
+// ---- limits, checked on decoding ----
+inline constexpr std::size_t kNameBytesMax = 256;
+inline constexpr std::size_t kTextBytesMax = 1 << 20;  ///< job specs, reasons, hardware descriptions
+inline constexpr std::size_t kMembersMax = 1024;       ///< worker incarnations in one message
+inline constexpr std::size_t kShardsMax = 64;
+inline constexpr std::size_t kRefusedMax = 4096;  ///< refused sequences in one message
+inline constexpr std::size_t kSettleEntriesMax = 4096;
+inline constexpr std::size_t kPayloadBytesMax = std::size_t{1} << 32;
+
+/// What the data of a job is, as a worker has found it; equal on all workers of a job.
+struct DataDescription {
+  std::uint64_t train_samples = 0;
+  std::uint64_t test_samples = 0;
+  std::uint32_t channels = 1;
+  std::uint32_t height = 0;
+  std::uint32_t width = 0;
+  std::uint32_t classes = 0;
+  std::uint64_t fingerprint = 0;
+  friend bool operator==(const DataDescription&, const DataDescription&) = default;
+};
+
+/// A run of positions [begin, end) in the shuffled order of one pass over the training set.
+struct SampleRange {
+  DataEpoch epoch;
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+  [[nodiscard]] std::uint64_t size() const { return end - begin; }
+  friend bool operator==(const SampleRange&, const SampleRange&) = default;
+};
+
+// ---- worker to coordinator ----
+
+/// First message of a worker. `order` 0: a new incarnation.
+struct RegisterWorker {
+  std::string name;
+  std::string site;
+  IncarnationId incarnation;
+  std::string device;    ///< "cpu (oneDNN)"
+  std::string hardware;  ///< processor model, cores
+};
+/// The worker has read the job's data.
+struct JobPrepared {
+  JobId job;
+  DataDescription data;
+  std::uint64_t layout_hash = 0;  ///< of the parameter space that the worker derives from job and data
+};
+/// The worker cannot do the job: bad data, no memory, a failing device. Ends the job if nobody can.
+struct JobRefused {
+  JobId job;
+  std::string reason;
+};
+/// Asks for samples before the held ones run out.
+struct LeaseRequest {
+  JobId job;
+};
+/// What the worker will not train: [range.begin, range.end) of the lease is free again (drain).
+struct LeaseReturn {
+  JobId job;
+  LeaseId lease;
+  SampleRange range;
+};
+struct EvaluationDone {
+  JobId job;
+  LeaseId lease;
+  std::uint64_t correct = 0;
+  std::uint64_t total = 0;
+  double loss_sum = 0;
+};
+/// Sent about once a second, also when idle: liveness and what followers of the job see. Sums since joining
+/// the job.
+struct WorkerStatus {
+  JobId job;  ///< 0: none
+  Round clock;
+  std::uint64_t samples = 0;
+  double loss_sum = 0;  ///< over `samples`
+  double compute_seconds = 0;
+  double stall_seconds = 0;
+  double evaluation_seconds = 0;
+  std::uint64_t bytes_up = 0;
+  std::uint64_t bytes_down = 0;
+  std::uint32_t staleness = 0;  ///< rounds between this worker and the slowest one at its last round's start
+  bool at_gate = false;         ///< waiting for other workers' rounds now
+  double round_trip_seconds = 0;  ///< 0: not measured
+};
+/// Everything this worker had left has been pushed (FlushResidual, drain) and acknowledged.
+struct ResidualFlushed {
+  JobId job;
+};
+/// The worker is about to stop (SIGTERM): no more leases; it will flush and send Leave.
+struct Draining {};
+/// Nothing of this incarnation is outstanding; the session closes.
+struct Leave {};
+
+// ---- coordinator to worker ----
+
+struct Registered {
+  IncarnationOrder order;
+};
+/// Read the job's data and say whether it can be done.
+struct PrepareJob {
+  JobId job;
+  std::string spec_text;  ///< the job's YAML
+};
+struct ShardPlace {
+  std::string endpoint;           ///< "tcp://10.1.2.3:7070"
+  ShardIndex index;               ///< in the parameter space
+  std::uint32_t destination = 0;  ///< which core behind the endpoint (Frame::destination)
+  std::uint64_t begin = 0;        ///< parameters [begin, end)
+  std::uint64_t end = 0;
+};
+/// Connect to the shards and subscribe; rounds begin with a lease.
+struct JoinJob {
+  JobId job;
+  std::uint64_t layout_hash = 0;
+  std::vector<ShardPlace> shards;  ///< in order; together the whole parameter space
+};
+struct LeaseGrant {
+  JobId job;
+  LeaseId lease;
+  SampleRange range;
+  /// The worker is active from this membership epoch on: it begins rounds once its replica has merged it on
+  /// every shard.
+  MembershipEpoch active_from;
+  /// Its next round is at least this one.
+  Round entry_clock;
+};
+/// No samples now; the worker is idle (out of the gate and out of W) until the next grant.
+struct NoLease {
+  JobId job;
+};
+/// Evaluate test samples [begin, end) with the parameters of a cut, between rounds.
+struct EvaluationLease {
+  JobId job;
+  LeaseId lease;
+  CutId cut;
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+};
+/// Push what is left in the residual, exactly, and say ResidualFlushed.
+struct FlushResidual {
+  JobId job;
+};
+/// Leave the job's shards and forget the job.
+struct EndJob {
+  JobId job;
+  std::string reason;
+};
+/// This incarnation is dead to the job: nothing it sends counts. The worker starts over as a new incarnation.
+struct Fenced {
+  std::string reason;
+};
+
+// ---- shard to coordinator ----
+
+struct RegisterShard {
+  std::string server_name;
+  std::string endpoint;  ///< where workers reach it; a wildcard host is replaced by the coordinator's view
+  std::uint32_t destination = 0;  ///< Frame::destination behind that endpoint
+  std::string hardware;
+};
+struct ShardOpened {
+  JobId job;
+};
+struct ShardFailed {
+  JobId job;
+  std::string reason;
+};
+/// What became of one push.
+struct SettleEntry {
+  IncarnationOrder order;
+  Sequence sequence;
+  Round round;
+  LeaseId lease;      ///< 0 for a flush
+  SampleRange range;  ///< samples of the round
+  bool refused = false;
+};
+/// Pushes settled durably since the last report, in settling order.
+struct SettleReport {
+  JobId job;
+  std::vector<SettleEntry> entries;
+};
+/// The incarnation is fenced here: nothing of it settles after `next_sequence`.
+struct FenceDone {
+  JobId job;
+  IncarnationOrder order;
+  Sequence next_sequence;
+};
+/// Position of one incarnation in a shard's ledger.
+struct SettledPosition {
+  IncarnationOrder order;
+  Sequence next_sequence;
+  Round clock;
+};
+/// The parameters of the shard at the cut. Payload: float32, shape [end - begin].
+struct CutTaken {
+  JobId job;
+  CutId cut;
+  Version version;
+  std::vector<SettledPosition> settled;
+  SharedBytes payload;
+};
+/// shadow == w bit for bit and no push is open.
+struct ShardAtRest {
+  JobId job;
+  Version version;
+};
+
+// ---- coordinator to shard ----
+
+struct OpenShard {
+  JobId job;
+  std::string spec_text;
+  DataDescription data;
+  ShardIndex index;
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+  std::uint64_t layout_hash = 0;
+};
+enum class MemberState : std::uint8_t { kActive = 1, kIdle = 2, kSuspended = 3, kDead = 4 };
+struct Member {
+  IncarnationOrder order;
+  IncarnationId incarnation;
+  MemberState state = MemberState::kIdle;
+  Round entry_clock;  ///< rounds below it do not exist for this worker
+};
+/// A numbered membership: all incarnations that may still push, and those that died since the last one.
+struct Membership {
+  JobId job;
+  MembershipEpoch epoch;
+  std::vector<Member> members;
+};
+/// Answered by FenceDone; the order also dies in the next membership.
+struct Fence {
+  JobId job;
+  IncarnationOrder order;
+};
+struct TakeCut {
+  JobId job;
+  CutId cut;
+};
+struct ReleaseCut {
+  JobId job;
+  CutId cut;
+};
+/// No more pushes are coming: assign shadow from w, publish, answer ShardAtRest.
+struct Rest {
+  JobId job;
+};
+struct CloseShard {
+  JobId job;
+};
+
+// ---- worker to shard ----
+
+struct Subscribe {
+  JobId job;
+  IncarnationOrder order;
+  IncarnationId incarnation;
+  ChainId chain;         ///< 0: has nothing
+  Version version;       ///< of its shadow on that chain
+  Sequence oldest_held;  ///< first push it can still resend; equals its next sequence if it holds none
+};
+/// Payload: the coded update. Applied as w -= multiplier * update.
+struct Push {
+  JobId job;
+  IncarnationOrder order;
+  Sequence sequence;
+  Round round;
+  MembershipEpoch
+      epoch;  ///< newest the replica has merged; its active workers are the multiplier's denominator
+  Version base_version;  ///< of this shard, on which the round was computed
+  LeaseId lease;         ///< 0 for a flush, which is no round and moves no clock
+  SampleRange range;
+  std::uint32_t stands_for = 1;  ///< workers behind this push; more than one behind a site relay
+  Round smallest_clock;          ///< theirs; equals round without a relay
+  std::uint8_t coding = 0;
+  SharedBytes payload;
+};
+/// Asks for the parameters of a cut, to evaluate them.
+struct FetchCut {
+  JobId job;
+  CutId cut;
+};
+
+// ---- shard to worker ----
+
+/// Answer to Subscribe, before the first Assign.
+struct Subscribed {
+  JobId job;
+  Sequence next_sequence;  ///< first one not settled: the worker resends from here
+};
+enum class AckLevel : std::uint8_t { kReceived = 1, kDurableHere = 2, kDurableAtHome = 3 };
+struct PushAck {
+  JobId job;
+  AckLevel level = AckLevel::kDurableHere;
+  Sequence next_sequence;         ///< everything below is settled for good, applied or refused
+  std::vector<Sequence> refused;  ///< since the last ack; may repeat what a publish says
+};
+/// An active worker's clock at a shard: its rounds below `clock` are in the shard's parameters.
+struct MemberClock {
+  IncarnationOrder order;
+  Round entry_clock;
+  Round clock;
+};
+/// Verdicts about one incarnation's pushes.
+struct Verdict {
+  IncarnationOrder order;
+  Sequence next_sequence;         ///< everything below is settled
+  std::vector<Sequence> refused;  ///< among those, since the last version
+};
+/// What every version carries, whether it adds or assigns.
+struct VersionHeader {
+  JobId job;
+  Term term{1};
+  ChainId chain;
+  Version version;
+  MembershipEpoch epoch;
+  std::vector<MemberClock> active;  ///< all active workers of `epoch`
+  std::vector<Verdict> verdicts;    ///< every incarnation that may still push
+};
+/// shadow += update; from version - 1 to version. An empty payload adds nothing.
+struct Publish {
+  VersionHeader header;
+  std::uint8_t coding = 0;
+  SharedBytes payload;
+};
+/// A run of whole-block values: shadow[begin, end) of the shard.
+struct AssignedRange {
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+};
+/// shadow = values at `ranges`; from any version >= from_version of this chain, or from nothing if `whole`.
+struct Assign {
+  VersionHeader header;
+  Version from_version;
+  bool whole = false;
+  std::vector<AssignedRange> ranges;
+  SharedBytes payload;  ///< float32, ranges one after the other
+};
+/// Payload: float32, the shard's parameters at the cut.
+struct CutValues {
+  JobId job;
+  CutId cut;
+  SharedBytes payload;
+};
+/// The request cannot be served; the reason is for an operator.
+struct ShardRefusal {
+  JobId job;
+  std::string reason;
+};
+
+using Message =
+    std::variant<RegisterWorker, JobPrepared, JobRefused, LeaseRequest, LeaseReturn, EvaluationDone,
+                 WorkerStatus, ResidualFlushed, Draining, Leave, Registered, PrepareJob, JoinJob, LeaseGrant,
+                 NoLease, EvaluationLease, FlushResidual, EndJob, Fenced, RegisterShard, ShardOpened,
+                 ShardFailed, SettleReport, FenceDone, CutTaken, ShardAtRest, OpenShard, Membership, Fence,
+                 TakeCut, ReleaseCut, Rest, CloseShard, Subscribe, Push, FetchCut, Subscribed, PushAck,
+                 Publish, Assign, CutValues, ShardRefusal>;
+
+/// The name of the message's type, as messages.fbs spells it.
+std::string_view message_name(const Message& message);
+
+/// A message in its form on the wire: a FlatBuffer and, for bulk messages, the payload beside it.
+struct EncodedMessage {
+  SharedBytes header;
+  SharedBytes payload;
+  [[nodiscard]] std::size_t size_bytes() const { return header.size() + payload.size(); }
+};
+
+EncodedMessage encode_message(const Message& message);
+
+/// Verifies (FlatBuffers, then the limits above and each field's range) and decodes. Errors: kCorrupt, with
+/// the field.
+Result<Message> decode_message(const EncodedMessage& encoded);
+
+}  // namespace nanduti
