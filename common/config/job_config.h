@@ -1,0 +1,87 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "common/base/result.h"
+#include "common/config/config_text.h"
+#include "common/model/model_spec.h"
+#include "common/model/training_spec.h"
+
+namespace nanduti {
+
+inline constexpr std::uint32_t kStalenessBoundMax = 1024;
+inline constexpr std::uint32_t kLocalStepsMax = 1024;
+
+/// Images and labels of one set. Absolute, or relative to a worker's data root (resolve_data_file).
+struct DataFiles {
+  std::string images;
+  std::string labels;
+};
+
+enum class DataFormat { kIdx };
+/// kAuto: mean 0 and deviation 1 over the training set's pixels. kNone: pixels / 255.
+enum class Normalize { kAuto, kNone };
+
+struct DataConfig {
+  DataFormat format = DataFormat::kIdx;
+  Normalize normalize = Normalize::kAuto;
+  DataFiles train;
+  std::optional<DataFiles> test;
+};
+
+/// What a worker does that has reached the staleness bound.
+enum class AtBound { kWait };
+
+struct StalenessConfig {
+  /// How many rounds a worker may run ahead of the slowest one. 0: in lockstep. Empty: no bound.
+  std::optional<std::uint32_t> bound = 0;
+  std::uint32_t local_steps = 1;  ///< minibatches of a round
+  AtBound at_bound = AtBound::kWait;
+};
+
+/// How one direction is coded. Dense float32 is the only one so far.
+struct CodingConfig {
+  double density = 1.0;  ///< share of the parameters that is sent
+  std::uint32_t value_bits = 32;
+};
+struct CompressionConfig {
+  CodingConfig push;
+  CodingConfig publish;
+};
+
+/// kMemory: a server crash loses the pushes since its last snapshot.
+enum class Durability { kMemory };
+
+enum class TargetMetric { kAccuracy };
+struct Target {
+  TargetMetric metric = TargetMetric::kAccuracy;
+  double at_least = 0.0;
+};
+
+/// What a job's YAML says; configs/README.md documents every key. A key that is left out has the value that
+/// stands here; model and data have to be there.
+struct JobConfig {
+  ConfigText source;
+  std::string name = "job";
+  ModelSpec model;  ///< a preset's name, or layers
+  DataConfig data;
+  TrainingSpec training;
+  bool deterministic = false;          ///< the same bytes every time; training.deterministic
+  std::uint32_t workers_to_start = 1;  ///< workers that have to be there before it starts; training.workers
+  StalenessConfig staleness;
+  CompressionConfig compression;
+  Durability durability = Durability::kMemory;
+  std::optional<Target> target;
+};
+
+/// Reads and checks a job. The error is a whole sentence for the operator: file, line, key, what was found,
+/// what is allowed.
+Result<JobConfig> load_job_config(const std::filesystem::path& path);
+
+/// The same from text, as jobs arrive over HTTP and in messages; `name_for_errors` stands for the file.
+Result<JobConfig> parse_job_text(std::string text, std::string name_for_errors);
+
+}  // namespace nanduti
