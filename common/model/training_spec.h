@@ -18,8 +18,8 @@ struct OptimizerSpec {
 /// Learning rate over the job's samples: a pure function of how far the job's data has got, in [0, 1].
 struct ScheduleSpec {
   ScheduleType type = ScheduleType::kConstant;
-  double final_fraction = 0.0;           ///< kCosine: ends at this fraction of the learning rate
-  double step_factor = 0.1;              ///< kStep: multiplies the rate every step_epochs
+  double final_fraction = 0.0;  ///< kCosine: ends at this fraction of the learning rate
+  double step_factor = 0.1;     ///< kStep: multiplies the rate every step_epochs
   std::uint32_t step_epochs = 1;
 };
 

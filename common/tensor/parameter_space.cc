@@ -10,7 +10,9 @@
 namespace nanduti {
 namespace {
 
-std::uint64_t round_up_to_block(std::uint64_t size) { return (size + kBlockSize - 1) / kBlockSize * kBlockSize; }
+std::uint64_t round_up_to_block(std::uint64_t size) {
+  return (size + kBlockSize - 1) / kBlockSize * kBlockSize;
+}
 
 }  // namespace
 

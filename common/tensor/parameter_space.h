@@ -21,14 +21,16 @@ struct ParameterRange {
 
 /// A named tensor and its place in the parameter space.
 struct TensorPlace {
-  std::string name;                  ///< as PyTorch's state_dict names it: "0.weight", "0.bias"
-  std::vector<std::uint64_t> shape;  ///< PyTorch's layout: conv (out, in, kernel_h, kernel_w), dense (out, in)
-  std::uint64_t offset = 0;          ///< first parameter
+  std::string name;  ///< as PyTorch's state_dict names it: "0.weight", "0.bias"
+  std::vector<std::uint64_t>
+      shape;                 ///< PyTorch's layout: conv (out, in, kernel_h, kernel_w), dense (out, in)
+  std::uint64_t offset = 0;  ///< first parameter
   [[nodiscard]] std::uint64_t size() const;
 };
 
-/// The model flattened to float32 [0, size()). Tensors of a block or more start on block boundaries; small ones share
-/// one trailing dense segment. Gaps hold zeros that no gradient touches. The size is a multiple of kBlockSize.
+/// The model flattened to float32 [0, size()). Tensors of a block or more start on block boundaries; small
+/// ones share one trailing dense segment. Gaps hold zeros that no gradient touches. The size is a multiple of
+/// kBlockSize.
 class ParameterSpace {
  public:
   struct NamedShape {
@@ -37,7 +39,8 @@ class ParameterSpace {
   };
 
   ParameterSpace() = default;
-  /// Lays the tensors out: those of a block or more first, in the given order, then the small ones in the given order.
+  /// Lays the tensors out: those of a block or more first, in the given order, then the small ones in the
+  /// given order.
   explicit ParameterSpace(const std::vector<NamedShape>& tensors);
 
   /// In the order given at construction.
@@ -57,8 +60,8 @@ class ParameterSpace {
   std::uint64_t dense_segment_begin_ = 0;
 };
 
-/// Splits [0, size) into `count` contiguous runs of whole blocks, sizes as even as blocks allow, earlier runs larger.
-/// With fewer blocks than shards the last runs are empty.
+/// Splits [0, size) into `count` contiguous runs of whole blocks, sizes as even as blocks allow, earlier runs
+/// larger. With fewer blocks than shards the last runs are empty.
 std::vector<ParameterRange> split_into_shards(std::uint64_t size, std::uint32_t count);
 
 }  // namespace nanduti
