@@ -179,6 +179,7 @@ struct RegisterShard {
   std::string endpoint;  ///< where workers reach it; a wildcard host is replaced by the coordinator's view
   std::uint32_t destination = 0;  ///< Frame::destination behind that endpoint
   std::string hardware;
+  JobId job;  ///< open here already (the coordinator has been away); 0: none
 };
 struct ShardOpened {
   JobId job;

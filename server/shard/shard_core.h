@@ -1,0 +1,155 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/base/random.h"
+#include "common/protocol/session_hub.h"
+#include "server/shard/push_ledger.h"
+#include "server/shard/shard_values.h"
+
+namespace nanduti {
+
+struct ShardOptions {
+  std::string coordinator_endpoint;
+  RegisterShard registration;
+  Duration unpublished_age_max =
+      std::chrono::milliseconds(500);  ///< settled work waits for the slower workers at most this long
+  std::size_t subscriber_bytes_max = std::size_t{32}
+                                     << 20;  ///< unacknowledged versions; beyond: caught up later
+};
+
+/// How a shard starts into a job.
+struct ShardStart {
+  std::vector<float> values;  ///< shape [end - begin] of OpenShard
+  std::shared_ptr<const Codec> codec;
+  std::uint64_t seed = 0;
+  bool deterministic = false;
+};
+
+/// One shard of the parameter space: settles pushes, publishes versions, answers the coordinator. No I/O,
+/// threads or clock. One thread.
+class ShardCore {
+ public:
+  /// Completes LoadShard.
+  struct ShardLoaded {
+    JobId job;
+    Result<ShardStart> start;
+  };
+  using Event = std::variant<PeerConnected, PeerClosed, MessageReceived, MessageAcked, ShardLoaded>;
+
+  /// Slow work: make the initial values of the shard.
+  struct LoadShard {
+    OpenShard request;
+  };
+  /// What hellos of workers must name from now on; empty: none is answered.
+  struct Admit {
+    std::optional<Admission> admission;
+  };
+  struct Note {
+    std::string text;
+    bool warning = false;
+  };
+  using Action = std::variant<SendMessage, OpenPeer, ClosePeer, LoadShard, Admit, Note>;
+
+  ShardCore(const ShardOptions& options, RandomStream random);
+
+  void on_event(ProtocolTime now, const Event& event);
+  void on_deadline(ProtocolTime now);
+  [[nodiscard]] ProtocolTime next_deadline() const;
+  std::vector<Action> take_actions();
+
+  // For checkers and metrics.
+  [[nodiscard]] const ShardValues* values() const;
+  [[nodiscard]] const PushLedger* ledger(IncarnationOrder order) const;
+  struct Counters {
+    std::uint64_t settled = 0, refused = 0, duplicates = 0, no_room = 0, fenced = 0, malformed = 0;
+    std::uint64_t versions = 0, catch_ups = 0;
+  };
+  [[nodiscard]] const Counters& counters() const { return counters_; }
+
+ private:
+  struct Worker {
+    Member member;
+    PushLedger ledger;
+    bool ack_due = false;
+  };
+  struct Subscriber {
+    IncarnationOrder order;
+    Subscribe request;
+    bool answered = false;  // Subscribed and a first Assign have been sent
+    bool lagging = false;   // versions are skipped until everything sent is acknowledged
+    Version version;        // newest sent
+    std::map<std::uint64_t, std::size_t> unacked;  // tag to bytes
+    std::size_t unacked_bytes = 0;
+  };
+  struct Job {
+    OpenShard request;
+    std::shared_ptr<const Codec> codec;
+    std::uint64_t seed = 0;
+    bool deterministic = false;
+    std::optional<ShardValues> values;  // empty while loading
+    ChainId chain;
+    MembershipEpoch epoch;
+    std::map<MembershipEpoch, std::uint32_t> active_counts;
+    std::map<IncarnationOrder, Worker> workers;
+    std::map<PeerId, Subscriber> subscribers;
+    std::map<CutId, SharedBytes> cuts;
+    Round published_through;  // smallest active clock of the newest version
+    bool unpublished = false;
+    ProtocolTime unpublished_since;
+    bool membership_unpublished = false;
+    bool at_rest = false;
+    std::vector<SettleEntry> report;
+  };
+
+  void handle(ProtocolTime now, const PeerConnected& event);
+  void handle(ProtocolTime now, const PeerClosed& event);
+  void handle(ProtocolTime now, const MessageReceived& event);
+  void handle(ProtocolTime now, const MessageAcked& event);
+  void handle(ProtocolTime now, const ShardLoaded& event);
+
+  void on_coordinator_message(ProtocolTime now, const Message& message);
+  void open(const OpenShard& request);
+  void close();
+  void merge(const Membership& membership);
+  void fence(IncarnationOrder order);
+  void take_cut(CutId cut);
+  void rest(ProtocolTime now);
+
+  void on_subscribe(PeerId peer, const Subscribe& request);
+  void on_push(PeerId peer, const Push& push);
+  void on_fetch_cut(PeerId peer, const FetchCut& request);
+  void refuse(PeerId peer, std::string reason);
+
+  void settle(ProtocolTime now);
+  [[nodiscard]] bool settle_head(Worker& worker);
+  void publish_if_due(ProtocolTime now);
+  void publish(ProtocolTime now, bool exactly);
+  void answer_subscribers();
+  void send_assign(PeerId peer, Subscriber& subscriber, Version since, bool whole);
+  void send_version(PeerId peer, Subscriber& subscriber, Message message, std::size_t bytes);
+  [[nodiscard]] VersionHeader make_header();
+  [[nodiscard]] Round smallest_active_clock() const;
+  void send_acks();
+  void send_reports();
+  void send_to_coordinator(Message message, std::uint64_t tag = 0);
+  void note(std::string text, bool warning = false);
+
+  ShardOptions options_;
+  RandomStream random_;
+  bool coordinator_connected_ = false;
+  std::uint64_t next_tag_ = 1;
+  std::map<std::uint64_t, SettleReport> unacked_reports_;
+  std::optional<Job> job_;
+  Counters counters_;
+  std::vector<Action> actions_;
+};
+
+}  // namespace nanduti
