@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Installs, builds and tests everything. The last line is "N passed, N failed, N skipped".
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+full=false
+case "${1:-}" in
+  -h | --help)
+    echo "usage: scripts/test.sh [--full]"
+    echo "Installs what is missing, checks the sources, builds release and asan and runs all tests in both."
+    echo "--full adds ThreadSanitizer and what is slow."
+    exit 0
+    ;;
+  --full) full=true ;;
+  "") ;;
+  *)
+    echo "test: unknown argument '$1' (see --help)" >&2
+    exit 2
+    ;;
+esac
+
+passed=0 failed=0 skipped=0
+times=()
+
+# stage NAME COMMAND...: runs it as one test of its own.
+stage() {
+  local name=$1 start=$SECONDS
+  shift
+  echo "== $name"
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "== $name FAILED"
+  fi
+  times+=("$(printf '%5d s  %s' $((SECONDS - start)) "$name")")
+}
+
+# run_ctest PRESET: every test case counts.
+run_ctest() {
+  local preset=$1 start=$SECONDS report
+  report=build/$preset/test_report.xml
+  rm -f "$report"
+  echo "== tests, $preset"
+  ctest --test-dir "build/$preset" -j2 --output-on-failure --output-junit test_report.xml > "build/$preset/test_log.txt" 2>&1
+  if [[ ! -s $report ]]; then
+    cat "build/$preset/test_log.txt"
+    failed=$((failed + 1))
+  else
+    local total bad omitted
+    total=$(grep -o 'tests="[0-9]*"' "$report" | head -1 | tr -dc 0-9)
+    bad=$(grep -o 'failures="[0-9]*"' "$report" | head -1 | tr -dc 0-9)
+    omitted=$(grep -o 'skipped="[0-9]*"' "$report" | head -1 | tr -dc 0-9)
+    ((bad == 0)) || cat "build/$preset/test_log.txt"
+    ((total > 0)) || failed=$((failed + 1))
+    passed=$((passed + total - bad - omitted))
+    failed=$((failed + bad))
+    skipped=$((skipped + omitted))
+  fi
+  times+=("$(printf '%5d s  tests, %s' $((SECONDS - start)) "$preset")")
+}
+
+export NANDUTI_SEEDS_PERCENT=100
+stage "install" scripts/bootstrap.sh
+stage "tidy" scripts/tidy.sh
+stage "build, release" scripts/build.sh release
+run_ctest release
+stage "build, asan" scripts/build.sh asan
+NANDUTI_SEEDS_PERCENT=10 run_ctest asan
+if $full; then
+  stage "build, tsan" scripts/build.sh tsan
+  NANDUTI_SEEDS_PERCENT=10 run_ctest tsan
+fi
+
+printf '%s\n' "${times[@]}"
+echo "$passed passed, $failed failed, $skipped skipped"
+((failed == 0))
