@@ -24,7 +24,7 @@ clang-format-14 --dry-run --Werror "${sources[@]}" || complain "run clang-format
 mkdir -p build/tidy
 stamp=$(cat "${headers[@]}" | sha256sum | cut -d' ' -f1)
 if [[ ! -e build/tidy/$stamp ]]; then
-  if printf '%s\n' "${headers[@]}" | xargs -P 2 -I{} g++ -std=c++20 -fsyntax-only -Wall -I. -x c++ {}; then
+  if printf '%s\n' "${headers[@]}" | xargs -P 2 -I{} sh -c 'echo "#include \"{}\"" | g++ -std=c++20 -fsyntax-only -Wall -I. -x c++ -'; then
     touch "build/tidy/$stamp"
   else
     complain "a header does not compile alone"
