@@ -258,22 +258,22 @@ Message read_one(const wire::Envelope& envelope, Reader& reader) {
     static_assert(std::is_same_v<decltype(message), NAME>); \
   }
   NANDUTI_READ(RegisterWorker)
-  NANDUTI_READ(JobPrepared) NANDUTI_READ(JobRefused) NANDUTI_READ(LeaseRequest) NANDUTI_READ(LeaseReturn)
-      NANDUTI_READ(EvaluationDone) NANDUTI_READ(WorkerStatus) NANDUTI_READ(ResidualFlushed)
-          NANDUTI_READ(Draining) NANDUTI_READ(Leave) NANDUTI_READ(Registered) NANDUTI_READ(PrepareJob)
-              NANDUTI_READ(JoinJob) NANDUTI_READ(LeaseGrant) NANDUTI_READ(NoLease)
-                  NANDUTI_READ(EvaluationLease) NANDUTI_READ(FlushResidual) NANDUTI_READ(EndJob)
-                      NANDUTI_READ(Fenced) NANDUTI_READ(RegisterShard) NANDUTI_READ(ShardOpened)
-                          NANDUTI_READ(ShardFailed) NANDUTI_READ(SettleReport) NANDUTI_READ(FenceDone)
-                              NANDUTI_READ(CutTaken) NANDUTI_READ(ShardAtRest) NANDUTI_READ(OpenShard)
-                                  NANDUTI_READ(Membership) NANDUTI_READ(Fence) NANDUTI_READ(TakeCut)
-                                      NANDUTI_READ(ReleaseCut) NANDUTI_READ(Rest) NANDUTI_READ(CloseShard)
-                                          NANDUTI_READ(Subscribe) NANDUTI_READ(Push) NANDUTI_READ(FetchCut)
-                                              NANDUTI_READ(Subscribed) NANDUTI_READ(PushAck)
-                                                  NANDUTI_READ(Publish) NANDUTI_READ(Assign)
-                                                      NANDUTI_READ(CutValues) NANDUTI_READ(ShardRefusal)
+  NANDUTI_READ(JobPrepared)
+  NANDUTI_READ(JobRefused) NANDUTI_READ(LeaseRequest) NANDUTI_READ(LeaseReturn) NANDUTI_READ(EvaluationDone)
+      NANDUTI_READ(WorkerStatus) NANDUTI_READ(ResidualFlushed) NANDUTI_READ(Draining) NANDUTI_READ(Leave)
+          NANDUTI_READ(Registered) NANDUTI_READ(PrepareJob) NANDUTI_READ(JoinJob) NANDUTI_READ(LeaseGrant)
+              NANDUTI_READ(NoLease) NANDUTI_READ(EvaluationLease) NANDUTI_READ(FlushResidual)
+                  NANDUTI_READ(EndJob) NANDUTI_READ(Fenced) NANDUTI_READ(RegisterShard)
+                      NANDUTI_READ(ShardOpened) NANDUTI_READ(ShardFailed) NANDUTI_READ(SettleReport)
+                          NANDUTI_READ(FenceDone) NANDUTI_READ(CutTaken) NANDUTI_READ(ShardAtRest)
+                              NANDUTI_READ(OpenShard) NANDUTI_READ(Membership) NANDUTI_READ(Fence)
+                                  NANDUTI_READ(TakeCut) NANDUTI_READ(ReleaseCut) NANDUTI_READ(Rest)
+                                      NANDUTI_READ(CloseShard) NANDUTI_READ(Subscribe) NANDUTI_READ(Push)
+                                          NANDUTI_READ(FetchCut) NANDUTI_READ(Subscribed)
+                                              NANDUTI_READ(PushAck) NANDUTI_READ(Publish) NANDUTI_READ(Assign)
+                                                  NANDUTI_READ(CutValues) NANDUTI_READ(ShardRefusal)
 #undef NANDUTI_READ
-                                                          return message;
+                                                      return message;
 }
 
 template <std::size_t... Is>

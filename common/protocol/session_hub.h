@@ -121,9 +121,9 @@ class SessionHub {
   SessionHub(SessionHub&&) noexcept;
   SessionHub& operator=(SessionHub&&) noexcept;
 
-  /// From now on hellos are accepted if they name this. Without it every hello is answered by silence (not
+  /// From now on hellos are accepted if they name this. Without one every hello is answered by silence (not
   /// ready). Sessions of another job stay until closed.
-  void set_admission(const Admission& admission);
+  void set_admission(const std::optional<Admission>& admission);
 
   void open(ProtocolTime now, const OpenPeer& request);
   void close(ProtocolTime now, const ClosePeer& request);

@@ -1,0 +1,194 @@
+#include "common/protocol/reliable_link.h"
+
+#include <algorithm>
+
+namespace nanduti {
+
+namespace {
+
+/// Frames sent again at once after a timeout, and per acknowledgement while recovering.
+constexpr std::size_t kResendBurst = 8;
+/// Received bytes after which an acknowledgement does not wait.
+constexpr std::size_t kAckBytes = 512 * 1024;
+/// Memory is reserved for at most this much of a message that has only been announced.
+constexpr std::size_t kReserveMax = std::size_t{16} << 20;
+
+std::size_t size_of(const Frame& frame) { return frame.message_header.size() + frame.chunk.size(); }
+
+}  // namespace
+
+void ReliableLink::queue(EncodedMessage message, std::uint64_t tag) {
+  queued_bytes_ += message.size_bytes();
+  queue_.push_back({std::move(message), 0, false, tag});
+}
+
+void ReliableLink::on_frame(ProtocolTime now, const Frame& frame) {
+  on_ack(now, frame.next_expected, frame.credit_bytes);
+  if (frame.kind != FrameKind::kData) return;
+  if (frame.sequence < next_expected_ || ahead_.contains(frame.sequence)) {
+    ++duplicates;
+    ack_now();
+    return;
+  }
+  if (frame.sequence != next_expected_) {
+    if (ahead_bytes_ + size_of(frame) > options_.credit_bytes) {
+      ++gaps_dropped;
+      return;
+    }
+    ahead_bytes_ += size_of(frame);
+    ahead_.emplace(frame.sequence, frame);
+    ack_now();
+    return;
+  }
+  accept(frame);
+  while (!ahead_.empty() && ahead_.begin()->first == next_expected_) {
+    ahead_bytes_ -= size_of(ahead_.begin()->second);
+    accept(ahead_.begin()->second);
+    ahead_.erase(ahead_.begin());
+  }
+  if (unacked_received_bytes_ >= kAckBytes)
+    ack_now();
+  else
+    ack_at_ = std::min(ack_at_, now + options_.ack_delay);
+}
+
+void ReliableLink::accept(const Frame& frame) {
+  ++next_expected_;
+  unacked_received_bytes_ += size_of(frame);
+  if (!frame.message_header.empty()) {
+    if (frame.chunk.size() == frame.message_payload_bytes) {
+      received_.push_back({frame.message_header, frame.chunk});
+      return;
+    }
+    partial_header_ = EncodedMessage{frame.message_header, {}};
+    partial_payload_bytes_ = frame.message_payload_bytes;
+    partial_payload_.clear();
+    partial_payload_.reserve(std::min<std::size_t>(frame.message_payload_bytes, kReserveMax));
+  }
+  // A sender that breaks its own cutting loses that message only.
+  if (!partial_header_ || frame.chunk_offset != partial_payload_.size()) return;
+  partial_payload_.insert(partial_payload_.end(), frame.chunk.view().begin(), frame.chunk.view().end());
+  if (partial_payload_.size() < partial_payload_bytes_) return;
+  partial_header_->payload = SharedBytes::take(std::exchange(partial_payload_, {}));
+  received_.push_back(std::move(*partial_header_));
+  partial_header_.reset();
+}
+
+void ReliableLink::on_ack(ProtocolTime now, std::uint64_t next_expected, std::uint64_t credit) {
+  if (next_expected > next_sequence_) return;  // nonsense
+  peer_credit_ = credit;
+  bool progress = false;
+  while (!in_flight_.empty() && in_flight_.front().frame.sequence < next_expected) {
+    const InFlight& first = in_flight_.front();
+    if (!first.resent) measure(now - first.sent_at);  // Karn: a resent frame's answer is ambiguous
+    if (first.tag != 0) acked_tags_.push_back(first.tag);
+    in_flight_bytes_ -= first.bytes;
+    in_flight_.pop_front();
+    progress = true;
+  }
+  if (!progress) return;
+  timeouts_ = 0;
+  resend_at_ = in_flight_.empty() ? kNever : now + resend_timeout();
+  if (!in_flight_.empty() && in_flight_.front().frame.sequence < recover_through_)
+    resend_next_ = kResendBurst;
+}
+
+void ReliableLink::measure(Duration sample) {
+  // RFC 6298, section 2.
+  if (round_trip_ == Duration(0)) {
+    round_trip_ = sample;
+    round_trip_deviation_ = sample / 2;
+    return;
+  }
+  const Duration difference = sample > round_trip_ ? sample - round_trip_ : round_trip_ - sample;
+  round_trip_deviation_ += (difference - round_trip_deviation_) / 4;
+  round_trip_ += (sample - round_trip_) / 8;
+}
+
+Duration ReliableLink::resend_timeout() const {
+  Duration timeout =
+      round_trip_ == Duration(0) ? std::chrono::seconds(1) : round_trip_ + 4 * round_trip_deviation_;
+  timeout = std::clamp(timeout + options_.ack_delay, options_.resend_min, options_.resend_max);
+  for (std::uint32_t i = 0; i < std::min(timeouts_, 8u); ++i) timeout *= 2;
+  return std::min(timeout, options_.resend_max);
+}
+
+void ReliableLink::on_new_route(ProtocolTime now) {
+  timeouts_ = 0;
+  if (in_flight_.empty()) return;
+  recover_through_ = next_sequence_;
+  resend_next_ = kResendBurst;
+  resend_at_ = now + resend_timeout();
+}
+
+void ReliableLink::fill_ack(Frame& frame) const {
+  frame.next_expected = next_expected_;
+  frame.credit_bytes = options_.credit_bytes;
+}
+
+void ReliableLink::resend(ProtocolTime now, std::size_t count, std::vector<Frame>& out) {
+  for (InFlight& sent : in_flight_) {
+    if (count == 0 || sent.frame.sequence >= recover_through_) break;
+    // One resend per timeout's time is enough.
+    if (sent.resent && now - sent.sent_at < resend_timeout()) continue;
+    sent.resent = true;
+    sent.sent_at = now;
+    ++resent;
+    --count;
+    out.push_back(sent.frame);
+  }
+}
+
+std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
+  std::vector<Frame> out;
+  if (now >= resend_at_) {
+    ++timeouts_;
+    recover_through_ = next_sequence_;
+    for (InFlight& sent : in_flight_) sent.resent = true, sent.sent_at = ProtocolTime::min();
+    resend_next_ = kResendBurst;
+    resend_at_ = now + resend_timeout();
+  }
+  if (resend_next_ > 0) resend(now, std::exchange(resend_next_, 0), out);
+  while (!queue_.empty()) {
+    Outgoing& first = queue_.front();
+    const std::size_t payload_bytes = first.message.payload.size();
+    const std::size_t chunk_bytes = std::min(kChunkBytesMax, payload_bytes - first.offset);
+    const std::size_t bytes = chunk_bytes + (first.begun ? 0 : first.message.header.size());
+    if (in_flight_bytes_ > 0 && in_flight_bytes_ + bytes > peer_credit_) break;
+    InFlight sent;
+    sent.frame.kind = FrameKind::kData;
+    sent.frame.sequence = next_sequence_++;
+    sent.frame.message_payload_bytes = payload_bytes;
+    sent.frame.chunk_offset = first.offset;
+    if (!first.begun) sent.frame.message_header = first.message.header;
+    if (chunk_bytes > 0) sent.frame.chunk = first.message.payload.slice(first.offset, chunk_bytes);
+    sent.bytes = bytes;
+    sent.sent_at = now;
+    first.begun = true;
+    first.offset += chunk_bytes;
+    queued_bytes_ -= bytes;
+    in_flight_bytes_ += bytes;
+    if (first.offset == payload_bytes) {
+      sent.tag = first.tag;
+      queue_.pop_front();
+    }
+    out.push_back(sent.frame);
+    in_flight_.push_back(std::move(sent));
+    if (resend_at_ == kNever) resend_at_ = now + resend_timeout();
+  }
+  if (out.empty() && now >= ack_at_) {
+    Frame ack;
+    ack.kind = FrameKind::kAck;
+    out.push_back(std::move(ack));
+  }
+  if (!out.empty()) {
+    ack_at_ = kNever;
+    unacked_received_bytes_ = 0;
+  }
+  for (Frame& frame : out) fill_ack(frame);
+  return out;
+}
+
+ProtocolTime ReliableLink::next_deadline() const { return std::min(resend_at_, ack_at_); }
+
+}  // namespace nanduti

@@ -1,0 +1,103 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "common/base/protocol_time.h"
+#include "common/protocol/frame.h"
+#include "common/protocol/message.h"
+
+namespace nanduti {
+
+struct LinkOptions {
+  Duration resend_min = std::chrono::milliseconds(200);
+  Duration resend_max = std::chrono::seconds(5);
+  Duration ack_delay = std::chrono::milliseconds(20);
+  std::size_t credit_bytes = std::size_t{4} << 20;  ///< what this end lets the other have in flight
+};
+
+/// One stream of a session, both directions: cuts messages into data frames, delivers them once and in order
+/// over a channel that loses, duplicates and reorders, and keeps each direction within the receiver's credit.
+/// Pure; the caller fills in destination, session and stream of the frames.
+class ReliableLink {
+ public:
+  explicit ReliableLink(const LinkOptions& options) : options_(options) {}
+
+  /// `tag` other than 0 comes back from take_acked() when the other side has the whole message.
+  void queue(EncodedMessage message, std::uint64_t tag);
+  /// Takes the acknowledgement of any frame, and the content of a kData.
+  void on_frame(ProtocolTime now, const Frame& frame);
+  /// The frames to send now: resends, new data within the credit, a due acknowledgement.
+  std::vector<Frame> take_frames(ProtocolTime now);
+  /// An acknowledgement goes with the next take_frames().
+  void ack_now() { ack_at_ = ProtocolTime::min(); }
+  /// The route is new: what was in flight on the old one may be gone.
+  void on_new_route(ProtocolTime now);
+  [[nodiscard]] ProtocolTime next_deadline() const;
+
+  std::vector<EncodedMessage> take_messages() { return std::exchange(received_, {}); }
+  std::vector<std::uint64_t> take_acked() { return std::exchange(acked_tags_, {}); }
+
+  [[nodiscard]] std::size_t outstanding_bytes() const { return queued_bytes_ + in_flight_bytes_; }
+  [[nodiscard]] Duration round_trip() const { return round_trip_; }
+  /// For pings, which are answered at once too.
+  void measure(Duration sample);
+  /// What acknowledgements carry.
+  void fill_ack(Frame& frame) const;
+
+  std::uint64_t resent = 0, duplicates = 0, gaps_dropped = 0;
+
+ private:
+  struct Outgoing {
+    EncodedMessage message;
+    std::size_t offset = 0;  // payload bytes cut off so far
+    bool begun = false;
+    std::uint64_t tag = 0;
+  };
+  struct InFlight {
+    Frame frame;
+    std::size_t bytes = 0;
+    ProtocolTime sent_at;
+    bool resent = false;
+    std::uint64_t tag = 0;  // of the message that ends with this frame
+  };
+
+  void on_ack(ProtocolTime now, std::uint64_t next_expected, std::uint64_t credit);
+  void accept(const Frame& frame);
+  [[nodiscard]] Duration resend_timeout() const;
+  void resend(ProtocolTime now, std::size_t count, std::vector<Frame>& out);
+
+  LinkOptions options_;
+
+  // sending
+  std::deque<Outgoing> queue_;
+  std::deque<InFlight> in_flight_;
+  std::size_t queued_bytes_ = 0;
+  std::size_t in_flight_bytes_ = 0;
+  std::uint64_t next_sequence_ = 0;
+  std::uint64_t peer_credit_ = std::uint64_t{256} << 10;  // until the other side has said more
+  ProtocolTime resend_at_ = kNever;
+  std::uint32_t timeouts_ = 0;         // in a row
+  std::uint64_t recover_through_ = 0;  // frames below it were in flight at the last timeout
+  std::size_t resend_next_ = 0;        // frames to resend with the next take_frames()
+  Duration round_trip_{0};
+  Duration round_trip_deviation_{0};
+  std::vector<std::uint64_t> acked_tags_;
+
+  // receiving
+  std::uint64_t next_expected_ = 0;
+  std::map<std::uint64_t, Frame> ahead_;
+  std::size_t ahead_bytes_ = 0;
+  std::optional<EncodedMessage> partial_header_;
+  std::uint64_t partial_payload_bytes_ = 0;
+  std::vector<std::byte> partial_payload_;
+  std::size_t unacked_received_bytes_ = 0;
+  ProtocolTime ack_at_ = kNever;
+  std::vector<EncodedMessage> received_;
+};
+
+}  // namespace nanduti
