@@ -89,8 +89,7 @@ void ReliableLink::on_ack(ProtocolTime now, std::uint64_t next_expected, std::ui
   if (!progress) return;
   timeouts_ = 0;
   resend_at_ = in_flight_.empty() ? kNever : now + resend_timeout();
-  if (!in_flight_.empty() && in_flight_.front().frame.sequence < recover_through_)
-    resend_next_ = kResendBurst;
+  resend_next_ = kResendBurst;  // goes on with a recovery, if there is one
 }
 
 void ReliableLink::measure(Duration sample) {
@@ -116,9 +115,13 @@ Duration ReliableLink::resend_timeout() const {
 void ReliableLink::on_new_route(ProtocolTime now) {
   timeouts_ = 0;
   if (in_flight_.empty()) return;
-  recover_through_ = next_sequence_;
-  resend_next_ = kResendBurst;
+  suppose_all_lost();
   resend_at_ = now + resend_timeout();
+}
+
+void ReliableLink::suppose_all_lost() {
+  for (InFlight& sent : in_flight_) sent.lost = true;
+  resend_next_ = kResendBurst;
 }
 
 void ReliableLink::fill_ack(Frame& frame) const {
@@ -128,9 +131,9 @@ void ReliableLink::fill_ack(Frame& frame) const {
 
 void ReliableLink::resend(ProtocolTime now, std::size_t count, std::vector<Frame>& out) {
   for (InFlight& sent : in_flight_) {
-    if (count == 0 || sent.frame.sequence >= recover_through_) break;
-    // One resend per timeout's time is enough.
-    if (sent.resent && now - sent.sent_at < resend_timeout()) continue;
+    if (count == 0) break;
+    if (!sent.lost) continue;
+    sent.lost = false;
     sent.resent = true;
     sent.sent_at = now;
     ++resent;
@@ -143,9 +146,7 @@ std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
   std::vector<Frame> out;
   if (now >= resend_at_) {
     ++timeouts_;
-    recover_through_ = next_sequence_;
-    for (InFlight& sent : in_flight_) sent.resent = true, sent.sent_at = ProtocolTime::min();
-    resend_next_ = kResendBurst;
+    suppose_all_lost();
     resend_at_ = now + resend_timeout();
   }
   if (resend_next_ > 0) resend(now, std::exchange(resend_next_, 0), out);

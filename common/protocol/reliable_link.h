@@ -63,6 +63,7 @@ class ReliableLink {
     std::size_t bytes = 0;
     ProtocolTime sent_at;
     bool resent = false;
+    bool lost = false;      // supposed so: to be sent again
     std::uint64_t tag = 0;  // of the message that ends with this frame
   };
 
@@ -70,6 +71,7 @@ class ReliableLink {
   void accept(const Frame& frame);
   [[nodiscard]] Duration resend_timeout() const;
   void resend(ProtocolTime now, std::size_t count, std::vector<Frame>& out);
+  void suppose_all_lost();
 
   LinkOptions options_;
 
@@ -81,9 +83,8 @@ class ReliableLink {
   std::uint64_t next_sequence_ = 0;
   std::uint64_t peer_credit_ = std::uint64_t{256} << 10;  // until the other side has said more
   ProtocolTime resend_at_ = kNever;
-  std::uint32_t timeouts_ = 0;         // in a row
-  std::uint64_t recover_through_ = 0;  // frames below it were in flight at the last timeout
-  std::size_t resend_next_ = 0;        // frames to resend with the next take_frames()
+  std::uint32_t timeouts_ = 0;   // in a row
+  std::size_t resend_next_ = 0;  // frames to resend with the next take_frames()
   Duration round_trip_{0};
   Duration round_trip_deviation_{0};
   std::vector<std::uint64_t> acked_tags_;

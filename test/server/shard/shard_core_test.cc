@@ -1,0 +1,285 @@
+// Goal: what a shard promises by itself: settle once and in order, versions that rebuild the shadow bit for
+// bit, the right multiplier, fences that hold. Method: a shard without a network; the test plays coordinator
+// and workers.
+#include "server/shard/shard_core.h"
+
+#include <bit>
+#include <cstring>
+
+#include "test/support/catch.h"
+
+using namespace nanduti;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr PeerId kCoordinator{0};
+constexpr std::size_t kSize = 2 * 4096;
+
+IncarnationId incarnation(std::uint64_t order) {
+  IncarnationId id;
+  id.words = {order, 77};
+  return id;
+}
+
+std::span<const float> floats(const SharedBytes& bytes) {
+  return {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
+}
+
+struct Bench {
+  explicit Bench(bool deterministic = false)
+      : core({"tcp://coordinator", {"nyc", "tcp://shard", 1, "", JobId()}}, RandomStream(1)) {
+    (void)core.take_actions();
+    tell(PeerConnected{kCoordinator, {}});
+    tell(MessageReceived{kCoordinator, OpenShard{JobId(1), "", {}, ShardIndex(0), 0, kSize, 5}});
+    ShardStart start{std::vector<float>(kSize, 1.0f), std::make_shared<DenseFloat32Codec>(), 1,
+                     deterministic};
+    tell(ShardCore::ShardLoaded{JobId(1), std::move(start)});
+  }
+
+  void tell(const ShardCore::Event& event) {
+    core.on_event(now, event);
+    collect();
+  }
+  void wait(Duration span) {
+    now += span;
+    core.on_deadline(now);
+    collect();
+  }
+  void collect() {
+    for (ShardCore::Action& action : core.take_actions())
+      if (auto* send = std::get_if<SendMessage>(&action)) {
+        if (send->tag != 0) tags.emplace_back(send->peer, send->tag);
+        sent.emplace_back(send->peer, std::move(send->message));
+      }
+  }
+  void members(std::uint64_t epoch, const std::vector<Member>& list) {
+    tell(MessageReceived{kCoordinator, Membership{JobId(1), MembershipEpoch(epoch), list}});
+  }
+  static Member active(std::uint64_t order, std::uint64_t entry = 0) {
+    return {IncarnationOrder(order), incarnation(order), MemberState::kActive, Round(entry)};
+  }
+  static PeerId peer(std::uint64_t order) { return PeerId(100 + order); }
+  void subscribe(std::uint64_t order, ChainId chain = {}, Version version = {}) {
+    tell(PeerConnected{peer(order), {}});
+    tell(MessageReceived{peer(order), Subscribe{JobId(1), IncarnationOrder(order), incarnation(order), chain,
+                                                version, Sequence()}});
+  }
+  void push(std::uint64_t order, std::uint64_t sequence, float value, std::uint64_t epoch = 1) {
+    Push p;
+    p.job = JobId(1);
+    p.order = IncarnationOrder(order);
+    p.sequence = Sequence(sequence);
+    p.round = Round(sequence);
+    p.epoch = MembershipEpoch(epoch);
+    p.lease = LeaseId(1);
+    p.coding = 1;
+    p.payload = SharedBytes::take(std::vector<float>(kSize, value));
+    tell(MessageReceived{peer(order), std::move(p)});
+  }
+  template <class M>
+  std::vector<M> to(PeerId whom) const {
+    std::vector<M> out;
+    for (const auto& [p, message] : sent)
+      if (const auto* m = std::get_if<M>(&message); m != nullptr && p == whom) out.push_back(*m);
+    return out;
+  }
+  float w() const { return core.values()->w()[17]; }
+
+  ProtocolTime now{1h};
+  ShardCore core;
+  std::vector<std::pair<PeerId, Message>> sent;
+  std::vector<std::pair<PeerId, std::uint64_t>> tags;
+};
+
+/// What a subscriber rebuilds from the versions it was sent.
+std::vector<float> rebuild(const Bench& bench, PeerId whom, Version& version) {
+  std::vector<float> shadow(kSize, -1.0f);
+  for (const auto& [p, message] : bench.sent) {
+    if (p != whom) continue;
+    if (const auto* assign = std::get_if<Assign>(&message)) {
+      const auto values = floats(assign->payload);
+      std::size_t k = 0;
+      for (const AssignedRange& range : assign->ranges)
+        for (std::uint64_t i = range.begin; i < range.end; ++i) shadow[i] = values[k++];
+      version = assign->header.version;
+    }
+    if (const auto* publish = std::get_if<Publish>(&message)) {
+      REQUIRE(publish->header.version == version.next());
+      version = publish->header.version;
+      const auto values = floats(publish->payload);
+      for (std::size_t i = 0; i < values.size(); ++i) shadow[i] += values[i];
+    }
+  }
+  return shadow;
+}
+
+bool bits_equal(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("a duplicated push is applied once, and acknowledged again") {
+  Bench bench;
+  bench.members(1, {Bench::active(1), Bench::active(2)});
+  bench.subscribe(1);
+  bench.push(1, 0, 0.5f);
+  CHECK(bench.w() == 0.75f);  // one of two workers: half weight
+  const auto acks = bench.to<PushAck>(Bench::peer(1)).size();
+  bench.push(1, 0, 0.5f);
+  CHECK(bench.w() == 0.75f);
+  CHECK(bench.to<PushAck>(Bench::peer(1)).size() == acks + 1);
+  CHECK(bench.core.counters().duplicates == 1);
+}
+
+TEST_CASE("pushes settle in sequence however they arrive") {
+  Bench bench;
+  bench.members(1, {Bench::active(1)});
+  bench.subscribe(1);
+  bench.push(1, 2, 0.125f);
+  bench.push(1, 1, 0.25f);
+  CHECK(bench.w() == 1.0f);
+  bench.push(1, 0, 0.5f);
+  CHECK(bench.w() == 0.125f);
+  std::vector<Sequence> order;
+  for (const SettleReport& report : bench.to<SettleReport>(kCoordinator))
+    for (const SettleEntry& entry : report.entries) order.push_back(entry.sequence);
+  CHECK(order == std::vector<Sequence>{Sequence(0), Sequence(1), Sequence(2)});
+}
+
+TEST_CASE("a push stamped with a membership that is not known yet waits for it") {
+  Bench bench;
+  bench.members(1, {Bench::active(1)});
+  bench.subscribe(1);
+  bench.push(1, 0, 0.5f, 2);
+  CHECK(bench.w() == 1.0f);
+  bench.members(2, {Bench::active(1), Bench::active(2)});
+  CHECK(bench.w() == 0.75f);
+}
+
+TEST_CASE("every subscriber rebuilds the shadow bit for bit, late ones too") {
+  Bench bench;
+  bench.members(1, {Bench::active(1), Bench::active(2)});
+  bench.subscribe(1);
+  for (std::uint64_t i = 0; i < 10; ++i) {
+    if (i == 5) bench.subscribe(2);
+    if (i >= 5) bench.push(2, i - 5, 0.3f);
+    bench.push(1, i, 0.1f + static_cast<float>(i));
+    bench.wait(1s);
+  }
+  Version first, second;
+  const auto a = rebuild(bench, Bench::peer(1), first);
+  const auto b = rebuild(bench, Bench::peer(2), second);
+  CHECK(first == bench.core.values()->version());
+  CHECK(second == first);
+  CHECK(bits_equal(a, bench.core.values()->shadow()));
+  CHECK(bits_equal(b, bench.core.values()->shadow()));
+
+  SECTION("at rest the shadow is the parameters") {
+    bench.tell(MessageReceived{kCoordinator, Rest{JobId(1)}});
+    CHECK(bench.to<ShardAtRest>(kCoordinator).size() == 1);
+    CHECK(bits_equal(bench.core.values()->shadow(), bench.core.values()->w()));
+    CHECK(bits_equal(rebuild(bench, Bench::peer(2), second), bench.core.values()->w()));
+  }
+  SECTION("a subscriber that comes back is sent what has changed since its version") {
+    const ChainId chain = bench.to<Assign>(Bench::peer(1))[0].header.chain;
+    bench.tell(PeerClosed{Bench::peer(1), "lost", false});
+    bench.push(2, 5, 0.7f);
+    bench.wait(1s);
+    bench.subscribe(1, chain, first);
+    CHECK_FALSE(bench.to<Assign>(Bench::peer(1)).back().whole);
+    CHECK(bits_equal(rebuild(bench, Bench::peer(1), first), bench.core.values()->shadow()));
+  }
+}
+
+TEST_CASE("a subscriber that does not keep up is skipped and caught up once") {
+  Bench bench;
+  bench.members(1, {Bench::active(1), Bench::active(2)});
+  bench.subscribe(1);
+  bench.subscribe(2);
+  const std::size_t enough = (std::size_t{32} << 20) / (kSize * sizeof(float)) + 100;
+  for (std::uint64_t i = 0; i < enough; ++i) {
+    bench.push(1, i, 0.001f);
+    bench.push(2, i, 0.001f);
+    // Worker 1 acknowledges at once, worker 2 never.
+    for (const auto& [peer, tag] : std::exchange(bench.tags, {})) {
+      if (peer == Bench::peer(1))
+        bench.core.on_event(bench.now, MessageAcked{peer, tag});
+      else
+        bench.tags.emplace_back(peer, tag);
+    }
+    bench.collect();
+  }
+  Version first, second;
+  CHECK(bits_equal(rebuild(bench, Bench::peer(1), first), bench.core.values()->shadow()));
+  (void)rebuild(bench, Bench::peer(2), second);
+  CHECK(second < first);
+  for (const auto& [peer, tag] : std::exchange(bench.tags, {})) bench.tell(MessageAcked{peer, tag});
+  CHECK(bits_equal(rebuild(bench, Bench::peer(2), second), bench.core.values()->shadow()));
+  CHECK(second == first);
+  CHECK(bench.core.counters().catch_ups == 1);
+}
+
+TEST_CASE("nothing of a fenced incarnation settles, and it may not come back") {
+  Bench bench;
+  bench.members(1, {Bench::active(1), Bench::active(2)});
+  bench.subscribe(1);
+  bench.push(1, 1, 0.5f);
+  bench.tell(MessageReceived{kCoordinator, Fence{JobId(1), IncarnationOrder(1)}});
+  REQUIRE(bench.to<FenceDone>(kCoordinator).size() == 1);
+  CHECK(bench.to<FenceDone>(kCoordinator)[0].next_sequence == Sequence(0));
+  bench.push(1, 0, 0.5f);
+  CHECK(bench.w() == 1.0f);
+  bench.tell(PeerClosed{Bench::peer(1), "lost", false});
+  bench.subscribe(1);
+  CHECK(bench.to<ShardRefusal>(Bench::peer(1)).back().reason ==
+        "worker incarnation 1 has been declared dead");
+}
+
+TEST_CASE("a deterministic job settles one push of every active worker at a time, in order of incarnation") {
+  std::vector<float> results;
+  for (const bool second_first : {false, true}) {
+    Bench bench(true);
+    bench.members(1, {Bench::active(1), Bench::active(2)});
+    bench.subscribe(1);
+    bench.subscribe(2);
+    bench.push(second_first ? 2 : 1, 0, second_first ? 0.2f : 0.1f);
+    CHECK(bench.w() == 1.0f);
+    bench.push(second_first ? 1 : 2, 0, second_first ? 0.1f : 0.2f);
+    CHECK(bench.core.values()->version() == Version(1));
+    results.push_back(bench.w());
+  }
+  CHECK(std::bit_cast<std::uint32_t>(results[0]) == std::bit_cast<std::uint32_t>(results[1]));
+}
+
+TEST_CASE("reports that the coordinator has not acknowledged are sent again when it is back") {
+  Bench bench;
+  bench.members(1, {Bench::active(1)});
+  bench.subscribe(1);
+  bench.push(1, 0, 0.5f);
+  REQUIRE(bench.to<SettleReport>(kCoordinator).size() == 1);
+  bench.tell(PeerClosed{kCoordinator, "lost", true});
+  bench.push(1, 1, 0.5f);
+  bench.tell(PeerConnected{kCoordinator, {}});
+  CHECK(bench.to<SettleReport>(kCoordinator).size() == 3);
+  CHECK(bench.to<RegisterShard>(kCoordinator).back().job == JobId(1));
+}
+
+TEST_CASE("a push of the wrong size or coding is refused and changes nothing") {
+  Bench bench;
+  bench.members(1, {Bench::active(1)});
+  bench.subscribe(1);
+  Push push;
+  push.job = JobId(1);
+  push.order = IncarnationOrder(1);
+  push.epoch = MembershipEpoch(1);
+  push.coding = 1;
+  push.payload = SharedBytes::take(std::vector<float>(kSize - 1, 1.0f));
+  bench.tell(MessageReceived{Bench::peer(1), push});
+  push.coding = 9;
+  bench.tell(MessageReceived{Bench::peer(1), push});
+  CHECK(bench.w() == 1.0f);
+  CHECK(bench.core.counters().malformed == 2);
+  CHECK(bench.to<ShardRefusal>(Bench::peer(1)).back().reason == "this job does not use coding 9");
+}
