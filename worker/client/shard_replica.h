@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "common/base/result.h"
+#include "common/codec/codec.h"
+#include "common/protocol/message.h"
+
+namespace nanduti {
+
+/// A worker's view of one shard: the shadow, its own pushes on the way, and the residual. One thread.
+class ShardReplica {
+ public:
+  /// A push that the merged version has not settled.
+  struct InFlight {
+    Push push;      ///< as sent; the payload is dropped once the shard has acknowledged it
+    Update update;  ///< what the shard will apply, at full weight here
+    bool acknowledged = false;
+  };
+
+  ShardReplica(std::uint64_t size, IncarnationOrder own) : own_(own), shadow_(size), residual_(size) {}
+
+  [[nodiscard]] std::uint64_t size() const { return shadow_.size(); }
+  [[nodiscard]] std::span<const float> shadow() const { return shadow_; }
+  [[nodiscard]] std::span<const float> residual() const { return residual_; }
+  [[nodiscard]] const std::deque<InFlight>& in_flight() const { return in_flight_; }
+  /// What the newest merged version said; version 0 of chain 0 before the first.
+  [[nodiscard]] const VersionHeader& merged() const { return merged_; }
+  [[nodiscard]] bool has_shadow() const { return merged_.chain != ChainId(); }
+  /// Pushes below it are durable at the shard.
+  [[nodiscard]] Sequence acknowledged() const { return acknowledged_; }
+  [[nodiscard]] Sequence next_sequence() const { return next_sequence_; }
+
+  /// Applies the next version. Errors: kCorrupt, if it does not continue the merged one or does not decode;
+  /// nothing has changed then, and the worker subscribes again.
+  Status merge(const Publish& publish, const Codec& codec);
+  Status merge(const Assign& assign);
+  /// The shard's word on pushes, from an acknowledgement. What it refused returns to the residual, once.
+  void acknowledge(Sequence next_sequence, std::span<const Sequence> refused);
+
+  /// x = shadow - in-flight - rho * residual, from scratch. `x` has shape [size()].
+  void compute_parameters(std::span<float> x, float rho) const;
+  /// Adds a round's progress (shape [size()]) to the residual, codes what is to be sent and keeps the rest.
+  /// The caller fills in what names the round.
+  Push push(std::span<const float> progress, const Codec& codec, const CodecKey& key);
+  /// Completes the record of the newest push.
+  void record(const Push& push);
+  /// Everything the shard has not acknowledged, oldest first, to be sent again from `from`.
+  [[nodiscard]] std::vector<Push> held_from(Sequence from) const;
+
+ private:
+  void take_header(const VersionHeader& header);
+  void take_refusals(std::span<const Sequence> refused);
+
+  IncarnationOrder own_;
+  std::vector<float> shadow_;
+  std::vector<float> residual_;
+  std::deque<InFlight> in_flight_;
+  VersionHeader merged_;
+  Sequence next_sequence_;
+  Sequence acknowledged_;
+};
+
+}  // namespace nanduti
