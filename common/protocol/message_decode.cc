@@ -257,6 +257,7 @@ Message read_one(const wire::Envelope& envelope, Reader& reader) {
     reader.read(*envelope.body_as_##NAME(), message);       \
     static_assert(std::is_same_v<decltype(message), NAME>); \
   }
+  // clang-format off
   NANDUTI_READ(RegisterWorker)
   NANDUTI_READ(JobPrepared)
   NANDUTI_READ(JobRefused)
@@ -275,7 +276,8 @@ Message read_one(const wire::Envelope& envelope, Reader& reader) {
                                               NANDUTI_READ(Assign) NANDUTI_READ(CutValues)
                                                   NANDUTI_READ(ShardRefusal)
 #undef NANDUTI_READ
-                                                      return message;
+      // clang-format on
+      return message;
 }
 
 template <std::size_t... Is>
