@@ -1,0 +1,413 @@
+#include "worker/client/client_core.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/base/check.h"
+
+namespace nanduti {
+
+namespace {
+
+constexpr PeerId kCoordinator{0};
+constexpr StreamIndex kControl{0};
+constexpr StreamIndex kBulk{1};
+
+template <class... Fs>
+struct Overloaded : Fs... {
+  using Fs::operator()...;
+};
+template <class... Fs>
+Overloaded(Fs...) -> Overloaded<Fs...>;
+
+Hello make_hello(const ClientOptions& options) {
+  Hello hello;
+  hello.protocol_version = kProtocolVersion;
+  hello.codec_format = kCodecFormat;
+  hello.program_version = options.program_version;
+  hello.role = PeerRole::kWorker;
+  hello.name = options.registration.name;
+  return hello;
+}
+
+double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+}  // namespace
+
+ClientCore::ClientCore(const ClientOptions& options, RandomStream random)
+    : options_(options), random_(random) {
+  incarnation_.words = {random_.next_u64(), random_.next_u64() | 1};
+  actions_.push_back(
+      OpenPeer{kCoordinator, options_.coordinator_endpoint, kCoordinatorDestination, make_hello(options_)});
+}
+
+const Replica* ClientCore::replica() const { return job_ && job_->replica ? &*job_->replica : nullptr; }
+
+void ClientCore::on_event(ProtocolTime now, const Event& event) {
+  if (stopped_) return;
+  std::visit([&](const auto& e) { handle(now, e); }, event);
+  advance(now);
+}
+
+void ClientCore::on_deadline(ProtocolTime now) {
+  if (stopped_) return;
+  send_status(now);
+}
+
+void ClientCore::handle(ProtocolTime now, const PeerConnected& event) {
+  if (event.peer == kCoordinator) {
+    connected_ = true;
+    next_status_ = now + options_.status_every;
+    return register_worker();
+  }
+  if (!job_) return;
+  if (const auto shard = job_->shards.find(event.peer); shard != job_->shards.end())
+    subscribe(event.peer, shard->second);
+}
+
+void ClientCore::handle(ProtocolTime, const PeerClosed& event) {
+  if (event.peer == kCoordinator) {
+    connected_ = false;
+    next_status_ = kNever;
+    if (event.redialling) return note("the coordinator is away, trying again: " + event.reason, true);
+    leave_job(event.reason);
+    stopped_ = true;
+    actions_.push_back(Stopped{"the coordinator has closed the connection: " + event.reason});
+    return;
+  }
+  if (!job_) return;
+  const auto shard = job_->shards.find(event.peer);
+  if (shard == job_->shards.end()) return;
+  job_->subscribed.at(shard->second.value()) = false;
+  note(fmt::format("shard {} is away: {}", shard->second, event.reason), true);
+}
+
+void ClientCore::handle(ProtocolTime now, const MessageReceived& event) {
+  if (event.peer == kCoordinator) return on_coordinator_message(now, event.message);
+  if (!job_) return;
+  const auto shard = job_->shards.find(event.peer);
+  if (shard != job_->shards.end()) on_shard_message(event.peer, shard->second, event.message);
+}
+
+void ClientCore::handle(ProtocolTime, const MessageAcked&) {}
+
+void ClientCore::handle(ProtocolTime, const JobLoaded& event) {
+  if (!job_ || job_->id != event.job) return;
+  if (!event.result.ok()) {
+    note(fmt::format("cannot do job {}: {}", event.job, event.result.error().message), true);
+    tell_coordinator(JobRefused{event.job, event.result.error().message});
+    job_.reset();
+    return;
+  }
+  job_->loaded = event.result.value();
+  tell_coordinator(JobPrepared{event.job, job_->loaded->data, job_->loaded->layout_hash});
+}
+
+void ClientCore::handle(ProtocolTime, const RoundComputed& event) {
+  if (!job_ || job_->id != event.job || !job_->computing) return;
+  Job& job = *job_;
+  const RoundName name = *std::exchange(job.computing, std::nullopt);
+  push(job.replica->finish_round(name, event.progress));
+  job.round = name.round.next();
+  job.status.clock = job.round;
+  job.status.samples += name.range.size();
+  job.status.loss_sum += event.loss_sum;
+  job.status.compute_seconds += event.compute_seconds;
+}
+
+void ClientCore::handle(ProtocolTime, const CutEvaluated& event) {
+  if (!job_ || job_->id != event.job) return;
+  job_->evaluating = false;
+  job_->status.evaluation_seconds += event.seconds;
+  tell_coordinator(EvaluationDone{event.job, event.lease, event.correct, event.total, event.loss_sum});
+}
+
+void ClientCore::handle(ProtocolTime, const DrainRequested&) {
+  if (draining_) return;
+  draining_ = true;
+  tell_coordinator(Draining{});
+}
+
+void ClientCore::on_coordinator_message(ProtocolTime, const Message& message) {
+  const auto is_ours = [&](JobId id) { return job_ && job_->id == id; };
+  std::visit(Overloaded{[&](const Registered& m) { order_ = m.order; },
+                        [&](const PrepareJob& m) { prepare(m); }, [&](const JoinJob& m) { join(m); },
+                        [&](const LeaseGrant& m) {
+                          if (!is_ours(m.job)) return;
+                          job_->lease_asked = false;
+                          job_->lease_refused = false;
+                          if (draining_)
+                            tell_coordinator(LeaseReturn{m.job, m.lease, m.range});
+                          else
+                            job_->leases.push_back(m);
+                        },
+                        [&](const NoLease& m) {
+                          if (!is_ours(m.job)) return;
+                          job_->lease_asked = false;
+                          job_->lease_refused = true;
+                        },
+                        [&](const EvaluationLease& m) {
+                          if (!is_ours(m.job) || !job_->replica) return;
+                          Evaluation evaluation{m, {}};
+                          evaluation.values.resize(job_->places.size());
+                          job_->evaluations.push_back(std::move(evaluation));
+                          for (const auto& [peer, shard] : job_->shards)
+                            actions_.push_back(SendMessage{peer, kControl, FetchCut{m.job, m.cut}});
+                        },
+                        [&](const FlushResidual& m) {
+                          if (!is_ours(m.job)) return;
+                          job_->flush_asked = true;
+                          job_->flush_reported = false;
+                        },
+                        [&](const EndJob& m) {
+                          if (is_ours(m.job)) leave_job(m.reason);
+                        },
+                        [&](const Fenced& m) {
+                          note("declared dead by the coordinator, starting over: " + m.reason, true);
+                          leave_job(m.reason);
+                          order_ = IncarnationOrder();
+                          incarnation_.words = {random_.next_u64(), random_.next_u64() | 1};
+                          register_worker();
+                        },
+                        [&](const auto&) {
+                          note(fmt::format("the coordinator sent a {}, which is not for workers",
+                                           message_name(message)),
+                               true);
+                        }},
+             message);
+}
+
+void ClientCore::on_shard_message(PeerId peer, ShardIndex shard, const Message& message) {
+  std::visit(
+      Overloaded{
+          [&](const Subscribed& m) { on_subscribed(peer, shard, m.next_sequence); },
+          [&](const PushAck& m) { job_->replica->on_ack(shard, m); },
+          [&](const Publish& m) { on_version(peer, shard, m); },
+          [&](const Assign& m) { on_version(peer, shard, m); },
+          [&](const CutValues& m) {
+            for (Evaluation& evaluation : job_->evaluations)
+              if (evaluation.lease.cut == m.cut) evaluation.values.at(shard.value()) = m.payload;
+          },
+          [&](const ShardRefusal& m) { note(fmt::format("shard {} refuses: {}", shard, m.reason), true); },
+          [&](const auto&) {
+            note(fmt::format("shard {} sent a {}, which is not for workers", shard, message_name(message)),
+                 true);
+          }},
+      message);
+}
+
+void ClientCore::register_worker() {
+  RegisterWorker registration = options_.registration;
+  registration.incarnation = incarnation_;
+  tell_coordinator(registration);
+  if (draining_) tell_coordinator(Draining{});
+}
+
+void ClientCore::prepare(const PrepareJob& request) {
+  if (job_ && job_->id == request.job) {  // asked again after a lost session
+    if (job_->loaded)
+      tell_coordinator(JobPrepared{request.job, job_->loaded->data, job_->loaded->layout_hash});
+    return;
+  }
+  leave_job("another job begins");
+  job_.emplace();
+  job_->id = request.job;
+  job_->status.job = request.job;
+  actions_.push_back(LoadJob{request.job, request.spec_text});
+}
+
+void ClientCore::join(const JoinJob& request) {
+  if (!job_ || job_->id != request.job || !job_->loaded) return;
+  if (job_->replica) {  // asked again after a lost session, which may have lost the answer to a request
+    job_->lease_asked = false;
+    return;
+  }
+  Job& job = *job_;
+  ReplicaOptions options;
+  for (const ShardPlace& place : request.shards) options.shards.push_back({place.begin, place.end});
+  const bool covers = !options.shards.empty() && options.shards.back().end == job.loaded->parameters;
+  if (!covers || request.layout_hash != job.loaded->layout_hash) {
+    tell_coordinator(JobRefused{request.job, "the shards hold another model than this worker's"});
+    return;
+  }
+  options.own = order_;
+  options.bound = job.loaded->bound;
+  options.deterministic = job.loaded->deterministic;
+  options.codec = job.loaded->codec;
+  options.seed = job.loaded->seed;
+  job.places = request.shards;
+  job.subscribed.assign(request.shards.size(), false);
+  job.replica.emplace(options);
+  for (const ShardPlace& place : request.shards) {
+    const PeerId peer(next_peer_++);
+    job.shards.emplace(peer, place.index);
+    Hello hello = make_hello(options_);
+    hello.job = request.job;
+    hello.layout_hash = request.layout_hash;
+    hello.stream_count = 2;
+    actions_.push_back(OpenPeer{peer, place.endpoint, place.destination, hello});
+  }
+}
+
+void ClientCore::leave_job(const std::string& reason) {
+  if (!job_) return;
+  for (const auto& [peer, shard] : job_->shards) actions_.push_back(ClosePeer{peer, reason, false});
+  actions_.push_back(UnloadJob{job_->id});
+  job_.reset();
+}
+
+void ClientCore::subscribe(PeerId peer, ShardIndex shard) {
+  const auto [chain, version] = job_->replica->arrived(shard);
+  actions_.push_back(SendMessage{
+      peer, kControl,
+      Subscribe{job_->id, order_, incarnation_, chain, version, job_->replica->shard(shard).acknowledged()}});
+}
+
+void ClientCore::on_version(PeerId peer, ShardIndex shard, std::variant<Publish, Assign> version) {
+  const Status status = job_->replica->on_version(shard, std::move(version));
+  if (status.ok()) return;
+  note(fmt::format("shard {}: {}; subscribing again", shard, status.error().message), true);
+  subscribe(peer, shard);
+}
+
+void ClientCore::on_subscribed(PeerId peer, ShardIndex shard, Sequence next_sequence) {
+  job_->subscribed.at(shard.value()) = true;
+  job_->replica->on_ack(shard, {job_->id, AckLevel::kDurableHere, next_sequence, {}});
+  for (Push& held : job_->replica->shard(shard).held_from(next_sequence))
+    actions_.push_back(SendMessage{peer, kBulk, std::move(held)});
+  for (const Evaluation& evaluation : job_->evaluations)
+    if (!evaluation.values.at(shard.value()))
+      actions_.push_back(SendMessage{peer, kControl, FetchCut{job_->id, evaluation.lease.cut}});
+}
+
+void ClientCore::advance(ProtocolTime now) {
+  if (stopped_) return;
+  if (job_ && job_->replica) {
+    account_waiting(now);
+    if (!job_->computing && !job_->evaluating && !begin_evaluation()) begin_round(now);
+    ask_for_lease();
+    flush_if_asked();
+    const bool waits = !job_->computing && !job_->evaluating && !job_->leases.empty();
+    job_->waiting_since = waits ? now : kNever;
+  }
+  if (draining_) finish_drain();
+}
+
+bool ClientCore::begin_evaluation() {
+  Job& job = *job_;
+  if (job.evaluations.empty()) return false;
+  const Evaluation& next = job.evaluations.front();
+  for (const auto& values : next.values)
+    if (!values) return false;
+  auto parameters = std::make_shared<std::vector<float>>(job.loaded->parameters);
+  bool fits = true;
+  for (std::size_t k = 0; k < job.places.size(); ++k) {
+    const ShardPlace& place = job.places[k];
+    const SharedBytes& bytes = *next.values[k];
+    fits = fits && bytes.size() == (place.end - place.begin) * sizeof(float);
+    if (fits && !bytes.empty()) std::memcpy(parameters->data() + place.begin, bytes.data(), bytes.size());
+  }
+  if (fits) {
+    job.evaluating = true;
+    actions_.push_back(
+        EvaluateCut{job.id, next.lease.lease, next.lease.begin, next.lease.end, std::move(parameters)});
+  } else {
+    note("a cut of the wrong size came from a shard", true);
+  }
+  job.evaluations.pop_front();
+  return fits;
+}
+
+void ClientCore::begin_round(ProtocolTime) {
+  Job& job = *job_;
+  job.at_gate = false;
+  if (job.leases.empty() || draining_) return;
+  LeaseGrant& lease = job.leases.front();
+  const Round round = std::max(job.round, lease.entry_clock);
+  const Replica::Gate gate = job.replica->gate(round, lease.active_from);
+  job.at_gate = gate == Replica::Gate::kStaleness;
+  if (gate != Replica::Gate::kOpen) return;
+  job.status.staleness = static_cast<std::uint32_t>(job.replica->staleness(round));
+  SampleRange range = lease.range;
+  range.end = std::min(range.end, range.begin + job.loaded->round_samples);
+  job.computing = RoundName{job.id, round, lease.lease, range};
+  lease.range.begin = range.end;
+  if (lease.range.size() == 0) job.leases.pop_front();
+  auto parameters = std::make_shared<const std::vector<float>>(job.replica->begin_round(round));
+  actions_.push_back(ComputeRound{job.id, round, range, std::move(parameters)});
+}
+
+void ClientCore::ask_for_lease() {
+  Job& job = *job_;
+  // One lease ahead, so that the answer is there when this one is used up.
+  if (job.lease_asked || job.lease_refused || draining_ || job.leases.size() > 1) return;
+  if (std::find(job.subscribed.begin(), job.subscribed.end(), false) != job.subscribed.end()) return;
+  if (!connected_) return;
+  job.lease_asked = true;
+  tell_coordinator(LeaseRequest{job.id});
+}
+
+void ClientCore::flush_if_asked() {
+  Job& job = *job_;
+  if (!job.flush_asked || job.flush_reported || job.computing || !job.leases.empty()) return;
+  // In lockstep every active worker's flush is one step of the shards, also an empty one.
+  const bool lockstep = job.loaded->deterministic && !job.lockstep_flushed;
+  if (lockstep || job.replica->has_residual()) {
+    job.lockstep_flushed = true;
+    push(job.replica->flush(job.id, job.round));
+  }
+  if (!job.replica->is_acknowledged() || !connected_) return;
+  job.flush_reported = true;
+  tell_coordinator(ResidualFlushed{job.id});
+}
+
+void ClientCore::finish_drain() {
+  if (job_ && job_->replica) {
+    Job& job = *job_;
+    if (job.computing || job.evaluating) return;
+    for (const LeaseGrant& lease : job.leases)
+      tell_coordinator(LeaseReturn{lease.job, lease.lease, lease.range});
+    job.leases.clear();
+    job.flush_asked = true;
+    flush_if_asked();
+    if (!job.flush_reported) return;
+  }
+  if (!connected_) return;
+  tell_coordinator(Leave{});
+  leave_job("the worker has drained");
+  actions_.push_back(ClosePeer{kCoordinator, "the worker has drained", true});
+  actions_.push_back(Stopped{});
+  stopped_ = true;
+}
+
+void ClientCore::push(const std::vector<Push>& pushes) {
+  for (const auto& [peer, shard] : job_->shards) {
+    // Not subscribed: held, and sent when the shard has said where to go on.
+    if (!job_->subscribed.at(shard.value())) continue;
+    actions_.push_back(SendMessage{peer, kBulk, pushes.at(shard.value())});
+  }
+}
+
+void ClientCore::account_waiting(ProtocolTime now) {
+  if (job_->waiting_since == kNever) return;
+  job_->status.stall_seconds += seconds(now - job_->waiting_since);
+  job_->waiting_since = now;
+}
+
+void ClientCore::send_status(ProtocolTime now) {
+  if (next_status_ > now) return;
+  next_status_ = now + options_.status_every;
+  WorkerStatus status;
+  if (job_) {
+    account_waiting(now);
+    status = job_->status;
+    status.at_gate = job_->at_gate;
+  }
+  tell_coordinator(status);
+}
+
+void ClientCore::tell_coordinator(Message message) {
+  if (connected_) actions_.push_back(SendMessage{kCoordinator, kControl, std::move(message)});
+}
+
+}  // namespace nanduti

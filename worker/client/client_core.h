@@ -1,0 +1,185 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/base/random.h"
+#include "common/codec/codec.h"
+#include "common/protocol/session_hub.h"
+#include "worker/client/replica.h"
+
+namespace nanduti {
+
+struct ClientOptions {
+  std::string coordinator_endpoint;
+  std::string program_version;
+  RegisterWorker registration;  ///< without the incarnation, which the core makes up
+  Duration status_every = std::chrono::seconds(1);
+};
+
+/// What a worker's host has found out about a job.
+struct LoadedJob {
+  DataDescription data;
+  std::uint64_t layout_hash = 0;
+  std::uint64_t parameters = 0;     ///< size of the parameter space
+  std::uint64_t round_samples = 1;  ///< local_steps * batch_size
+  std::optional<std::uint32_t> bound;
+  bool deterministic = false;
+  std::uint64_t seed = 0;
+  std::shared_ptr<const Codec> codec;
+};
+
+/// A worker's side of the protocol: registers, takes a job, leases samples, decides when a round may begin,
+/// pushes what it gave, evaluates, drains. No I/O, threads or clock. One thread.
+class ClientCore {
+ public:
+  /// Completes LoadJob.
+  struct JobLoaded {
+    JobId job;
+    Result<LoadedJob> result;
+  };
+  /// Completes ComputeRound.
+  struct RoundComputed {
+    JobId job;
+    std::vector<float> progress;  ///< x_before - x_after, shape [parameters]
+    double loss_sum = 0;
+    double compute_seconds = 0;
+  };
+  /// Completes EvaluateCut.
+  struct CutEvaluated {
+    JobId job;
+    LeaseId lease;
+    std::uint64_t correct = 0;
+    std::uint64_t total = 0;
+    double loss_sum = 0;
+    double seconds = 0;
+  };
+  /// SIGTERM: finish the round, hand back the rest, leave.
+  struct DrainRequested {};
+  using Event = std::variant<PeerConnected, PeerClosed, MessageReceived, MessageAcked, JobLoaded,
+                             RoundComputed, CutEvaluated, DrainRequested>;
+
+  struct LoadJob {
+    JobId job;
+    std::string spec_text;
+  };
+  /// Slow work, one at a time: rounds and evaluations never overlap.
+  struct ComputeRound {
+    JobId job;
+    Round round;
+    SampleRange range;
+    std::shared_ptr<const std::vector<float>> parameters;  ///< x, shape [parameters]
+  };
+  struct EvaluateCut {
+    JobId job;
+    LeaseId lease;
+    std::uint64_t begin = 0;  ///< test samples [begin, end)
+    std::uint64_t end = 0;
+    std::shared_ptr<const std::vector<float>> parameters;
+  };
+  /// The job is over here: what still runs for it may stop.
+  struct UnloadJob {
+    JobId job;
+  };
+  /// The worker has left (`failure` empty) or cannot go on.
+  struct Stopped {
+    std::string failure;
+  };
+  struct Note {
+    std::string text;
+    bool warning = false;
+  };
+  using Action = std::variant<SendMessage, OpenPeer, ClosePeer, LoadJob, ComputeRound, EvaluateCut, UnloadJob,
+                              Stopped, Note>;
+
+  ClientCore(const ClientOptions& options, RandomStream random);
+
+  void on_event(ProtocolTime now, const Event& event);
+  void on_deadline(ProtocolTime now);
+  [[nodiscard]] ProtocolTime next_deadline() const { return next_status_; }
+  std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
+
+  // For checkers.
+  [[nodiscard]] const Replica* replica() const;
+  [[nodiscard]] IncarnationOrder order() const { return order_; }
+  [[nodiscard]] Round next_round() const { return job_ ? job_->round : Round(); }
+
+ private:
+  struct Evaluation {
+    EvaluationLease lease;
+    std::vector<std::optional<SharedBytes>> values;  // per shard
+  };
+  struct Job {
+    JobId id;
+    std::optional<LoadedJob> loaded;
+    std::vector<ShardPlace> places;
+    std::map<PeerId, ShardIndex> shards;
+    std::vector<bool> subscribed;
+    std::optional<Replica> replica;
+    std::deque<LeaseGrant> leases;  // range.begin moves on as rounds are begun
+    bool lease_asked = false;
+    bool lease_refused = false;  // the coordinator grants when there is one
+    Round round;                 // the next one
+    std::optional<RoundName> computing;
+    std::deque<Evaluation> evaluations;
+    bool evaluating = false;
+    bool flush_asked = false;
+    bool flush_pushed = false;
+    bool flush_reported = false;
+    bool lockstep_flushed = false;
+    ProtocolTime waiting_since = kNever;
+    bool at_gate = false;
+    WorkerStatus status;
+  };
+
+  void handle(ProtocolTime now, const PeerConnected& event);
+  void handle(ProtocolTime now, const PeerClosed& event);
+  void handle(ProtocolTime now, const MessageReceived& event);
+  void handle(ProtocolTime now, const MessageAcked& event);
+  void handle(ProtocolTime now, const JobLoaded& event);
+  void handle(ProtocolTime now, const RoundComputed& event);
+  void handle(ProtocolTime now, const CutEvaluated& event);
+  void handle(ProtocolTime now, const DrainRequested& event);
+
+  void on_coordinator_message(ProtocolTime now, const Message& message);
+  void on_shard_message(PeerId peer, ShardIndex shard, const Message& message);
+  void register_worker();
+  void prepare(const PrepareJob& request);
+  void join(const JoinJob& request);
+  void leave_job(const std::string& reason);
+  void subscribe(PeerId peer, ShardIndex shard);
+  void on_version(PeerId peer, ShardIndex shard, std::variant<Publish, Assign> version);
+  void on_subscribed(PeerId peer, ShardIndex shard, Sequence next_sequence);
+  /// Does whatever can be done now.
+  void advance(ProtocolTime now);
+  [[nodiscard]] bool begin_evaluation();
+  void begin_round(ProtocolTime now);
+  void ask_for_lease();
+  void flush_if_asked();
+  void finish_drain();
+  void push(const std::vector<Push>& pushes);
+  void send_status(ProtocolTime now);
+  void account_waiting(ProtocolTime now);
+  void tell_coordinator(Message message);
+  void note(std::string text, bool warning = false) { actions_.push_back(Note{std::move(text), warning}); }
+
+  ClientOptions options_;
+  RandomStream random_;
+  IncarnationId incarnation_;
+  IncarnationOrder order_;
+  bool connected_ = false;
+  bool draining_ = false;
+  bool stopped_ = false;
+  std::uint64_t next_peer_ = 1;
+  ProtocolTime next_status_ = kNever;
+  std::optional<Job> job_;
+  std::vector<Action> actions_;
+};
+
+}  // namespace nanduti
