@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/result.h"
+#include "common/protocol/message.h"
+
+namespace nanduti {
+
+/// Rounds of one lease at most.
+inline constexpr std::uint64_t kLeaseRoundsMax = 64;
+
+struct LeaseBookOptions {
+  std::uint64_t samples = 0;  ///< of the training set
+  std::uint32_t epochs = 1;
+  std::uint64_t round_samples = 1;  ///< local_steps * batch_size
+  std::uint32_t shards = 1;         ///< at most kShardsMax
+};
+
+/// The samples of a job: lent, given back, counted. A sample counts once every shard has durably settled its
+/// round, and each sample of each epoch counts exactly once, whoever dies (DESIGN section 2). Epochs follow
+/// each other without a barrier. Pure; one thread.
+class LeaseBook {
+ public:
+  explicit LeaseBook(const LeaseBookOptions& options);
+
+  struct Lease {
+    LeaseId id;
+    SampleRange range;
+  };
+  /// Lends the first free run of samples: whole rounds, fewer as the epoch ends so that `workers` finish
+  /// together. Empty if nothing is free now.
+  std::optional<Lease> lend(IncarnationOrder order, std::uint32_t workers);
+  /// The holder will not begin [range.begin, range.end), the end of its lease. Errors: kInvalidArgument.
+  Status give_back(IncarnationOrder order, LeaseId lease, const SampleRange& range);
+  /// A shard has settled a push. The same report again changes nothing. Errors: kInvalidArgument if the push
+  /// is not the next round of a lease of that incarnation; the incarnation must be fenced then.
+  Status settle(ShardIndex shard, const SettleEntry& entry);
+  /// Nothing of this incarnation settles any more on any shard: what did not count is free again.
+  void fence(IncarnationOrder order);
+
+  [[nodiscard]] bool holds_lease(IncarnationOrder order) const;
+  [[nodiscard]] bool has_free() const { return !free_.empty(); }
+  /// Samples of an epoch that count.
+  [[nodiscard]] std::uint64_t counted(DataEpoch epoch) const;
+  [[nodiscard]] std::uint64_t counted_in_all() const;
+  [[nodiscard]] bool is_complete(DataEpoch epoch) const { return counted(epoch) == options_.samples; }
+  [[nodiscard]] bool is_complete() const;
+  /// Samples trained again because their first round had settled on some shards only when its worker died.
+  [[nodiscard]] std::uint64_t repeated_samples() const { return repeated_samples_; }
+
+ private:
+  struct Held {
+    IncarnationOrder order;
+    SampleRange range;  // begin moves on as rounds count
+  };
+  struct Partial {
+    std::uint64_t shards = 0;  // bit k: shard k has settled it
+    SettleEntry entry;
+  };
+  void free(const SampleRange& range);
+  Status count(const SettleEntry& entry);
+
+  LeaseBookOptions options_;
+  std::uint64_t all_shards_;
+  std::map<std::pair<DataEpoch, std::uint64_t>, std::uint64_t> free_;  // (epoch, begin) to end
+  std::map<LeaseId, Held> held_;
+  std::map<std::pair<IncarnationOrder, Sequence>, Partial> partial_;
+  std::map<std::pair<IncarnationOrder, ShardIndex>, Sequence> next_sequence_;
+  std::vector<std::uint64_t> counted_;  // per epoch
+  LeaseId next_lease_{1};
+  std::uint64_t repeated_samples_ = 0;
+};
+
+}  // namespace nanduti

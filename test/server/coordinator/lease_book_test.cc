@@ -1,0 +1,122 @@
+// Goal: each sample of each epoch counts exactly once, whoever dies, drains or is heard twice (promise P5).
+// Method: random lives of workers against the book, with a ledger of its own, one counter per sample.
+#include "server/coordinator/lease_book.h"
+
+#include <algorithm>
+#include <deque>
+
+#include "common/base/random.h"
+#include "test/support/catch.h"
+
+using namespace nanduti;
+
+namespace {
+
+/// A worker that trains its leases round by round; its pushes settle on every shard, each in order.
+struct Worker {
+  IncarnationOrder order;
+  std::deque<LeaseBook::Lease> leases;
+  std::vector<SettleEntry> pushed;
+  std::vector<std::size_t> settled;  // per shard: how many of `pushed`
+};
+
+SettleEntry entry(std::uint64_t order, std::uint64_t sequence, const LeaseBook::Lease& lease,
+                  SampleRange range) {
+  return {IncarnationOrder(order), Sequence(sequence), Round(sequence), lease.id, range, false};
+}
+
+}  // namespace
+
+TEST_CASE("each sample of each epoch counts once, whoever dies or drains") {
+  for (std::uint64_t seed = 1; seed <= 300; ++seed) {
+    INFO("seed " << seed);
+    RandomStream random(seed);
+    const std::uint32_t shards = 1 + static_cast<std::uint32_t>(random.below(4));
+    const LeaseBookOptions options{1 + random.below(700), 1 + static_cast<std::uint32_t>(random.below(3)),
+                                   1 + random.below(20), shards};
+    LeaseBook book(options);
+    std::vector<std::vector<int>> counts(options.epochs, std::vector<int>(options.samples, 0));
+    std::vector<Worker> workers;
+    std::uint64_t next_order = 1, repeated = 0;
+    int deaths_left = 20;
+    for (int step = 0; !book.is_complete(); ++step) {
+      REQUIRE(step < 200'000);
+      while (workers.size() < 3)
+        workers.push_back({IncarnationOrder(next_order++), {}, {}, std::vector<std::size_t>(shards)});
+      Worker& worker = workers[random.below(workers.size())];
+      const std::uint64_t what = random.below(40);
+      if (what < 10) {
+        if (auto lease = book.lend(worker.order, 3)) worker.leases.push_back(*lease);
+      } else if (what < 20 && !worker.leases.empty()) {
+        LeaseBook::Lease& lease = worker.leases.front();
+        SampleRange range = lease.range;
+        range.end = std::min(range.end, range.begin + options.round_samples);
+        worker.pushed.push_back(entry(worker.order.value(), worker.pushed.size(), lease, range));
+        lease.range.begin = range.end;
+        if (lease.range.size() == 0) worker.leases.pop_front();
+      } else if (what < 38) {
+        const auto shard = static_cast<std::size_t>(random.below(shards));
+        if (worker.settled[shard] == worker.pushed.size()) continue;
+        const std::size_t index = worker.settled[shard]++;
+        const SettleEntry& settled = worker.pushed[index];
+        REQUIRE(book.settle(ShardIndex(static_cast<std::uint32_t>(shard)), settled).ok());
+        if (random.chance(0.2))
+          REQUIRE(book.settle(ShardIndex(static_cast<std::uint32_t>(shard)), settled).ok());
+        if (*std::min_element(worker.settled.begin(), worker.settled.end()) > index)
+          for (std::uint64_t i = settled.range.begin; i < settled.range.end; ++i)
+            ++counts[settled.range.epoch.value()][i];
+      } else if (what == 38 && deaths_left-- > 0) {
+        const std::size_t through = *std::min_element(worker.settled.begin(), worker.settled.end());
+        const std::size_t begun = *std::max_element(worker.settled.begin(), worker.settled.end());
+        for (std::size_t i = through; i < begun; ++i) repeated += worker.pushed[i].range.size();
+        book.fence(worker.order);
+        CHECK_FALSE(book.holds_lease(worker.order));
+        worker = {IncarnationOrder(next_order++), {}, {}, std::vector<std::size_t>(shards)};
+      } else if (!worker.leases.empty()) {
+        const LeaseBook::Lease lease = worker.leases.back();
+        worker.leases.pop_back();
+        REQUIRE(book.give_back(worker.order, lease.id, lease.range).ok());
+      }
+    }
+    for (const auto& epoch : counts)
+      REQUIRE(std::all_of(epoch.begin(), epoch.end(), [](int count) { return count == 1; }));
+    REQUIRE(book.repeated_samples() == repeated);
+    REQUIRE_FALSE(book.has_free());
+    REQUIRE(book.counted_in_all() == options.samples * options.epochs);
+  }
+}
+
+TEST_CASE("leases are whole rounds and shrink as the epoch ends") {
+  LeaseBook book({10'000, 1, 64, 1});
+  std::uint64_t last = ~std::uint64_t{0}, covered = 0;
+  while (auto lease = book.lend(IncarnationOrder(1), 2)) {
+    CHECK(lease->range.begin == covered);
+    covered = lease->range.end;
+    CHECK((lease->range.size() % 64 == 0 || covered == 10'000));
+    CHECK(lease->range.size() <= last);
+    last = lease->range.size();
+  }
+  CHECK(covered == 10'000);
+  CHECK(last <= 64);
+}
+
+TEST_CASE("what a worker may not claim is an error") {
+  LeaseBook book({100, 1, 10, 2});
+  const LeaseBook::Lease lease = *book.lend(IncarnationOrder(1), 1);
+  const SampleRange first{DataEpoch(0), 0, 10}, second{DataEpoch(0), 10, 20};
+  const auto settle_both = [&](const SettleEntry& e) {
+    const Status status = book.settle(ShardIndex(0), e);
+    return status.ok() ? book.settle(ShardIndex(1), e) : status;
+  };
+  CHECK(settle_both(entry(2, 0, lease, first)).error().message ==
+        "incarnation 2 trained on lease 1, which it does not hold");
+  CHECK(settle_both(entry(1, 0, lease, second)).error().message ==
+        "incarnation 1 trained on samples 10 to 20 where 0 to 50 of its lease were next");
+  CHECK(book.settle(ShardIndex(0), entry(1, 7, lease, first)).error().message ==
+        "shard 0 settled push 7 of incarnation 1 before push 1");
+  CHECK(book.give_back(IncarnationOrder(1), lease.id, {DataEpoch(0), 0, 20}).error().message ==
+        "lease 1 holds samples 0 to 50; 0 to 20 came back");
+  CHECK(book.give_back(IncarnationOrder(3), lease.id, lease.range).error().message ==
+        "lease 1 is not held by incarnation 3");
+  CHECK(book.counted(DataEpoch(0)) == 0);
+}
