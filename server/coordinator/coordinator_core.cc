@@ -1,0 +1,584 @@
+#include "server/coordinator/coordinator_core.h"
+
+#include <algorithm>
+
+#include "common/base/check.h"
+#include "common/tensor/parameter_space.h"
+
+namespace nanduti {
+
+namespace {
+
+constexpr StreamIndex kControl{0};
+constexpr Duration kCheckEvery = std::chrono::seconds(1);
+
+template <class... Fs>
+struct Overloaded : Fs... {
+  using Fs::operator()...;
+};
+template <class... Fs>
+Overloaded(Fs...) -> Overloaded<Fs...>;
+
+}  // namespace
+
+void CoordinatorCore::on_event(ProtocolTime now, const Event& event) {
+  std::visit([&](const auto& e) { handle(now, e); }, event);
+  if (next_check_ == kNever) next_check_ = now + kCheckEvery;
+  advance(now);
+}
+
+void CoordinatorCore::on_deadline(ProtocolTime now) {
+  if (now < next_check_) return;
+  next_check_ = now + kCheckEvery;
+  std::vector<IncarnationOrder> orders;
+  for (const auto& [order, worker] : workers_) orders.push_back(order);
+  for (const IncarnationOrder order : orders) {
+    Worker& worker = workers_.at(order);
+    const Duration silence = now - worker.last_heard;
+    if (silence >= options_.dead_after) {
+      declare_dead(worker, "nothing was heard of it for too long");
+    } else if (silence >= options_.suspend_after && worker.part == Part::kJoined &&
+               worker.state == MemberState::kActive) {
+      worker.state = MemberState::kSuspended;
+      run_->membership_changed = true;
+      note(fmt::format("worker '{}' is silent: suspended", worker.registration.name), true);
+    } else if (run_ && run_->book && run_->book->holds_lease(order) && !worker.at_gate &&
+               worker.state == MemberState::kActive && now - worker.last_progress >= options_.lease_timeout) {
+      declare_dead(worker, "its lease has expired");
+    }
+  }
+  advance(now);
+}
+
+const CoordinatorCore::JobView* CoordinatorCore::view(JobId job) const {
+  const auto it = jobs_.find(job);
+  return it == jobs_.end() ? nullptr : &it->second;
+}
+
+CoordinatorCore::Worker* CoordinatorCore::worker_at(PeerId peer) {
+  for (auto& [order, worker] : workers_)
+    if (worker.peer == peer) return &worker;
+  return nullptr;
+}
+
+void CoordinatorCore::tell(PeerId peer, Message message) {
+  actions_.push_back(SendMessage{peer, kControl, std::move(message)});
+}
+
+void CoordinatorCore::tell_shards(const Message& message) {
+  for (std::size_t k = 0; k < run_->places.size(); ++k) tell(shards_[k].peer, message);
+}
+
+// ---- sessions ----
+
+void CoordinatorCore::handle(ProtocolTime, const PeerConnected&) {}  // it registers next
+
+void CoordinatorCore::handle(ProtocolTime, const PeerClosed& event) {
+  if (Worker* worker = worker_at(event.peer)) {
+    // Its messages may be lost, so it cannot go on where it was.
+    declare_dead(*worker, "its session ended: " + event.reason);
+    return;
+  }
+  for (Shard& shard : shards_) {
+    if (shard.peer != event.peer) continue;
+    shard.connected = false;
+    note(fmt::format("shard {} of '{}' is away: {}", shard.registration.destination,
+                     shard.registration.server_name, event.reason),
+         true);
+    if (run_)
+      end_job(JobState::kFailed, fmt::format("a shard of '{}' was lost", shard.registration.server_name));
+  }
+}
+
+void CoordinatorCore::handle(ProtocolTime now, const MessageReceived& event) {
+  if (const auto* m = std::get_if<RegisterWorker>(&event.message))
+    return register_worker(now, event.peer, *m);
+  if (const auto* m = std::get_if<RegisterShard>(&event.message)) return register_shard(event.peer, *m);
+  if (Worker* worker = worker_at(event.peer)) {
+    worker->last_heard = now;
+    return on_worker_message(now, *worker, event.message);
+  }
+  for (std::size_t k = 0; k < shards_.size(); ++k)
+    if (shards_[k].peer == event.peer)
+      return on_shard_message(now, ShardIndex(static_cast<std::uint32_t>(k)), event.message);
+}
+
+void CoordinatorCore::handle(ProtocolTime, const MessageAcked&) {}
+
+void CoordinatorCore::register_worker(ProtocolTime now, PeerId peer, const RegisterWorker& request) {
+  if (Worker* before = worker_at(peer)) declare_dead(*before, "it has begun a new life");
+  Worker worker;
+  worker.order = next_order_;
+  next_order_ = next_order_.next();
+  worker.peer = peer;
+  worker.registration = request;
+  worker.last_heard = now;
+  worker.last_progress = now;
+  tell(peer, Registered{worker.order});
+  note(fmt::format("worker '{}' of site '{}' is here ({})", request.name, request.site, request.device));
+  workers_.emplace(worker.order, std::move(worker));
+}
+
+void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) {
+  for (Shard& shard : shards_) {
+    if (shard.registration.endpoint != request.endpoint ||
+        shard.registration.destination != request.destination)
+      continue;
+    shard.peer = peer;
+    shard.connected = true;
+    shard.registration = request;
+    return;
+  }
+  if (run_ && run_->phase >= Phase::kOpening) note("a new shard waits for the next job");
+  shards_.push_back({peer, request, true, false, false});
+}
+
+// ---- workers ----
+
+void CoordinatorCore::on_worker_message(ProtocolTime now, Worker& worker, const Message& message) {
+  const auto is_ours = [&](JobId job) { return run_ && run_->job == job; };
+  if (worker.state == MemberState::kSuspended && run_) {  // it is back, at the smallest active clock
+    worker.entry_clock = std::max(clock(worker), smallest_active_clock());
+    worker.state = MemberState::kActive;
+    worker.active_from = run_->epoch.next();
+    worker.last_progress = now;
+    run_->membership_changed = true;
+  }
+  std::visit(
+      Overloaded{
+          [&](const JobPrepared& m) {
+            if (is_ours(m.job)) on_prepared(worker, m);
+          },
+          [&](const JobRefused& m) {
+            if (is_ours(m.job)) on_refused(worker, m.reason);
+          },
+          [&](const LeaseRequest& m) {
+            if (!is_ours(m.job) || worker.part != Part::kJoined) return;
+            worker.wants_lease = true;
+          },
+          [&](const LeaseReturn& m) {
+            if (!is_ours(m.job) || !run_->book) return;
+            const Status status = run_->book->give_back(worker.order, m.lease, m.range);
+            if (!status.ok()) declare_dead(worker, status.error().message);
+          },
+          [&](const EvaluationDone& m) {
+            if (is_ours(m.job)) on_evaluated(worker, m);
+          },
+          [&](const WorkerStatus& m) { worker.at_gate = m.at_gate; },
+          [&](const ResidualFlushed& m) {
+            if (is_ours(m.job)) worker.flushed = true;
+          },
+          [&](const Draining&) { worker.draining = true; }, [&](const Leave&) { declare_dead(worker, {}); },
+          [&](const auto&) { declare_dead(worker, fmt::format("it sent a {}", message_name(message))); }},
+      message);
+}
+
+void CoordinatorCore::on_prepared(Worker& worker, const JobPrepared& m) {
+  if (worker.part != Part::kPreparing) return;
+  if (run_->data && *run_->data != m.data)
+    return on_refused(worker, "its data differs from the other workers' data");
+  if (run_->layout_hash != 0 && run_->layout_hash != m.layout_hash)
+    return on_refused(worker, "it lays the model out differently");
+  run_->data = m.data;
+  run_->layout_hash = m.layout_hash;
+  worker.part = Part::kPrepared;
+}
+
+void CoordinatorCore::on_refused(Worker& worker, std::string reason) {
+  note(fmt::format("worker '{}' cannot do job {}: {}", worker.registration.name, run_->job, reason), true);
+  worker.part = Part::kRefused;
+  worker.refusal = std::move(reason);
+  for (const auto& [order, other] : workers_)
+    if (other.part != Part::kRefused) return;
+  end_job(JobState::kFailed, worker.refusal);
+}
+
+void CoordinatorCore::declare_dead(Worker& worker, const std::string& reason) {
+  const IncarnationOrder order = worker.order;
+  if (!reason.empty()) {
+    note(fmt::format("worker '{}' is dead to us: {}", worker.registration.name, reason), true);
+    tell(worker.peer, Fenced{reason});
+  }
+  if (run_ && worker.part == Part::kJoined) {
+    run_->dying.insert(order);
+    run_->membership_changed = true;
+    run_->fences[order] = ~std::uint64_t{0} >> (kShardsMax - run_->places.size());
+    tell_shards(Fence{run_->job, order});
+  }
+  if (run_)
+    for (auto& [id, cut] : run_->cuts)
+      for (auto& [lease, part] : cut.evaluation)
+        if (part.order == order) part.order = IncarnationOrder();
+  workers_.erase(order);
+}
+
+// ---- shards ----
+
+void CoordinatorCore::on_shard_message(ProtocolTime now, ShardIndex index, const Message& message) {
+  const auto is_ours = [&](JobId job) {
+    return run_ && run_->job == job && index.value() < run_->places.size();
+  };
+  Shard& shard = shards_.at(index.value());
+  std::visit(Overloaded{[&](const ShardOpened& m) {
+                          if (is_ours(m.job)) shard.opened = true;
+                        },
+                        [&](const ShardFailed& m) {
+                          if (is_ours(m.job)) end_job(JobState::kFailed, m.reason);
+                        },
+                        [&](const SettleReport& m) {
+                          if (is_ours(m.job)) on_settled(now, index, m);
+                        },
+                        [&](const FenceDone& m) {
+                          if (!is_ours(m.job)) return;
+                          const auto fence = run_->fences.find(m.order);
+                          if (fence == run_->fences.end()) return;
+                          fence->second &= ~(std::uint64_t{1} << index.value());
+                          if (fence->second != 0) return;
+                          run_->book->fence(m.order);
+                          run_->fences.erase(fence);
+                        },
+                        [&](const CutTaken& m) {
+                          if (is_ours(m.job)) on_cut_taken(index, m);
+                        },
+                        [&](const ShardAtRest& m) {
+                          if (is_ours(m.job)) shard.at_rest = true;
+                        },
+                        [&](const auto&) {
+                          note(fmt::format("shard {} sent a {}", index, message_name(message)), true);
+                        }},
+             message);
+}
+
+void CoordinatorCore::on_settled(ProtocolTime now, ShardIndex shard, const SettleReport& report) {
+  for (const SettleEntry& entry : report.entries) {
+    const Status status = run_->book->settle(shard, entry);
+    const auto it = workers_.find(entry.order);
+    if (it == workers_.end()) continue;
+    if (!status.ok()) {
+      declare_dead(it->second, status.error().message);
+      continue;
+    }
+    it->second.last_progress = now;
+    if (entry.lease != LeaseId()) it->second.clocks.at(shard.value()) = entry.round.next();
+  }
+}
+
+Round CoordinatorCore::clock(const Worker& worker) const {
+  if (worker.clocks.empty()) return worker.entry_clock;
+  return std::max(worker.entry_clock, *std::min_element(worker.clocks.begin(), worker.clocks.end()));
+}
+
+Round CoordinatorCore::smallest_active_clock() const {
+  std::optional<Round> smallest;
+  for (const auto& [order, worker] : workers_)
+    if (worker.part == Part::kJoined && worker.state == MemberState::kActive)
+      smallest = smallest ? std::min(*smallest, clock(worker)) : clock(worker);
+  return smallest.value_or(Round());
+}
+
+std::uint32_t CoordinatorCore::count_active() const {
+  std::uint32_t active = 0;
+  for (const auto& [order, worker] : workers_)
+    if (worker.part == Part::kJoined && worker.state == MemberState::kActive) ++active;
+  return active;
+}
+
+// ---- jobs ----
+
+void CoordinatorCore::handle(ProtocolTime, const SubmitJob& event) {
+  JobView view;
+  view.plan = event.plan;
+  jobs_.emplace(event.plan.id, std::move(view));
+  actions_.push_back(JobChanged{event.plan.id});
+}
+
+void CoordinatorCore::handle(ProtocolTime, const CancelJob& event) {
+  const auto it = jobs_.find(event.job);
+  if (it == jobs_.end()) return;
+  if (run_ && run_->job == event.job) return end_job(JobState::kCancelled, "cancelled by an operator");
+  if (it->second.state != JobState::kQueued) return;
+  it->second.state = JobState::kCancelled;
+  it->second.reason = "cancelled by an operator";
+  actions_.push_back(JobChanged{event.job});
+}
+
+void CoordinatorCore::handle(ProtocolTime, const ModelPlanned& event) {
+  if (!run_ || run_->job != event.job || run_->phase != Phase::kPlanning) return;
+  if (!event.result.ok()) return end_job(JobState::kFailed, event.result.error().message);
+  if (event.result->layout_hash != run_->layout_hash)
+    return end_job(JobState::kFailed, "the workers lay the model out differently than this server");
+  open_shards(event.result.value());
+}
+
+void CoordinatorCore::handle(ProtocolTime, const ResultSaved& event) {
+  if (!run_ || run_->job != event.job || run_->phase != Phase::kSaving) return;
+  if (event.status.ok())
+    end_job(JobState::kDone, {});
+  else
+    end_job(JobState::kFailed, event.status.error().message);
+}
+
+void CoordinatorCore::advance(ProtocolTime now) {
+  if (!run_) start_next_job();
+  if (!run_) return;
+  for (auto& [order, worker] : workers_) {
+    if (worker.part != Part::kNone || worker.draining || run_->phase > Phase::kTraining) continue;
+    worker.part = Part::kPreparing;
+    tell(worker.peer, PrepareJob{run_->job, view_of_run().plan.spec_text});
+  }
+  if (run_->phase == Phase::kPreparing) plan_when_prepared();
+  if (run_->phase == Phase::kOpening) begin_training(now);
+  if (run_->phase == Phase::kTraining) {
+    for (auto& [order, worker] : workers_)
+      if (worker.part == Part::kPrepared) join(worker);
+    serve_leases(now);
+    retire_idle();
+    cut_complete_epochs();
+  }
+  if (run_->book) {
+    JobView& view = view_of_run();
+    view.samples = run_->book->counted_in_all();
+    view.repeated_samples = run_->book->repeated_samples();
+    lend_evaluations();
+    advance_end();
+  }
+  if (run_) send_membership();
+}
+
+void CoordinatorCore::start_next_job() {
+  if (shards_.size() < options_.shards) return;
+  for (auto& [id, job] : jobs_) {
+    if (job.state != JobState::kQueued) continue;
+    job.state = JobState::kRunning;
+    run_.emplace();
+    run_->job = id;
+    for (auto& [order, worker] : workers_) worker.part = Part::kNone;
+    for (Shard& shard : shards_) shard.opened = shard.at_rest = false;
+    actions_.push_back(JobChanged{id});
+    return;
+  }
+}
+
+void CoordinatorCore::plan_when_prepared() {
+  std::uint32_t prepared = 0;
+  for (const auto& [order, worker] : workers_)
+    if (worker.part == Part::kPrepared) ++prepared;
+  if (prepared < view_of_run().plan.workers_to_start) return;
+  run_->phase = Phase::kPlanning;
+  actions_.push_back(PlanModel{run_->job, view_of_run().plan.spec_text, *run_->data});
+}
+
+void CoordinatorCore::open_shards(const PlannedModel& model) {
+  run_->phase = Phase::kOpening;
+  const auto count = static_cast<std::uint32_t>(std::min(shards_.size(), kShardsMax));
+  const std::vector<ParameterRange> ranges = split_into_shards(model.parameters, count);
+  for (std::uint32_t k = 0; k < count; ++k) {
+    const RegisterShard& shard = shards_[k].registration;
+    run_->places.push_back(
+        {shard.endpoint, ShardIndex(k), shard.destination, ranges[k].begin, ranges[k].end});
+    tell(shards_[k].peer, OpenShard{run_->job, view_of_run().plan.spec_text, *run_->data, ShardIndex(k),
+                                    ranges[k].begin, ranges[k].end, run_->layout_hash});
+  }
+}
+
+void CoordinatorCore::begin_training(ProtocolTime now) {
+  for (std::size_t k = 0; k < run_->places.size(); ++k)
+    if (!shards_[k].opened) return;
+  JobView& view = view_of_run();
+  view.samples_total = run_->data->train_samples * view.plan.epochs;
+  run_->book.emplace(LeaseBookOptions{run_->data->train_samples, view.plan.epochs, view.plan.round_samples,
+                                      static_cast<std::uint32_t>(run_->places.size())});
+  run_->phase = Phase::kTraining;
+  // Those who are ready begin together, in the first membership.
+  for (auto& [order, worker] : workers_) {
+    if (worker.part != Part::kPrepared) continue;
+    join(worker);
+    worker.state = MemberState::kActive;
+    worker.active_from = run_->epoch.next();
+    worker.last_progress = now;
+  }
+}
+
+void CoordinatorCore::join(Worker& worker) {
+  worker.part = Part::kJoined;
+  worker.state = MemberState::kIdle;
+  worker.flushed = false;
+  worker.wants_lease = false;
+  worker.entry_clock = smallest_active_clock();
+  worker.clocks.assign(run_->places.size(), Round());
+  run_->membership_changed = true;
+  tell(worker.peer, JoinJob{run_->job, run_->layout_hash, run_->places});
+}
+
+void CoordinatorCore::serve_leases(ProtocolTime now) {
+  for (auto& [order, worker] : workers_) {
+    if (!worker.wants_lease || worker.draining || worker.state == MemberState::kSuspended) continue;
+    if (!run_->book->has_free()) continue;
+    if (worker.state == MemberState::kIdle) {
+      worker.entry_clock = std::max(clock(worker), smallest_active_clock());
+      worker.state = MemberState::kActive;
+      worker.active_from = run_->epoch.next();
+      worker.last_progress = now;
+      run_->membership_changed = true;
+    }
+    const auto lease = run_->book->lend(order, count_active());
+    NANDUTI_CHECK(lease.has_value());
+    worker.wants_lease = false;
+    tell(worker.peer, LeaseGrant{run_->job, lease->id, lease->range, worker.active_from, worker.entry_clock});
+  }
+}
+
+void CoordinatorCore::retire_idle() {
+  if (run_->book->has_free()) return;
+  for (auto& [order, worker] : workers_) {
+    const bool has_work = run_->book->holds_lease(order) || !worker.wants_lease;
+    if (worker.part != Part::kJoined || worker.state != MemberState::kActive || has_work) continue;
+    worker.state = MemberState::kIdle;
+    run_->membership_changed = true;
+    tell(worker.peer, NoLease{run_->job});
+  }
+}
+
+void CoordinatorCore::cut_complete_epochs() {
+  const std::uint32_t epochs = view_of_run().plan.epochs;
+  // The last epoch's cut is the final one, at rest.
+  while (run_->epochs_cut + 1 < epochs && run_->book->is_complete(DataEpoch(run_->epochs_cut)))
+    take_cut(++run_->epochs_cut, false);
+}
+
+void CoordinatorCore::take_cut(std::uint32_t epoch, bool final) {
+  Cut cut;
+  cut.epoch = epoch;
+  cut.final = final;
+  cut.figures.epoch = epoch;
+  const CutId id = run_->next_cut;
+  run_->next_cut = id.next();
+  run_->cuts.emplace(id, std::move(cut));
+  tell_shards(TakeCut{run_->job, id});
+}
+
+void CoordinatorCore::on_cut_taken(ShardIndex shard, const CutTaken& taken) {
+  const auto it = run_->cuts.find(taken.cut);
+  if (it == run_->cuts.end()) return;
+  Cut& cut = it->second;
+  cut.shards.emplace(shard, taken);
+  if (cut.shards.size() < run_->places.size() || cut.saved) return;
+  cut.saved = true;
+  SaveCheckpoint save{run_->job, cut.epoch, {}};
+  for (const auto& [index, values] : cut.shards) save.shards.push_back(values);
+  actions_.push_back(std::move(save));
+  // Two parts for each worker: who is faster does more.
+  std::uint64_t joined = 0;
+  for (const auto& [order, worker] : workers_)
+    if (worker.part == Part::kJoined) ++joined;
+  const std::uint64_t total = run_->data->test_samples;
+  const std::uint64_t parts = std::clamp<std::uint64_t>(2 * joined, 1, std::max<std::uint64_t>(total, 1));
+  for (std::uint64_t i = 0; i < parts && total > 0; ++i) {
+    cut.evaluation.emplace(run_->next_evaluation,
+                           EvaluationPart{IncarnationOrder(), total * i / parts, total * (i + 1) / parts});
+    run_->next_evaluation = run_->next_evaluation.next();
+  }
+  if (cut.evaluation.empty()) finish_cut(taken.cut);
+}
+
+void CoordinatorCore::lend_evaluations() {
+  for (auto& [id, cut] : run_->cuts) {
+    for (auto& [lease, part] : cut.evaluation) {
+      if (part.order != IncarnationOrder()) continue;
+      // To the worker with the fewest parts.
+      Worker* best = nullptr;
+      std::size_t fewest = ~std::size_t{0};
+      for (auto& [order, worker] : workers_) {
+        if (worker.part != Part::kJoined || worker.draining || worker.state == MemberState::kSuspended)
+          continue;
+        std::size_t held = 0;
+        for (const auto& [other, lent] : cut.evaluation) held += lent.order == order ? 1 : 0;
+        if (held < fewest) best = &worker, fewest = held;
+      }
+      if (best == nullptr) return;
+      part.order = best->order;
+      tell(best->peer, EvaluationLease{run_->job, lease, id, part.begin, part.end});
+    }
+  }
+}
+
+void CoordinatorCore::on_evaluated(Worker& worker, const EvaluationDone& done) {
+  for (auto& [id, cut] : run_->cuts) {
+    const auto part = cut.evaluation.find(done.lease);
+    if (part == cut.evaluation.end() || part->second.order != worker.order) continue;
+    if (done.total != part->second.end - part->second.begin)
+      return declare_dead(worker, "it evaluated another number of samples than it was asked for");
+    cut.figures.correct += done.correct;
+    cut.figures.total += done.total;
+    cut.figures.loss_sum += done.loss_sum;
+    cut.evaluation.erase(part);
+    if (cut.evaluation.empty()) finish_cut(id);
+    return;
+  }
+}
+
+void CoordinatorCore::finish_cut(CutId id) {
+  const Cut cut = std::move(run_->cuts.at(id));
+  run_->cuts.erase(id);
+  view_of_run().figures.push_back(cut.figures);
+  tell_shards(ReleaseCut{run_->job, id});
+  actions_.push_back(JobChanged{run_->job});
+  if (!cut.final) return;
+  run_->phase = Phase::kSaving;
+  SaveResult save{run_->job, {}};
+  for (const auto& [index, values] : cut.shards) save.shards.push_back(values);
+  actions_.push_back(std::move(save));
+}
+
+void CoordinatorCore::advance_end() {
+  Run& run = *run_;
+  if (run.phase == Phase::kTraining && run.book->is_complete() && run.fences.empty()) {
+    run.phase = Phase::kFlushing;
+    for (const auto& [order, worker] : workers_)
+      if (worker.part == Part::kJoined) tell(worker.peer, FlushResidual{run.job});
+  }
+  if (run.phase == Phase::kFlushing) {
+    for (const auto& [order, worker] : workers_)
+      if (worker.part == Part::kJoined && !worker.flushed) return;
+    run.phase = Phase::kResting;
+    tell_shards(Rest{run.job});
+  }
+  if (run.phase == Phase::kResting) {
+    for (std::size_t k = 0; k < run.places.size(); ++k)
+      if (!shards_[k].at_rest) return;
+    run.phase = Phase::kFinalCut;
+    take_cut(view_of_run().plan.epochs, true);
+  }
+}
+
+void CoordinatorCore::send_membership() {
+  Run& run = *run_;
+  if (!run.membership_changed) return;
+  run.membership_changed = false;
+  run.epoch = run.epoch.next();
+  Membership membership{run.job, run.epoch, {}};
+  for (const auto& [order, worker] : workers_)
+    if (worker.part == Part::kJoined)
+      membership.members.push_back(
+          {order, worker.registration.incarnation, worker.state, worker.entry_clock});
+  for (const IncarnationOrder order : std::exchange(run.dying, {}))
+    membership.members.push_back({order, {}, MemberState::kDead, {}});
+  tell_shards(membership);
+}
+
+void CoordinatorCore::end_job(JobState state, const std::string& reason) {
+  JobView& view = view_of_run();
+  view.state = state;
+  view.reason = reason;
+  for (auto& [order, worker] : workers_) {
+    if (worker.part != Part::kNone && worker.part != Part::kRefused)
+      tell(worker.peer, EndJob{run_->job, reason.empty() ? "the job is done" : reason});
+    worker.part = Part::kNone;
+    worker.state = MemberState::kIdle;
+  }
+  tell_shards(CloseShard{run_->job});
+  actions_.push_back(JobChanged{run_->job});
+  run_.reset();
+}
+
+}  // namespace nanduti

@@ -1,0 +1,234 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/protocol/session_hub.h"
+#include "server/coordinator/lease_book.h"
+
+namespace nanduti {
+
+struct CoordinatorOptions {
+  std::uint32_t shards = 1;  ///< that have to be registered before a job opens
+  Duration suspend_after = std::chrono::seconds(10);
+  Duration dead_after = std::chrono::seconds(60);
+  Duration lease_timeout = std::chrono::seconds(120);
+};
+
+/// What the coordinator has to know of a job's YAML.
+struct JobPlan {
+  JobId id;
+  std::string name;
+  std::string spec_text;
+  std::uint32_t epochs = 1;
+  std::uint64_t round_samples = 1;  ///< local_steps * batch_size
+  std::uint32_t workers_to_start = 1;
+  std::optional<double> target_accuracy;
+};
+
+enum class JobState { kQueued, kRunning, kDone, kFailed, kCancelled };
+
+/// Test figures of the parameters at the end of an epoch.
+struct EpochFigures {
+  std::uint32_t epoch = 0;  ///< epochs behind it: 1, 2, ...
+  std::uint64_t correct = 0;
+  std::uint64_t total = 0;
+  double loss_sum = 0;
+};
+
+/// Workers, jobs, leases, membership and evaluation. One job runs at a time, the others are queued. No I/O,
+/// threads or clock. One thread.
+class CoordinatorCore {
+ public:
+  struct SubmitJob {
+    JobPlan plan;
+  };
+  struct CancelJob {
+    JobId job;
+  };
+  struct PlannedModel {
+    std::uint64_t parameters = 0;
+    std::uint64_t layout_hash = 0;
+  };
+  /// Completes PlanModel.
+  struct ModelPlanned {
+    JobId job;
+    Result<PlannedModel> result;
+  };
+  /// Completes SaveResult.
+  struct ResultSaved {
+    JobId job;
+    Status status;
+  };
+  using Event = std::variant<PeerConnected, PeerClosed, MessageReceived, MessageAcked, SubmitJob, CancelJob,
+                             ModelPlanned, ResultSaved>;
+
+  struct PlanModel {
+    JobId job;
+    std::string spec_text;
+    DataDescription data;
+  };
+  /// A cut of all shards, in order. Slow work without a completion: a checkpoint that fails is logged.
+  struct SaveCheckpoint {
+    JobId job;
+    std::uint32_t epoch = 0;
+    std::vector<CutTaken> shards;
+  };
+  /// The model at rest.
+  struct SaveResult {
+    JobId job;
+    std::vector<CutTaken> shards;
+  };
+  /// The job's state is another one, or an epoch has its figures.
+  struct JobChanged {
+    JobId job;
+  };
+  struct Note {
+    std::string text;
+    bool warning = false;
+  };
+  using Action =
+      std::variant<SendMessage, OpenPeer, ClosePeer, PlanModel, SaveCheckpoint, SaveResult, JobChanged, Note>;
+
+  /// What followers see.
+  struct JobView {
+    JobPlan plan;
+    JobState state = JobState::kQueued;
+    std::string reason;
+    std::uint64_t samples = 0;
+    std::uint64_t samples_total = 0;
+    std::uint64_t repeated_samples = 0;
+    std::vector<EpochFigures> figures;
+  };
+
+  explicit CoordinatorCore(const CoordinatorOptions& options) : options_(options) {}
+
+  void on_event(ProtocolTime now, const Event& event);
+  void on_deadline(ProtocolTime now);
+  [[nodiscard]] ProtocolTime next_deadline() const { return next_check_; }
+  std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
+
+  [[nodiscard]] const JobView* view(JobId job) const;
+  [[nodiscard]] MembershipEpoch epoch() const { return run_ ? run_->epoch : MembershipEpoch(); }
+  [[nodiscard]] std::size_t worker_count() const { return workers_.size(); }
+
+ private:
+  enum class Part { kNone, kPreparing, kPrepared, kRefused, kJoined };
+  struct Worker {
+    IncarnationOrder order;
+    PeerId peer;
+    RegisterWorker registration;
+    ProtocolTime last_heard;
+    Part part = Part::kNone;
+    std::string refusal;
+    MemberState state = MemberState::kIdle;
+    Round entry_clock;
+    MembershipEpoch active_from;
+    std::vector<Round> clocks;  // per shard
+    ProtocolTime last_progress;
+    bool wants_lease = false;
+    bool draining = false;
+    bool flushed = false;
+    bool at_gate = false;
+  };
+  struct Shard {
+    PeerId peer;
+    RegisterShard registration;
+    bool connected = false;
+    bool opened = false;
+    bool at_rest = false;
+  };
+  struct EvaluationPart {
+    IncarnationOrder order;  // 0: nobody's
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+  };
+  struct Cut {
+    std::uint32_t epoch = 0;
+    bool final = false;
+    bool saved = false;
+    std::map<ShardIndex, CutTaken> shards;
+    std::map<LeaseId, EvaluationPart> evaluation;
+    EpochFigures figures;
+  };
+  enum class Phase { kPreparing, kPlanning, kOpening, kTraining, kFlushing, kResting, kFinalCut, kSaving };
+  struct Run {
+    JobId job;
+    Phase phase = Phase::kPreparing;
+    std::optional<DataDescription> data;
+    std::uint64_t layout_hash = 0;
+    std::vector<ShardPlace> places;
+    std::optional<LeaseBook> book;
+    MembershipEpoch epoch;
+    bool membership_changed = false;
+    std::set<IncarnationOrder> dying;                  // to be named dead in the next membership
+    std::map<IncarnationOrder, std::uint64_t> fences;  // shards that have not answered yet, as bits
+    std::uint32_t epochs_cut = 0;
+    std::map<CutId, Cut> cuts;
+    CutId next_cut{1};
+    LeaseId next_evaluation{1};
+  };
+
+  void handle(ProtocolTime now, const PeerConnected& event);
+  void handle(ProtocolTime now, const PeerClosed& event);
+  void handle(ProtocolTime now, const MessageReceived& event);
+  void handle(ProtocolTime now, const MessageAcked& event);
+  void handle(ProtocolTime now, const SubmitJob& event);
+  void handle(ProtocolTime now, const CancelJob& event);
+  void handle(ProtocolTime now, const ModelPlanned& event);
+  void handle(ProtocolTime now, const ResultSaved& event);
+
+  void register_worker(ProtocolTime now, PeerId peer, const RegisterWorker& request);
+  void register_shard(PeerId peer, const RegisterShard& request);
+  void on_worker_message(ProtocolTime now, Worker& worker, const Message& message);
+  void on_shard_message(ProtocolTime now, ShardIndex shard, const Message& message);
+  void on_prepared(Worker& worker, const JobPrepared& m);
+  void on_refused(Worker& worker, std::string reason);
+  void on_settled(ProtocolTime now, ShardIndex shard, const SettleReport& report);
+  void on_cut_taken(ShardIndex shard, const CutTaken& taken);
+  void on_evaluated(Worker& worker, const EvaluationDone& done);
+
+  /// Does whatever can be done now.
+  void advance(ProtocolTime now);
+  void start_next_job();
+  void plan_when_prepared();
+  void open_shards(const PlannedModel& model);
+  void begin_training(ProtocolTime now);
+  void join(Worker& worker);
+  void serve_leases(ProtocolTime now);
+  void retire_idle();
+  void cut_complete_epochs();
+  void take_cut(std::uint32_t epoch, bool final);
+  void lend_evaluations();
+  void finish_cut(CutId id);
+  void advance_end();
+  void send_membership();
+  void declare_dead(Worker& worker, const std::string& reason);
+  void end_job(JobState state, const std::string& reason);
+  [[nodiscard]] Round smallest_active_clock() const;
+  [[nodiscard]] Round clock(const Worker& worker) const;
+  [[nodiscard]] std::uint32_t count_active() const;
+  [[nodiscard]] Worker* worker_at(PeerId peer);
+  [[nodiscard]] JobView& view_of_run() { return jobs_.at(run_->job); }
+  void tell(PeerId peer, Message message);
+  void tell_shards(const Message& message);
+  void note(std::string text, bool warning = false) { actions_.push_back(Note{std::move(text), warning}); }
+
+  CoordinatorOptions options_;
+  std::map<IncarnationOrder, Worker> workers_;
+  std::vector<Shard> shards_;
+  std::map<JobId, JobView> jobs_;
+  std::optional<Run> run_;
+  IncarnationOrder next_order_{1};
+  ProtocolTime next_check_ = kNever;
+  std::vector<Action> actions_;
+};
+
+}  // namespace nanduti
