@@ -190,7 +190,8 @@ class Reader {
     if (list == nullptr) return false;
     // The verifier checks that elements lie inside the buffer, not that they are aligned.
     const auto address = reinterpret_cast<std::uintptr_t>(list->Data());
-    const bool holds = list->size() <= count_max && address % alignof(std::remove_pointer_t<T>) == 0;
+    const bool aligned = list->size() == 0 || address % alignof(std::remove_pointer_t<T>) == 0;
+    const bool holds = list->size() <= count_max && aligned;
     require(holds, field);
     return holds;
   }

@@ -103,6 +103,15 @@ TEST_CASE("every kind of message survives the wire") {
   }
 }
 
+TEST_CASE("messages with nothing in their lists survive the wire") {
+  for (const Message& message :
+       {Message(JoinJob{}), Message(SettleReport{}), Message(CutTaken{}), Message(Membership{}),
+        Message(PushAck{}), Message(Publish{}), Message(Assign{})}) {
+    INFO(message_name(message));
+    CHECK(decode_message(encode_message(message)).ok());
+  }
+}
+
 TEST_CASE("a message with any one bit flipped is an error or another valid message") {
   for (const Message& message : examples()) {
     const EncodedMessage encoded = encode_message(message);

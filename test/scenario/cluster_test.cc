@@ -1,0 +1,177 @@
+// Goal: the three cores train a job together and keep promises P1 to P5 under every order of events.
+// Method: seeded interleavings of the real cores in memory (cluster.h); dyadic progress, so that sums are
+// exact.
+#include "test/scenario/cluster.h"
+
+#include <functional>
+
+#include "test/support/catch.h"
+
+using namespace nanduti;
+using namespace nanduti::scenario;
+
+namespace {
+
+std::uint64_t seeds(std::uint64_t count) {
+  const char* percent = std::getenv("NANDUTI_SEEDS_PERCENT");
+  return percent == nullptr ? count
+                            : std::max<std::uint64_t>(count * std::strtoull(percent, nullptr, 10) / 100, 3);
+}
+
+JobShape shape_of(std::uint64_t seed) {
+  JobShape shape;
+  shape.workers = 1 + static_cast<std::uint32_t>(seed % 4);
+  shape.shards = 1 + static_cast<std::uint32_t>(seed % 3);
+  shape.samples = 40 + seed * 7 % 60;
+  if (seed % 5 == 4)
+    shape.bound = std::nullopt;
+  else
+    shape.bound = static_cast<std::uint32_t>(seed % 5);
+  return shape;
+}
+
+/// Every sample of a round counts 1/64 at every parameter.
+std::vector<float> count_samples(IncarnationOrder, const ClientCore::ComputeRound& round) {
+  return std::vector<float>(round.parameters->size(), static_cast<float>(round.range.size()) / 64.0f);
+}
+
+}  // namespace
+
+TEST_CASE("a job ends with every sample counted, every push applied once and the gate kept") {
+  for (std::uint64_t seed = 1; seed <= seeds(120); ++seed) {
+    INFO("seed " << seed);
+    const JobShape shape = shape_of(seed);
+    double pushed = 0;
+    Cluster cluster(shape, seed, [&](IncarnationOrder order, const ClientCore::ComputeRound& round) {
+      pushed += static_cast<double>(round.range.size()) / 64.0;
+      return count_samples(order, round);
+    });
+    cluster.on_round = [&](std::size_t worker, const ClientCore::ComputeRound& round) {
+      // P1, looked at from outside: rounds settled on every shard by all who are active in the newest
+      // membership this worker has merged.
+      if (!shape.bound) return;
+      const Replica& replica = *cluster.worker(worker).replica();
+      const VersionHeader* newest = &replica.shard(ShardIndex(0)).merged();
+      for (std::uint32_t k = 0; k < shape.shards; ++k)
+        if (replica.shard(ShardIndex(k)).merged().epoch > newest->epoch)
+          newest = &replica.shard(ShardIndex(k)).merged();
+      for (const MemberClock& member : newest->active)
+        for (std::uint32_t k = 0; k < shape.shards; ++k) {
+          const Round clock = std::max(member.entry_clock, cluster.shard(k).ledger(member.order)->clock());
+          REQUIRE(clock.value() + *shape.bound >= round.round.value());
+        }
+    };
+    cluster.run();
+    REQUIRE(cluster.view().state == JobState::kDone);
+    REQUIRE(cluster.view().samples == shape.samples * shape.epochs);
+    REQUIRE(cluster.view().repeated_samples == 0);
+    REQUIRE(cluster.view().figures.size() == shape.epochs);
+    for (const EpochFigures& figures : cluster.view().figures) REQUIRE(figures.total == 10);
+    REQUIRE(pushed == static_cast<double>(shape.samples * shape.epochs) / 64.0);
+    REQUIRE(cluster.result.size() == shape.parameters);
+    for (const float value : cluster.result) REQUIRE(value == cluster.result[0]);
+    // Between 1/W of the pushed mass (all active throughout) and all of it.
+    const double applied = 1.0 - cluster.result[0];
+    REQUIRE(applied <= pushed * 1.0001);
+    REQUIRE(applied >= pushed / shape.workers * 0.9999);
+  }
+}
+
+TEST_CASE(
+    "a worker dies, another drains, a third joins: each sample counts once and the job ends by itself") {
+  std::uint64_t repeated = 0;
+  for (std::uint64_t seed = 1; seed <= seeds(120); ++seed) {
+    INFO("seed " << seed);
+    JobShape shape = shape_of(seed);
+    shape.workers = 2;
+    shape.epochs = 3;
+    Cluster cluster(shape, seed, count_samples);
+    RandomStream random(seed, 9);
+    const std::uint64_t die_at = 100 + random.below(400), drain_at = 300 + random.below(600);
+    for (std::uint64_t i = 0; !cluster.over(); ++i) {
+      REQUIRE(i < 2'000'000);
+      if (i == die_at) {
+        cluster.kill(0);
+        (void)cluster.add_worker();
+      }
+      if (i == drain_at) {
+        cluster.drain(1);
+        (void)cluster.add_worker();
+      }
+      REQUIRE(cluster.step());
+    }
+    REQUIRE(cluster.view().state == JobState::kDone);
+    REQUIRE(cluster.view().samples == shape.samples * shape.epochs);
+    repeated += cluster.view().repeated_samples;
+  }
+  CHECK(repeated > 0);  // some deaths must have fallen between the shards' settling
+}
+
+TEST_CASE("two workers at bound 0 follow the trajectory of one process on the mean gradient, to rounding") {
+  JobShape shape;
+  shape.samples = 160;
+  shape.epochs = 1;
+  shape.parameters = kBlockSize;
+  // Loss of a sample: (x - target)^2 / 2, another target for every worker and round; SGD at rate 0.1.
+  const auto target = [](std::uint64_t worker, std::uint64_t round) {
+    return 3.0f * static_cast<float>(worker) - static_cast<float>(round % 7);
+  };
+  std::map<std::uint64_t, std::uint64_t> rounds;
+  Cluster cluster(shape, 3, [&](IncarnationOrder order, const ClientCore::ComputeRound& round) {
+    rounds[order.value()] = std::max(rounds[order.value()], round.round.value() + 1);
+    std::vector<float> progress(round.parameters->size());
+    for (std::size_t i = 0; i < progress.size(); ++i)
+      progress[i] = 0.1f * ((*round.parameters)[i] - target(order.value(), round.round.value()));
+    return progress;
+  });
+  std::map<std::uint64_t, std::vector<float>> seen;
+  cluster.on_round = [&](std::size_t, const ClientCore::ComputeRound& round) {
+    seen[round.round.value()].push_back((*round.parameters)[11]);
+  };
+  cluster.run();
+  double x = 1.0;
+  const std::uint64_t common = std::min(rounds.at(1), rounds.at(2));
+  REQUIRE(common >= 8);
+  for (std::uint64_t r = 0; r < common; ++r) {
+    for (const float value : seen.at(r)) CHECK(value == Approx(x).epsilon(1e-5));
+    x -= 0.1 * (x - (target(1, r) + target(2, r)) / 2.0);
+  }
+}
+
+TEST_CASE("data that nobody can use ends the job with the reason, and the workers live on") {
+  Cluster cluster({}, 1, count_samples);
+  cluster.on_load = [](std::size_t, LoadedJob) -> Result<LoadedJob> {
+    return make_error(ErrorCode::kCorrupt, "train-images.idx: holds 3 images where 60000 are due");
+  };
+  cluster.run();
+  CHECK(cluster.view().state == JobState::kFailed);
+  CHECK(cluster.view().reason == "train-images.idx: holds 3 images where 60000 are due");
+  CHECK(cluster.stopped == 0);
+  CHECK(cluster.coordinator().worker_count() == 2);
+}
+
+TEST_CASE("a worker with other data is left out and the job goes on without it") {
+  JobShape shape;
+  shape.workers = 1;
+  Cluster cluster(shape, 2, count_samples);
+  (void)cluster.add_worker();
+  cluster.on_load = [](std::size_t worker, LoadedJob job) -> Result<LoadedJob> {
+    job.data.fingerprint += worker;
+    return job;
+  };
+  cluster.run();
+  CHECK(cluster.view().state == JobState::kDone);
+}
+
+TEST_CASE("a cancelled job ends at once and the next one runs") {
+  Cluster cluster({}, 4, count_samples);
+  for (int i = 0; i < 150; ++i) REQUIRE(cluster.step());
+  JobPlan next = cluster.view().plan;
+  next.id = JobId(2);
+  cluster.coordinator().on_event(ProtocolTime(std::chrono::hours(2)), CoordinatorCore::SubmitJob{next});
+  cluster.coordinator().on_event(ProtocolTime(std::chrono::hours(2)), CoordinatorCore::CancelJob{JobId(1)});
+  CHECK(cluster.view().state == JobState::kCancelled);
+  for (int i = 0; i < 2'000'000 && cluster.coordinator().view(JobId(2))->state == JobState::kRunning; ++i)
+    REQUIRE(cluster.step());
+  CHECK(cluster.coordinator().view(JobId(2))->state == JobState::kDone);
+}
