@@ -322,15 +322,17 @@ void CoordinatorCore::advance(ProtocolTime now) {
   if (!run_) start_next_job();
   if (!run_) return;
   for (auto& [order, worker] : workers_) {
-    if (worker.part != Part::kNone || worker.draining || run_->phase > Phase::kTraining) continue;
+    if (worker.part != Part::kNone || worker.draining || run_->phase == Phase::kSaving) continue;
     worker.part = Part::kPreparing;
     tell(worker.peer, PrepareJob{run_->job, view_of_run().plan.spec_text});
   }
   if (run_->phase == Phase::kPreparing) plan_when_prepared();
   if (run_->phase == Phase::kOpening) begin_training(now);
-  if (run_->phase == Phase::kTraining) {
+  // Also late ones: the last evaluation may have nobody else.
+  if (run_->phase >= Phase::kTraining && run_->phase < Phase::kSaving)
     for (auto& [order, worker] : workers_)
       if (worker.part == Part::kPrepared) join(worker);
+  if (run_->phase == Phase::kTraining) {
     serve_leases(now);
     retire_idle();
     cut_complete_epochs();
@@ -402,7 +404,7 @@ void CoordinatorCore::begin_training(ProtocolTime now) {
 void CoordinatorCore::join(Worker& worker) {
   worker.part = Part::kJoined;
   worker.state = MemberState::kIdle;
-  worker.flushed = false;
+  worker.flushed = run_->phase != Phase::kTraining;  // nothing to flush
   worker.wants_lease = false;
   worker.entry_clock = smallest_active_clock();
   worker.clocks.assign(run_->places.size(), Round());

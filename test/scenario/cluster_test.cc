@@ -69,7 +69,8 @@ TEST_CASE("a job ends with every sample counted, every push applied once and the
     for (const EpochFigures& figures : cluster.view().figures) REQUIRE(figures.total == 10);
     REQUIRE(pushed == static_cast<double>(shape.samples * shape.epochs) / 64.0);
     REQUIRE(cluster.result.size() == shape.parameters);
-    for (const float value : cluster.result) REQUIRE(value == cluster.result[0]);
+    // Thirds are rounded, and shards add in different orders.
+    for (const float value : cluster.result) REQUIRE(value == Approx(cluster.result[0]).epsilon(1e-5));
     // Between 1/W of the pushed mass (all active throughout) and all of it.
     const double applied = 1.0 - cluster.result[0];
     REQUIRE(applied <= pushed * 1.0001);
