@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# Looks at jobs and workers of a running server.
+set -euo pipefail
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "$0")/lib/common.sh"
+# shellcheck source=scripts/lib/http.sh
+source "$top/scripts/lib/http.sh"
+# shellcheck source=scripts/lib/follow.sh
+source "$top/scripts/lib/follow.sh"
+
+usage() {
+  cat << 'END'
+usage: scripts/job.sh COMMAND [--json] [--server URL]
+  list         all jobs
+  status ID    one job in full
+  follow ID    show progress until the job is over; Ctrl-C leaves it running.
+               Exit status: 0 target met or none, 1 target missed, 2 failed, 3 cancelled
+  cancel ID    end a job
+  workers      who is there
+
+  --json        print the server's JSON object (list, status, workers)
+  --server URL  the coordinator (default: $NANDUTI_SERVER, or http://127.0.0.1:7080)
+END
+}
+
+# Lines of fields apart by tabs become columns.
+columns() {
+  awk -F '\t' '{
+    for (i = 1; i <= NF; i++) { cell[NR, i] = $i; if (length($i) > width[i]) width[i] = length($i) }
+    if (NF > most) most = NF
+  }
+  END {
+    for (row = 1; row <= NR; row++) {
+      line = ""
+      for (i = 1; i <= most; i++) line = line sprintf("%-" (width[i] + 2) "s", cell[row, i])
+      sub(/ +$/, "", line)
+      print line
+    }
+  }'
+}
+
+list() {
+  api GET /v1/jobs
+  if $json; then
+    jq . <<< "$http_body"
+    return
+  fi
+  jq -r '
+    ["id", "name", "state", "epoch", "accuracy", "samples/s", "workers"],
+    (.jobs[] | [.id, .name, .state + (if .target_met == false then " (target missed)" else "" end),
+                "\(.epoch)/\(.epochs)", (.accuracy // "-"), ((.samples_per_s // 0) | floor), (.workers // 0)])
+    | map(tostring) | @tsv' <<< "$http_body" | columns
+}
+
+status() {
+  job_api GET "$1"
+  if $json; then
+    jq . <<< "$http_body"
+    return
+  fi
+  jq -r 'to_entries[] | [.key, (.value | if . == null then "-" else tostring end)] | @tsv' <<< "$http_body" | columns
+}
+
+workers() {
+  api GET /v1/workers
+  if $json; then
+    jq . <<< "$http_body"
+    return
+  fi
+  jq -r '
+    ["name", "site", "state", "device", "job", "clock", "samples/s", "stall", "last heard"],
+    (.workers[] | [.name, .site, .state, .device, (.job // "-"), (.clock // "-"), ((.samples_per_s // 0) | floor),
+                   "\((.stall_fraction // 0) * 100 | round)%", "\((.last_heard_s // 0) | floor) s ago"])
+    | map(tostring) | @tsv' <<< "$http_body" | columns
+}
+
+json=false
+words=()
+while (($# > 0)); do
+  case $1 in
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    --json) json=true ;;
+    --server)
+      set_server "$(value_of "$@")"
+      shift
+      ;;
+    -*) usage_error "unknown option '$1'" ;;
+    *) words+=("$1") ;;
+  esac
+  shift
+done
+need_tools curl jq awk
+
+# want N: the command takes N arguments.
+want() {
+  local command=${words[0]} given=$((${#words[@]} - 1))
+  ((given == $1)) || usage_error "$command takes $1 argument(s), not $given"
+}
+
+case ${words[0]-} in
+  list) want 0 && list ;;
+  workers) want 0 && workers ;;
+  status) want 1 && status "${words[1]}" ;;
+  follow) want 1 && follow_or_leave "${words[1]}" ;;
+  cancel)
+    want 1
+    job_api POST "${words[1]}" /cancel
+    note "job ${words[1]} is being cancelled"
+    ;;
+  "") usage_error "no command" ;;
+  *) usage_error "unknown command '${words[0]}'" ;;
+esac
