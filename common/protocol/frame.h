@@ -65,6 +65,9 @@ struct Frame {
 
   Hello hello;       ///< kHello
   std::string text;  ///< kHelloRefused, kClose
+  /// kHelloAccepted: drawn by the acceptor as the session began, never 0. Another one means that the acceptor
+  /// has lost the session's state: a hello from before its restart was waiting in a queue.
+  std::uint64_t acceptance = 0;
 };
 
 /// A frame in its form on the wire: a FlatBuffer (with any message header inside) and the chunk beside it.

@@ -34,7 +34,8 @@ struct SessionHub::Impl {
     bool dialled = false;
     bool connected = false;
     bool ever_accepted = false;
-    OpenPeer request;  // where dialled
+    std::uint64_t acceptance = 0;  // the acceptor's number of this session; 0: not heard yet
+    OpenPeer request;              // where dialled
     Hello hello;
     std::vector<Stream> streams;
     std::vector<SessionEvent> held;  // what arrived before every stream was bound
@@ -116,6 +117,7 @@ struct SessionHub::Impl {
     session.held.clear();
     session.connected = false;
     session.ever_accepted = false;
+    session.acceptance = 0;
     session.id.words = {random.next_u64(), random.next_u64() | 1};
     by_id.emplace(session.id, session.peer);
     const std::uint32_t count = std::clamp(session.request.hello.stream_count, 1u, kStreamsMax);
@@ -222,6 +224,7 @@ struct SessionHub::Impl {
       session.peer = PeerId(next_accepted_peer++);
       session.id = frame.session;
       session.hello = frame.hello;
+      session.acceptance = random.next_u64() | 1;
       for (std::uint32_t i = 0; i < std::min(frame.hello.stream_count, kStreamsMax); ++i) {
         session.streams.emplace_back(link_options(i));
         session.streams.back().last_heard = now;
@@ -242,6 +245,7 @@ struct SessionHub::Impl {
     stream.last_heard = now;
     Frame accepted;
     accepted.kind = FrameKind::kHelloAccepted;
+    accepted.acceptance = session.acceptance;
     stream.link.fill_ack(accepted);
     transmit(now, session, index, std::move(accepted));
     stream.link.on_frame(now, frame);
@@ -279,6 +283,9 @@ struct SessionHub::Impl {
         break;
       case FrameKind::kHelloAccepted:
         if (!session.dialled || route != stream.route) break;
+        if (session.acceptance == 0) session.acceptance = frame.acceptance;
+        if (session.acceptance != frame.acceptance)
+          return lose(now, session, "the server has lost this session", true);
         stream.redial_after = options.redial_after;
         stream.link.on_frame(now, frame);
         if (!stream.bound) stream.link.on_new_route(now);

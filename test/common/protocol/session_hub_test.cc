@@ -236,3 +236,29 @@ TEST_CASE("no more than the credit is in flight, and no more than the maximum is
   REQUIRE(closed.size() == 1);
   CHECK(closed[0].reason == "more than 1073741824 bytes wait for it");
 }
+
+TEST_CASE("a hello from before the server's restart, delivered after it, does not revive the session") {
+  World world(8);
+  world.open();
+  // ZeroMQ keeps what it has not sent across reconnects: the restarted server hears the first hellos.
+  std::vector<TransmitFrame> hellos;
+  for (const TransportRequest& request : world.client.take_requests())
+    if (const auto* transmit = std::get_if<TransmitFrame>(&request)) hellos.push_back(*transmit);
+  REQUIRE(hellos.size() == 2);
+  for (const TransmitFrame& hello : hellos) world.server.on_frame(world.now, hello.route, hello.frame);
+  world.run(1s);
+  world.client.send(world.now, {kServer, StreamIndex(1), numbered(0, 1000), 0});
+  world.server.send(world.now, {kFirstAcceptedPeer, StreamIndex(1), numbered(0, 1000), 0});
+  world.run(1s);
+  world.server = SessionHub(0, {}, RandomStream(99));
+  world.server.set_admission(Admission{});
+  for (const TransmitFrame& hello : hellos) world.server.on_frame(world.now, hello.route, hello.frame);
+  world.run(5s);
+  const auto closed = World::all<PeerClosed>(world.at_client);
+  REQUIRE(closed.size() == 1);
+  CHECK(closed[0].redialling);
+  CHECK(World::all<PeerConnected>(world.at_client).size() == 2);
+  world.client.send(world.now, {kServer, StreamIndex(1), numbered(1, 1000), 0});
+  world.run(5s);
+  CHECK(World::all<MessageReceived>(world.at_server).size() == 2);
+}

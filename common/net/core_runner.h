@@ -1,0 +1,179 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "common/base/log.h"
+#include "common/net/dial_watch.h"
+#include "common/net/event_loop.h"
+#include "common/net/zmq_transport.h"
+#include "common/protocol/session_hub.h"
+
+namespace nanduti {
+
+/// Runs a core in a daemon: a thread of its own with the core and its SessionHub, fed with frames from the
+/// transport, with time, and with events that the host posts. What the core asks of its sessions goes to the
+/// hub, its notes to the log, every other action to the host.
+template <class Core>
+class CoreRunner {
+ public:
+  using Event = typename Core::Event;
+  using Action = typename Core::Action;
+  /// Runs on the core's thread; slow work belongs elsewhere, its end is posted.
+  using Host = std::function<void(const Action&)>;
+
+  CoreRunner(const std::string& name, ZmqTransport& transport, std::uint32_t destination,
+             const SessionOptions& options, RandomStream random, Core core)
+      : loop_(name),
+        transport_(transport),
+        destination_(destination),
+        hub_(destination, options, random),
+        core_(std::move(core)) {}
+  ~CoreRunner() { stop(); }
+  CoreRunner(const CoreRunner&) = delete;
+  CoreRunner& operator=(const CoreRunner&) = delete;
+
+  void start(Host host) {
+    host_ = std::move(host);
+    transport_.attach(destination_,
+                      [this](RouteId route, Frame frame) { take_frame(route, std::move(frame)); });
+    loop_.start([this] { on_deadline(); });
+    loop_.post([this] { turn(EventLoop::now()); });
+  }
+
+  /// Not from the core's thread. Calls of run() that wait return false.
+  void stop() {
+    transport_.detach(destination_);
+    loop_.stop();
+    const std::lock_guard lock(calls_mutex_);
+    stopped_ = true;
+    calls_done_.notify_all();
+  }
+
+  /// Any thread.
+  void post(Event event) {
+    loop_.post([this, event = std::move(event)] {
+      const ProtocolTime now = EventLoop::now();
+      core_.on_event(now, event);
+      turn(now);
+    });
+  }
+
+  /// Runs `work(core, now)` on the core's thread and waits for it; false if the runner has stopped instead.
+  /// Not from the core's thread.
+  bool run(std::function<void(Core&, ProtocolTime)> work) {
+    auto done = std::make_shared<bool>(false);
+    loop_.post([this, done, work = std::move(work)] {
+      const ProtocolTime now = EventLoop::now();
+      work(core_, now);
+      turn(now);
+      const std::lock_guard lock(calls_mutex_);
+      *done = true;
+      calls_done_.notify_all();
+    });
+    std::unique_lock lock(calls_mutex_);
+    calls_done_.wait(lock, [&] { return *done || stopped_; });
+    return *done;
+  }
+
+  /// Core's thread, or before start().
+  void set_admission(const std::optional<Admission>& admission) { hub_.set_admission(admission); }
+  /// Core's thread.
+  [[nodiscard]] const SessionHub& hub() const { return hub_; }
+  [[nodiscard]] Core& core() { return core_; }
+
+ private:
+  void take_frame(RouteId route, Frame frame) {
+    bool was_empty = false;
+    {
+      const std::lock_guard lock(mailbox_mutex_);
+      was_empty = mailbox_.empty();
+      mailbox_.emplace_back(route, std::move(frame));
+    }
+    if (was_empty) loop_.post([this] { drain_mailbox(); });
+  }
+
+  void drain_mailbox() {
+    std::vector<std::pair<RouteId, Frame>> frames;
+    {
+      const std::lock_guard lock(mailbox_mutex_);
+      frames.swap(mailbox_);
+    }
+    const ProtocolTime now = EventLoop::now();
+    for (const auto& [route, frame] : frames) hub_.on_frame(now, route, frame);
+    turn(now);
+  }
+
+  void on_deadline() {
+    const ProtocolTime now = EventLoop::now();
+    if (hub_.next_deadline() <= now) hub_.on_deadline(now);
+    if (core_.next_deadline() <= now) core_.on_deadline(now);
+    watch_.on_deadline(now);
+    turn(now);
+  }
+
+  /// Carries everything from hub to core to hub until nothing moves, then to the transport.
+  void turn(ProtocolTime now) {
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (SessionEvent& event : hub_.take_events()) {
+        moved = true;
+        watch(now, event);
+        std::visit([&](auto& e) { core_.on_event(now, std::move(e)); }, event);
+      }
+      for (const Action& action : core_.take_actions()) {
+        moved = true;
+        std::visit([&](const auto& a) { carry_out(now, a, action); }, action);
+      }
+    }
+    transport_.submit(destination_, hub_.take_requests());
+    loop_.set_deadline(std::min({hub_.next_deadline(), core_.next_deadline(), watch_.next_deadline()}));
+  }
+
+  void carry_out(ProtocolTime now, const SendMessage& send, const Action&) { hub_.send(now, send); }
+  void carry_out(ProtocolTime now, const OpenPeer& open, const Action&) {
+    watch_.dialling(now, open.peer, open.endpoint);
+    hub_.open(now, open);
+  }
+  void carry_out(ProtocolTime now, const ClosePeer& close, const Action&) {
+    watch_.closed(close.peer);
+    hub_.close(now, close);
+  }
+  void carry_out(ProtocolTime, const typename Core::Note& note, const Action&) {
+    write_log(note.warning ? LogLevel::kWarning : LogLevel::kInfo, note.text);
+  }
+  template <class Other>
+  void carry_out(ProtocolTime, const Other&, const Action& action) {
+    host_(action);
+  }
+
+  void watch(ProtocolTime now, const SessionEvent& event) {
+    if (const auto* connected = std::get_if<PeerConnected>(&event)) watch_.connected(connected->peer);
+    if (const auto* closed = std::get_if<PeerClosed>(&event))
+      closed->redialling ? watch_.lost(now, closed->peer) : watch_.closed(closed->peer);
+  }
+
+  EventLoop loop_;
+  ZmqTransport& transport_;
+  std::uint32_t destination_;
+  Host host_;
+
+  std::mutex mailbox_mutex_;  // the next one
+  std::vector<std::pair<RouteId, Frame>> mailbox_;
+  std::mutex calls_mutex_;  // the next one, and what run() waits for
+  bool stopped_ = false;
+  std::condition_variable calls_done_;
+
+  // The core's thread.
+  SessionHub hub_;
+  DialWatch watch_;
+  Core core_;
+};
+
+}  // namespace nanduti
