@@ -38,6 +38,11 @@ void EventLoop::stop() {
   if (impl_->thread.joinable()) impl_->thread.join();
 }
 
+void EventLoop::finish() {
+  boost::asio::post(impl_->context, [this] { impl_->context.stop(); });
+  if (impl_->thread.joinable()) impl_->thread.join();
+}
+
 void EventLoop::post(std::function<void()> work) { boost::asio::post(impl_->context, std::move(work)); }
 
 void EventLoop::set_deadline(ProtocolTime deadline) {

@@ -22,6 +22,8 @@ class EventLoop {
   void start(std::function<void()> on_deadline);
   /// Waits for the work that is running; what is still queued is dropped. Not from the loop's thread.
   void stop();
+  /// Runs what is queued, then stops. Not from the loop's thread.
+  void finish();
   /// Any thread.
   void post(std::function<void()> work);
   /// Replaces the one before; kNever: none. Loop's thread only.
