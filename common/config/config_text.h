@@ -16,7 +16,8 @@ struct ConfigText {
   std::string text;
 };
 
-/// Reads a config file of at most kConfigBytesMax bytes. The error names the file.
+/// Reads a config file of at most kConfigBytesMax bytes. The error names the file: kNotFound, kIo, or
+/// kInvalidArgument where it is too large.
 Result<ConfigText> read_config_file(const std::filesystem::path& path);
 
 /// `security:` as written. Connections are neither encrypted nor authenticated yet: `none` says that the

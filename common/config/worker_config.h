@@ -32,7 +32,8 @@ struct WorkerConfig {
   Endpoint coordinator{"127.0.0.1", 7070};
   DeviceChoice device;
   BackendChoice backend = BackendChoice::kAuto;
-  /// Folders whose files jobs may name. Relative ones start at the working directory.
+  /// Folders whose files jobs may name; at least one has to be there. Relative ones start at the working
+  /// directory.
   std::vector<std::filesystem::path> data_roots;
   Security security = Security::kUnset;
   LogLevel log_level = LogLevel::kInfo;

@@ -1,0 +1,49 @@
+#include "common/config/job_config.h"
+
+#include "common/config/job_sections.h"
+#include "common/config/yaml_reader.h"
+
+namespace nanduti {
+namespace {
+
+void check_conflicts(YamlReader& root, const JobConfig& job) {
+  if (job.deterministic && !job.staleness.bound) {
+    root.map("staleness")
+        .conflict("bound", "\"none\" beside training.deterministic: true",
+                  fmt::format("a whole number from 0 to {} in a deterministic job", kStalenessBoundMax));
+  }
+  if (job.target && !job.data.test) {
+    root.conflict("target", "it without data.test", "a target where there is a test set");
+  }
+}
+
+}  // namespace
+
+Result<JobConfig> load_job_config(const std::filesystem::path& path) {
+  auto source = read_config_file(path);
+  if (!source.ok()) return source.error();
+  return parse_job_text(std::move(source->text), std::move(source->name));
+}
+
+Result<JobConfig> parse_job_text(std::string text, std::string name_for_errors) {
+  JobConfig job;
+  job.source = {std::move(name_for_errors), std::move(text)};
+  const auto tree = parse_yaml(job.source);
+  if (!tree.ok()) return tree.error();
+  ConfigErrors errors(job.source.name);
+  YamlReader root(*tree, errors);
+  root.name("name", job.name);
+  read_model_section(root, job.model);
+  read_data_section(root, job.data);
+  read_training_section(root, job);
+  read_staleness_section(root, job.staleness);
+  read_compression_section(root, job.compression);
+  root.choice<Durability>("durability", {{"memory", Durability::kMemory}}, {"log", "sync"}, job.durability);
+  read_target_section(root, job.target);
+  root.finish();
+  check_conflicts(root, job);
+  NANDUTI_RETURN_IF_ERROR(errors.status());
+  return job;
+}
+
+}  // namespace nanduti

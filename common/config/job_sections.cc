@@ -1,0 +1,113 @@
+#include "common/config/job_sections.h"
+
+namespace nanduti {
+namespace {
+
+void read_files(YamlReader reader, DataFiles& files) {
+  constexpr std::string_view kAllowed = "an IDX file's path, absolute or relative to a data root";
+  reader.require("images", kAllowed);
+  reader.require("labels", kAllowed);
+  reader.path_text("images", kAllowed, files.images);
+  reader.path_text("labels", kAllowed, files.labels);
+  reader.finish();
+}
+
+/// A number that has one value so far: others within the range that is to come are refused as not yet
+/// available.
+void read_density(YamlReader& coding, double& density) {
+  constexpr std::string_view kAllowed = "1 (dense)";
+  const YamlNode* node = coding.scalar("density", kAllowed);
+  if (node == nullptr) return;
+  const auto value = parse_real_number(node->text);
+  if (node->is_quoted || !value || *value <= 0 || *value > 1) return coding.reject("density", kAllowed);
+  if (*value < 1) return coding.reject_not_yet("density", kAllowed);
+  density = *value;
+}
+
+void read_value_bits(YamlReader& coding, std::uint32_t& value_bits) {
+  constexpr std::string_view kAllowed = "32 (float32)";
+  const YamlNode* node = coding.scalar("value_bits", kAllowed);
+  if (node == nullptr) return;
+  const auto value = parse_whole_number(node->text);
+  if (!node->is_quoted && (value == 2 || value == 4 || value == 8)) {
+    return coding.reject_not_yet("value_bits", kAllowed);
+  }
+  if (node->is_quoted || value != 32) return coding.reject("value_bits", kAllowed);
+  value_bits = 32;
+}
+
+void read_coding(YamlReader coding, CodingConfig& config) {
+  read_density(coding, config.density);
+  read_value_bits(coding, config.value_bits);
+  coding.not_yet("warmup_epochs");
+  coding.finish();
+}
+
+/// A whole number, where "auto" is to come.
+bool says_auto(YamlReader& reader, std::string_view key, std::string_view allowed) {
+  const YamlNode* node = reader.find(key);
+  if (node == nullptr || node->kind != YamlNode::Kind::kScalar || node->text != "auto") return false;
+  reader.reject_not_yet(key, allowed);
+  return true;
+}
+
+void read_bound(YamlReader& reader, std::optional<std::uint32_t>& bound) {
+  const std::string allowed = fmt::format("a whole number from 0 to {}, or none", kStalenessBoundMax);
+  if (says_auto(reader, "bound", allowed)) return;
+  const YamlNode* node = reader.scalar("bound", allowed);
+  if (node == nullptr) return;
+  if (node->text == "none") {
+    bound.reset();
+    return;
+  }
+  const auto value = parse_whole_number(node->text);
+  if (node->is_quoted || !value || *value > kStalenessBoundMax) return reader.reject("bound", allowed);
+  bound = static_cast<std::uint32_t>(*value);
+}
+
+}  // namespace
+
+void read_data_section(YamlReader& root, DataConfig& data) {
+  root.require("data", "a map with train, and test to evaluate on");
+  YamlReader reader = root.map("data");
+  reader.choice<DataFormat>("format", {{"idx", DataFormat::kIdx}}, {}, data.format);
+  reader.choice<Normalize>("normalize", {{"auto", Normalize::kAuto}, {"none", Normalize::kNone}}, {},
+                           data.normalize);
+  reader.require("train", "a map with images and labels");
+  read_files(reader.map("train"), data.train);
+  if (reader.find("test") != nullptr) read_files(reader.map("test"), data.test.emplace());
+  reader.finish();
+}
+
+void read_staleness_section(YamlReader& root, StalenessConfig& staleness) {
+  YamlReader reader = root.map("staleness");
+  read_bound(reader, staleness.bound);
+  if (!says_auto(reader, "local_steps", fmt::format("a whole number from 1 to {}", kLocalStepsMax))) {
+    reader.whole_number("local_steps", 1, kLocalStepsMax, staleness.local_steps);
+  }
+  reader.choice<AtBound>("at_bound", {{"wait", AtBound::kWait}}, {"accumulate"}, staleness.at_bound);
+  reader.not_yet("bound_max");
+  reader.not_yet("local_steps_max");
+  reader.finish();
+}
+
+void read_compression_section(YamlReader& root, CompressionConfig& compression) {
+  YamlReader reader = root.map("compression");
+  read_coding(reader.map("push"), compression.push);
+  read_coding(reader.map("publish"), compression.publish);
+  reader.finish();
+}
+
+void read_target_section(YamlReader& root, std::optional<Target>& target) {
+  constexpr std::string_view kAllowed = "a number above 0, at most 1";
+  if (root.find("target") == nullptr) return;
+  target.emplace();
+  YamlReader reader = root.map("target");
+  reader.choice<TargetMetric>("metric", {{"accuracy", TargetMetric::kAccuracy}}, {}, target->metric);
+  reader.require("at_least", kAllowed);
+  reader.real_number(
+      "at_least", [](double value) { return value > 0 && value <= 1; }, kAllowed, target->at_least);
+  reader.finish();
+}
+
+}  // namespace nanduti

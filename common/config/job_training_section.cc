@@ -1,0 +1,76 @@
+#include "common/config/job_sections.h"
+#include "common/protocol/message.h"
+
+namespace nanduti {
+namespace {
+
+constexpr std::uint32_t kBatchSizeMax = 65536;
+constexpr std::uint32_t kEpochsMax = 100000;
+
+void read_optimizer(YamlReader& training, OptimizerSpec& optimizer) {
+  YamlReader reader = training.map("optimizer");
+  reader.choice<OptimizerType>("type", {{"sgd", OptimizerType::kSgd}, {"momentum", OptimizerType::kMomentum}},
+                               {"adamw"}, optimizer.type);
+  reader.real_number(
+      "learning_rate", [](double value) { return value > 0 && value <= 1000; },
+      "a number above 0, at most 1000", optimizer.learning_rate);
+  reader.real_number(
+      "momentum", [](double value) { return value >= 0 && value < 1; }, "a number from 0 to below 1",
+      optimizer.momentum);
+  reader.real_number(
+      "weight_decay", [](double value) { return value >= 0 && value <= 1; }, "a number from 0 to 1",
+      optimizer.weight_decay);
+  reader.finish();
+  if (optimizer.type == OptimizerType::kSgd && reader.find("momentum") != nullptr) {
+    reader.conflict("momentum", "it beside type: sgd", "to leave it out, or type: momentum");
+  }
+}
+
+std::vector<Choice<ScheduleType>> schedules() {
+  return {{"constant", ScheduleType::kConstant},
+          {"cosine", ScheduleType::kCosine},
+          {"step", ScheduleType::kStep}};
+}
+
+/// A value that only one type of schedule has.
+void check_belongs(YamlReader& reader, std::string_view key, std::string_view type, bool belongs) {
+  if (belongs || reader.find(key) == nullptr) return;
+  reader.conflict(key, "it beside another type", fmt::format("to leave it out, or type: {}", type));
+}
+
+void read_schedule(YamlReader& training, ScheduleSpec& schedule) {
+  const YamlNode* node = training.find("schedule");
+  if (node == nullptr || node->kind != YamlNode::Kind::kMap) {
+    return training.choice<ScheduleType>("schedule", schedules(), {}, schedule.type);
+  }
+  YamlReader reader = training.map("schedule");
+  reader.require("type", "constant, cosine or step");
+  reader.choice<ScheduleType>("type", schedules(), {}, schedule.type);
+  reader.real_number(
+      "final_fraction", [](double value) { return value >= 0 && value <= 1; }, "a number from 0 to 1",
+      schedule.final_fraction);
+  reader.real_number(
+      "factor", [](double value) { return value > 0 && value <= 1; }, "a number above 0, at most 1",
+      schedule.step_factor);
+  reader.whole_number("epochs", 1, kEpochsMax, schedule.step_epochs);
+  reader.finish();
+  check_belongs(reader, "final_fraction", "cosine", schedule.type == ScheduleType::kCosine);
+  check_belongs(reader, "factor", "step", schedule.type == ScheduleType::kStep);
+  check_belongs(reader, "epochs", "step", schedule.type == ScheduleType::kStep);
+}
+
+}  // namespace
+
+void read_training_section(YamlReader& root, JobConfig& job) {
+  YamlReader training = root.map("training");
+  training.whole_number("batch_size", 1, kBatchSizeMax, job.training.batch_size);
+  training.whole_number("epochs", 1, kEpochsMax, job.training.epochs);
+  training.whole_number("seed", 0, ~std::uint64_t{0}, job.training.seed);
+  training.whole_number("workers", 1, kMembersMax, job.workers_to_start);
+  training.boolean("deterministic", job.deterministic);
+  read_optimizer(training, job.training.optimizer);
+  read_schedule(training, job.training.schedule);
+  training.finish();
+}
+
+}  // namespace nanduti
