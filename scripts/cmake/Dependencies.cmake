@@ -9,6 +9,8 @@ find_package(ZLIB REQUIRED)
 set(Boost_USE_STATIC_LIBS OFF)
 find_package(Boost 1.81 REQUIRED COMPONENTS json)
 find_package(dnnl REQUIRED CONFIG)
+# oneDNN's threads are set through OpenMP.
+find_package(OpenMP REQUIRED COMPONENTS CXX)
 
 # libzmq's and cppzmq's own CMake files differ between distributions: look for the files.
 find_path(NANDUTI_ZMQ_INCLUDE zmq.hpp REQUIRED)

@@ -2,84 +2,31 @@
 // reference backend's loss, which is computed in double, over odd shapes and batches from 1.
 #include <cmath>
 
-#include "common/base/random.h"
 #include "common/compute/reference/reference_backend.h"
+#include "test/common/compute/stack.h"
 #include "test/support/catch.h"
 
 using namespace nanduti;
 
 namespace {
 
-/// Builds a stack layer by layer and lays its parameters out one after the other.
-struct Stack {
-  explicit Stack(Extent input) : at(input), images(input) {}
-
-  void add(NetworkLayer layer, Extent output, std::uint64_t weights) {
-    layer.input = at;
-    layer.output = output;
-    if (weights > 0) {
-      layer.weight_offset = description.parameter_space_size;
-      layer.bias_offset = layer.weight_offset + weights;
-      description.parameter_space_size += weights + output.channels;
-    }
-    description.layers.push_back(layer);
-    at = output;
-  }
-  void window(LayerKind kind, std::uint32_t channels, std::uint32_t kernel, std::uint32_t stride,
-              std::uint32_t padding) {
-    NetworkLayer layer = layer_of(kind);
-    layer.kernel = kernel;
-    layer.stride = stride;
-    layer.padding = padding;
-    const auto side = [&](std::uint32_t n) { return (n + 2 * padding - kernel) / stride + 1; };
-    const bool conv = kind == LayerKind::kConv2d;
-    add(layer, {channels, side(at.height), side(at.width)},
-        conv ? std::uint64_t{channels} * at.channels * kernel * kernel : 0);
-  }
-  void relu() { add(layer_of(LayerKind::kRelu), at, 0); }
-  static NetworkLayer layer_of(LayerKind kind) {
-    NetworkLayer layer;
-    layer.kind = kind;
-    return layer;
-  }
-  void dense(std::uint32_t units) {
-    if (at.height * at.width > 1)
-      add(layer_of(LayerKind::kFlatten), {static_cast<std::uint32_t>(at.size()), 1, 1}, 0);
-    add(layer_of(LayerKind::kDense), {units, 1, 1}, std::uint64_t{units} * at.channels);
-  }
-
-  Extent at;
-  Extent images;
-  NetworkDescription description;
-};
-
 void check_gradient(const Stack& stack, std::size_t batch, std::uint64_t seed) {
   const auto backend = make_reference_backend();
   Result<std::unique_ptr<Network>> network = backend->compile(stack.description);
   REQUIRE(network.ok());
-  RandomStream random(seed);
-  std::vector<float> parameters(stack.description.parameter_space_size);
-  for (float& p : parameters) p = static_cast<float>(random.uniform(-0.5, 0.5));
-  std::vector<float> images(batch * stack.images.size());
-  for (float& x : images) x = static_cast<float>(random.uniform(-1, 1));
-  std::vector<std::uint8_t> labels(batch);
-  for (auto& label : labels) label = static_cast<std::uint8_t>(random.below(stack.at.channels));
-  const auto fill = [&] {
-    const std::span<float> input = (*network)->input(batch).value();
-    REQUIRE(input.size() == images.size());
-    std::copy(images.begin(), images.end(), input.begin());
-  };
+  Sample sample(stack, batch, seed);
+  std::vector<float>& parameters = sample.parameters;
   std::vector<float> gradient(parameters.size());
-  fill();
-  const BatchLoss whole = (*network)->gradient(parameters, labels, gradient).value();
-  fill();
-  CHECK((*network)->loss(parameters, labels)->loss_sum == Approx(whole.loss_sum));
+  sample.feed(**network);
+  const BatchLoss whole = (*network)->gradient(parameters, sample.labels, gradient).value();
+  sample.feed(**network);
+  CHECK((*network)->loss(parameters, sample.labels)->loss_sum == Approx(whole.loss_sum));
   std::size_t kinks = 0;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const auto loss_at = [&](float value) {
       const float before = std::exchange(parameters[i], value);
-      fill();
-      const double loss = (*network)->loss(parameters, labels)->loss_sum / static_cast<double>(batch);
+      sample.feed(**network);
+      const double loss = (*network)->loss(parameters, sample.labels)->loss_sum / static_cast<double>(batch);
       parameters[i] = before;
       return loss;
     };

@@ -1,0 +1,312 @@
+// Goal: oneDNN computes what the definition says. Method: loss and gradient are compared with the reference
+// backend's, which works in double and whose gradients are checked against differences (gradient_test.cc);
+// for a few stacks the differences of oneDNN's own loss are taken too.
+#include <cmath>
+#include <thread>
+
+#include "common/compute/onednn/onednn_backend.h"
+#include "common/compute/reference/reference_backend.h"
+#include "test/common/compute/stack.h"
+#include "test/support/catch.h"
+
+using namespace nanduti;
+
+namespace {
+
+struct Answer {
+  BatchLoss loss;
+  std::vector<float> gradient;
+};
+
+constexpr float kUntouched = -77.0f;
+
+Answer ask(Network& network, const Sample& sample) {
+  Answer answer;
+  answer.gradient.assign(sample.parameters.size(), kUntouched);
+  sample.feed(network);
+  answer.loss = network.gradient(sample.parameters, sample.labels, answer.gradient).value();
+  sample.feed(network);
+  const BatchLoss loss = network.loss(sample.parameters, sample.labels).value();
+  CHECK(loss.loss_sum == answer.loss.loss_sum);
+  CHECK(loss.correct == answer.loss.correct);
+  return answer;
+}
+
+std::unique_ptr<Network> compile(const std::unique_ptr<Backend>& backend, const Stack& stack) {
+  return std::move(backend->compile(stack.description)).value();
+}
+
+/// The two gradients are equal to rounding, measured against the largest entry.
+void require_close(const std::vector<float>& got, const std::vector<float>& expected) {
+  REQUIRE(got.size() == expected.size());
+  float largest = 0;
+  for (const float g : expected) largest = std::max(largest, std::abs(g));
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (std::abs(got[i] - expected[i]) <= 2e-5f * largest + 1e-7f) continue;
+    FAIL("parameter " << i << " of " << got.size() << ": " << got[i] << " instead of " << expected[i]);
+  }
+}
+
+void require_agreement(Network& fast, Network& reference, const Sample& sample) {
+  const Answer got = ask(fast, sample), expected = ask(reference, sample);
+  CHECK(got.loss.loss_sum == Approx(expected.loss.loss_sum).epsilon(1e-5));
+  CHECK(got.loss.correct == expected.loss.correct);
+  require_close(got.gradient, expected.gradient);
+}
+
+void require_agreement(const Stack& stack, std::size_t batch, std::uint64_t seed) {
+  const auto fast = compile(make_onednn_backend(), stack);
+  const auto reference = compile(make_reference_backend(), stack);
+  require_agreement(*fast, *reference, Sample(stack, batch, seed));
+}
+
+Stack lenet(Extent images, std::uint32_t classes) {
+  Stack stack(images);
+  stack.window(LayerKind::kConv2d, 20, 5, 1, 0);
+  stack.window(LayerKind::kMaxPool, 20, 2, 2, 0);
+  stack.window(LayerKind::kConv2d, 50, 5, 1, 0);
+  stack.window(LayerKind::kMaxPool, 50, 2, 2, 0);
+  stack.dense(500);
+  stack.relu();
+  stack.dense(classes);
+  return stack;
+}
+
+Stack mlp(Extent images, std::uint32_t classes) {
+  Stack stack(images);
+  stack.dense(256);
+  stack.relu();
+  stack.dense(128);
+  stack.relu();
+  stack.dense(classes);
+  return stack;
+}
+
+/// A stack of 1 to 6 layers of any kind that fits, then a dense one.
+Stack random_stack(RandomStream& random) {
+  const auto between = [&](std::uint64_t low, std::uint64_t high) {
+    return static_cast<std::uint32_t>(low + random.below(high - low + 1));
+  };
+  Stack stack({between(1, 5), between(4, 13), between(4, 13)});
+  for (std::uint32_t layers = between(1, 6); layers > 0; --layers) {
+    const bool image = stack.at.height > 1 && stack.at.width > 1;
+    const std::uint32_t kernel = between(1, std::min({stack.at.height, stack.at.width, 5u}));
+    switch (random.below(6)) {
+      case 0:
+      case 1:
+        if (image)
+          stack.window(LayerKind::kConv2d, between(1, 40), kernel, between(1, 3), between(0, kernel - 1));
+        break;
+      case 2:
+        if (image) stack.window(LayerKind::kMaxPool, stack.at.channels, kernel, between(1, 3), 0);
+        break;
+      case 3:
+        if (image) stack.window(LayerKind::kAveragePool, stack.at.channels, kernel, between(1, 3), 0);
+        break;
+      case 4:
+        stack.relu();
+        break;
+      case 5:
+        if (!image) stack.dense(between(1, 70));
+        break;
+    }
+  }
+  stack.dense(between(2, 20));
+  return stack;
+}
+
+}  // namespace
+
+TEST_CASE("oneDNN: convolutions agree with the reference at every kernel, stride and padding") {
+  for (std::uint32_t kernel = 1; kernel <= 5; ++kernel)
+    for (std::uint32_t stride = 1; stride <= 3; ++stride)
+      for (std::uint32_t padding = 0; padding < kernel; ++padding)
+        for (const std::uint32_t channels : {1u, 3u, 17u}) {
+          INFO("kernel " << kernel << " stride " << stride << " padding " << padding << " in " << channels);
+          Stack stack({channels, 7, 9});
+          stack.window(LayerKind::kConv2d, 5, kernel, stride, padding);
+          stack.window(LayerKind::kConv2d, 19, std::min({3u, stack.at.height, stack.at.width}), 1, 0);
+          stack.relu();
+          stack.dense(3);
+          require_agreement(stack, 2, kernel);
+        }
+}
+
+TEST_CASE("oneDNN: pools agree with the reference, overlapping and with a rest that does not fit") {
+  for (const LayerKind kind : {LayerKind::kMaxPool, LayerKind::kAveragePool})
+    for (std::uint32_t kernel = 1; kernel <= 4; ++kernel)
+      for (std::uint32_t stride = 1; stride <= 4; ++stride)
+        for (const std::uint32_t channels : {1u, 16u, 21u}) {
+          INFO("kind " << static_cast<int>(kind) << " kernel " << kernel << " stride " << stride);
+          Stack stack({2, 9, 7});
+          stack.window(LayerKind::kConv2d, channels, 2, 1, 1);
+          stack.window(kind, channels, kernel, stride, 0);
+          stack.dense(4);
+          require_agreement(stack, 3, kernel * 10 + stride);
+        }
+}
+
+TEST_CASE("oneDNN: dense and relu agree with the reference for every size around a vector's length") {
+  for (const std::uint32_t units : {1u, 2u, 7u, 8u, 15u, 16u, 17u, 33u, 64u, 129u})
+    for (const std::size_t batch : {1, 2, 5, 64}) {
+      INFO("units " << units << " batch " << batch);
+      Stack stack({1, 3, units});
+      stack.dense(units);
+      stack.relu();
+      stack.dense(units + 1);
+      stack.relu();
+      stack.dense(5);
+      require_agreement(stack, batch, units);
+    }
+}
+
+TEST_CASE("oneDNN: relu and pool in front of all parameters, twice, and at the end agree") {
+  Stack stack({3, 8, 8});
+  stack.relu();
+  stack.window(LayerKind::kMaxPool, 3, 2, 1, 0);
+  stack.window(LayerKind::kConv2d, 6, 3, 1, 1);
+  stack.relu();
+  stack.relu();
+  stack.window(LayerKind::kAveragePool, 6, 3, 2, 0);
+  stack.relu();
+  stack.flatten();
+  stack.relu();
+  stack.dense(4);
+  stack.relu();
+  require_agreement(stack, 3, 1);
+}
+
+TEST_CASE("oneDNN: an image at the end, flattened, gives the scores in row-major order") {
+  for (const bool relu : {false, true}) {
+    Stack stack({2, 6, 6});
+    stack.window(LayerKind::kConv2d, 3, 3, 2, 0);
+    if (relu) stack.relu();
+    stack.flatten();
+    require_agreement(stack, 5, 2);
+  }
+}
+
+TEST_CASE("oneDNN: two to 256 classes agree with the reference") {
+  for (const std::uint32_t classes : {2u, 3u, 10u, 100u, 255u, 256u}) {
+    INFO("classes " << classes);
+    Stack stack({1, 5, 5});
+    stack.dense(classes);
+    require_agreement(stack, 9, classes);
+  }
+}
+
+TEST_CASE("oneDNN: random stacks agree with the reference") {
+  for (std::uint64_t seed = 1; seed <= 150; ++seed) {
+    INFO("seed " << seed);
+    RandomStream random(seed);
+    const Stack stack = random_stack(random);
+    require_agreement(stack, 1 + random.below(9), seed);
+  }
+}
+
+TEST_CASE("oneDNN: lenet and mlp agree with the reference on usual and odd images") {
+  require_agreement(lenet({1, 28, 28}, 10), 4, 1);
+  require_agreement(lenet({3, 33, 30}, 7), 1, 2);
+  require_agreement(mlp({1, 28, 28}, 10), 64, 3);
+  require_agreement(mlp({3, 7, 5}, 26), 1, 4);
+}
+
+TEST_CASE("oneDNN: one network takes batches of changing size, more of them than it keeps") {
+  const Stack stack = lenet({1, 16, 16}, 10);
+  const auto fast = compile(make_onednn_backend(), stack);
+  const auto reference = compile(make_reference_backend(), stack);
+  for (const std::size_t batch : {4, 1, 4, 3, 2, 5, 6, 7, 8, 9, 10, 4, 1}) {
+    INFO("batch " << batch);
+    require_agreement(*fast, *reference, Sample(stack, batch, batch));
+  }
+}
+
+TEST_CASE("oneDNN: the same inputs give the same bits, also from another network and buffer") {
+  const Stack stack = lenet({1, 28, 28}, 10);
+  const Sample sample(stack, 8, 1);
+  const auto one = compile(make_onednn_backend(), stack), two = compile(make_onednn_backend(), stack);
+  const Answer first = ask(*one, sample);
+  ask(*two, Sample(stack, 3, 2));
+  Sample moved = sample;  // other addresses
+  moved.parameters.insert(moved.parameters.begin(), 0.0f);
+  std::vector<float> gradient(first.gradient.size() + 1);
+  sample.feed(*two);
+  const auto parameters = std::span<const float>(moved.parameters).subspan(1);
+  const BatchLoss loss =
+      two->gradient(parameters, sample.labels, std::span<float>(gradient).subspan(1)).value();
+  CHECK(loss.loss_sum == first.loss.loss_sum);
+  CHECK(std::equal(first.gradient.begin(), first.gradient.end(), gradient.begin() + 1));
+  CHECK(ask(*one, sample).gradient == first.gradient);
+}
+
+TEST_CASE("oneDNN: networks in several threads do not disturb each other") {
+  const Stack stack = lenet({1, 20, 20}, 10);
+  const Sample sample(stack, 8, 1);
+  const Answer expected = ask(*compile(make_onednn_backend(), stack), sample);
+  const auto backend = make_onednn_backend();
+  std::vector<std::vector<float>> gradients(3, std::vector<float>(sample.parameters.size(), kUntouched));
+  {
+    std::vector<std::jthread> threads;
+    for (auto& gradient : gradients) {
+      threads.emplace_back([&] {
+        const auto network = compile(backend, stack);
+        for (int repeat = 0; repeat < 5; ++repeat) {
+          sample.feed(*network);
+          (void)network->gradient(sample.parameters, sample.labels, gradient).value();
+        }
+      });
+    }
+  }
+  for (const auto& gradient : gradients) CHECK(gradient == expected.gradient);
+}
+
+TEST_CASE("oneDNN: gaps between tensors are not touched") {
+  Stack stack({1, 4, 4});
+  stack.description.parameter_space_size = 5;
+  stack.dense(6);
+  stack.description.parameter_space_size += 7;
+  stack.dense(3);
+  stack.description.parameter_space_size += 2;
+  const auto network = compile(make_onednn_backend(), stack);
+  const Answer answer = ask(*network, Sample(stack, 3, 1));
+  const std::size_t gap = 5 + 6 * 16 + 6;
+  for (std::size_t i = 0; i < answer.gradient.size(); ++i) {
+    const bool in_gap = i < 5 || (i >= gap && i < gap + 7) || i >= answer.gradient.size() - 2;
+    INFO("parameter " << i);
+    CHECK((answer.gradient[i] == kUntouched) == in_gap);
+  }
+}
+
+TEST_CASE("oneDNN: the gradient is the difference of its own loss, for a stack with every layer") {
+  Stack stack({2, 9, 8});
+  stack.window(LayerKind::kConv2d, 4, 3, 1, 1);
+  stack.relu();
+  stack.window(LayerKind::kMaxPool, 4, 2, 2, 0);
+  stack.window(LayerKind::kConv2d, 3, 2, 1, 1);
+  stack.window(LayerKind::kAveragePool, 3, 2, 2, 0);
+  stack.dense(5);
+  stack.relu();
+  stack.dense(3);
+  Sample sample(stack, 4, 3);
+  const auto network = compile(make_onednn_backend(), stack);
+  const Answer answer = ask(*network, sample);
+  const auto loss_at = [&](std::size_t i, float value) {
+    const float before = std::exchange(sample.parameters[i], value);
+    sample.feed(*network);
+    const double loss = network->loss(sample.parameters, sample.labels)->loss_sum / 4;
+    sample.parameters[i] = before;
+    return loss;
+  };
+  const double here = answer.loss.loss_sum / 4;
+  for (std::size_t i = 0; i < sample.parameters.size(); ++i) {
+    // A step that float32's rounding of the loss leaves visible.
+    const float step = 1.0f / 256, p = sample.parameters[i];
+    const double right = (loss_at(i, p + step) - here) / step, left = (here - loss_at(i, p - step)) / step;
+    const double slack = 2e-3 + 2e-2 * std::abs(answer.gradient[i]);
+    INFO("parameter " << i << ": " << answer.gradient[i] << ", slopes " << left << " and " << right);
+    REQUIRE(answer.gradient[i] >= std::min(left, right) - slack);
+    REQUIRE(answer.gradient[i] <= std::max(left, right) + slack);
+  }
+}
+
+TEST_CASE("oneDNN: says its version") { CHECK(make_onednn_backend()->name().find("cpu (oneDNN 2.") == 0); }

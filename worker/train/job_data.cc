@@ -1,0 +1,131 @@
+#include "worker/train/job_data.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "worker/train/idx_file.h"
+
+namespace nanduti {
+namespace {
+
+struct LoadedSet {
+  ImageSet set;
+  DataShape shape;  // classes: the largest label + 1
+};
+
+std::string describe(const DataShape& shape) {
+  return fmt::format("{} x {} x {}", shape.channels, shape.height, shape.width);
+}
+
+Result<LoadedSet> load_set(const std::filesystem::path& images_file,
+                           const std::filesystem::path& labels_file) {
+  auto images = read_idx_file(images_file);
+  if (!images.ok()) return images.error();
+  auto labels = read_idx_file(labels_file);
+  if (!labels.ok()) return labels.error();
+  const auto& extents = images->dimensions;
+  if (extents.size() != 3 && extents.size() != 4) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: has {} dimensions: images have 3 (count, height, width) or 4 (with channels)",
+                      images_file.string(), extents.size());
+  }
+  if (labels->dimensions.size() != 1) {
+    return make_error(ErrorCode::kInvalidArgument, "{}: has {} dimensions: labels have 1",
+                      labels_file.string(), labels->dimensions.size());
+  }
+  if (labels->dimensions[0] != extents[0]) {
+    return make_error(ErrorCode::kInvalidArgument, "{}: holds {} labels for the {} images of {}",
+                      labels_file.string(), labels->dimensions[0], extents[0], images_file.string());
+  }
+  LoadedSet loaded;
+  loaded.shape.channels = extents.size() == 4 ? extents[1] : 1;
+  loaded.shape.height = extents[extents.size() - 2];
+  loaded.shape.width = extents.back();
+  loaded.set.count = extents[0];
+  loaded.set.image_size = images->values.size() / extents[0];
+  loaded.set.pixels = std::move(images->values);
+  loaded.set.labels = std::move(labels->values);
+  const auto view = loaded.set.labels.view();
+  loaded.shape.classes = static_cast<std::uint32_t>(*std::max_element(view.begin(), view.end())) + 1;
+  return loaded;
+}
+
+Status check_test_set(const LoadedSet& test, const DataShape& train, const JobDataFiles::Test& files) {
+  if (describe(test.shape) != describe(train)) {
+    return make_error(ErrorCode::kInvalidArgument, "{}: has images of {}, but the training set's are {}",
+                      files.images.string(), describe(test.shape), describe(train));
+  }
+  const auto labels = test.set.labels.view();
+  const auto beyond = std::find_if(labels.begin(), labels.end(), [&](std::byte label) {
+    return static_cast<std::uint32_t>(label) >= train.classes;
+  });
+  if (beyond == labels.end()) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "{}: label {} of sample {} is out of range: the training set has classes 0 to {}",
+                    files.labels.string(), static_cast<unsigned>(*beyond), beyond - labels.begin(),
+                    train.classes - 1);
+}
+
+/// Mean and deviation from exact sums: the same on every machine.
+Status measure(JobData& data) {
+  std::array<std::uint64_t, 256> histogram{};
+  for (const std::byte pixel : data.train.pixels.view()) ++histogram[static_cast<std::size_t>(pixel)];
+  const auto count = static_cast<double>(data.train.pixels.size());
+  double sum = 0;
+  for (std::size_t p = 0; p < 256; ++p) sum += static_cast<double>(histogram[p]) * static_cast<double>(p);
+  data.mean = sum / count;
+  double squares = 0;
+  for (std::size_t p = 0; p < 256; ++p) {
+    const double distance = static_cast<double>(p) - data.mean;
+    squares += static_cast<double>(histogram[p]) * distance * distance;
+  }
+  data.deviation = std::sqrt(squares / count);
+  if (!(data.deviation > 0)) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "all training pixels are {}: they cannot be normalised to deviation 1 "
+                      "(data.normalize: none leaves them as they are)",
+                      data.mean);
+  }
+  return {};
+}
+
+void add(Fingerprint& fingerprint, const ImageSet& set) {
+  fingerprint.add(set.count);
+  fingerprint.add(set.pixels.view());
+  fingerprint.add(set.labels.view());
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const JobData>> load_job_data(const JobDataFiles& files, bool normalize) {
+  auto train = load_set(files.train_images, files.train_labels);
+  if (!train.ok()) return train.error().within("training data");
+  auto data = std::make_shared<JobData>();
+  data->train = std::move(train->set);
+  data->shape = train->shape;
+  data->shape.classes = std::max(data->shape.classes, 2u);
+  if (files.test) {
+    auto test = load_set(files.test->images, files.test->labels);
+    if (!test.ok()) return test.error().within("test data");
+    const Status fits = check_test_set(*test, data->shape, *files.test);
+    if (!fits.ok()) return fits.error().within("test data");
+    data->test = std::move(test->set);
+  }
+  if (normalize) {
+    const Status measured = measure(*data);
+    if (!measured.ok()) return measured.error().within(files.train_images.string());
+  }
+  for (std::size_t p = 0; p < 256; ++p) {
+    data->pixel_values[p] = static_cast<float>((static_cast<double>(p) - data->mean) / data->deviation);
+  }
+  Fingerprint fingerprint;
+  for (const std::uint32_t side : {data->shape.channels, data->shape.height, data->shape.width})
+    fingerprint.add(side);
+  add(fingerprint, data->train);
+  if (data->test) add(fingerprint, *data->test);
+  data->fingerprint = fingerprint.value();
+  return std::shared_ptr<const JobData>(std::move(data));
+}
+
+}  // namespace nanduti

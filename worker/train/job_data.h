@@ -1,0 +1,52 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "common/base/bytes.h"
+#include "common/base/result.h"
+#include "common/model/model_spec.h"
+
+namespace nanduti {
+
+/// IDX files, plain or gzip: images (count, height, width) or (count, channels, height, width), labels
+/// (count).
+struct JobDataFiles {
+  struct Test {
+    std::filesystem::path images;
+    std::filesystem::path labels;
+  };
+  std::filesystem::path train_images;
+  std::filesystem::path train_labels;
+  std::optional<Test> test;
+};
+
+/// Labelled images. Sample i's pixels are [i * image_size, (i + 1) * image_size).
+struct ImageSet {
+  std::uint64_t count = 0;
+  std::uint64_t image_size = 0;  ///< channels * height * width
+  SharedBytes pixels;            ///< shape (count, channels, height, width)
+  SharedBytes labels;            ///< shape (count), each below DataShape::classes
+};
+
+/// A job's data, checked and in memory. Immutable: any thread may read.
+struct JobData {
+  ImageSet train;
+  std::optional<ImageSet> test;
+  DataShape shape;  ///< classes: the largest training label + 1, at least 2
+  /// The float that stands for each pixel value p: (p - mean) / deviation, or p / 255.
+  std::array<float, 256> pixel_values{};
+  double mean = 0;                ///< of the training set's pixels, in [0, 255]; 0 if not normalised
+  double deviation = 255;         ///< their standard deviation; 255 if not normalised
+  std::uint64_t fingerprint = 0;  ///< of shapes, pixels and labels of both sets
+};
+
+/// Reads and checks a job's files. `normalize`: with mean and deviation of all training pixels. Errors name
+/// the file and the sample: those of read_idx_file, and kInvalidArgument where the files do not belong
+/// together.
+Result<std::shared_ptr<const JobData>> load_job_data(const JobDataFiles& files, bool normalize);
+
+}  // namespace nanduti

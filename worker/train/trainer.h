@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <vector>
+
+#include "common/compute/network.h"
+#include "common/model/resolved_model.h"
+#include "common/model/training_spec.h"
+#include "worker/train/job_data.h"
+#include "worker/train/optimizer.h"
+
+namespace nanduti {
+
+/// Test samples in one evaluation batch.
+inline constexpr std::uint64_t kEvaluationBatch = 256;
+
+/// Positions [begin, end) of an epoch's shuffled order.
+struct RoundSamples {
+  std::uint32_t epoch = 0;
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+};
+
+/// A worker's part of a job: minibatches from the parameters it is given, and nothing of the protocol. The
+/// same calls give the same bits on the same machine. One thread at a time; steps allocate nothing once
+/// their batch size was seen.
+class Trainer {
+ public:
+  /// kInvalidArgument if the model does not take the data's images or has fewer scores than the data has
+  /// classes; or the backend's errors. The backend is needed only here.
+  static Result<std::unique_ptr<Trainer>> create(Backend& backend, const ResolvedModel& model,
+                                                 const TrainingSpec& training,
+                                                 std::shared_ptr<const JobData> data);
+
+  /// Trains from `x` with minibatches of batch_size, the last of which may be smaller. Writes
+  /// progress = x before - x after, shape [space.size()] like x, zeros in gaps. Returns the sums over the
+  /// samples, each seen before its own step. The optimiser's velocity goes on from the round before.
+  /// Errors: kCancelled if a stop was requested (looked at between minibatches), kInvalidArgument for samples
+  /// that do not exist or when the loss or the parameters are no longer numbers, or the device's. After an
+  /// error progress means nothing, and the velocity holds the steps that were made.
+  Result<BatchLoss> train_round(std::span<const float> x, const RoundSamples& samples,
+                                std::span<float> progress, std::stop_token stop);
+
+  /// Loss and correct answers of `x` over the test samples [begin, end), in the file's order. Errors as
+  /// above.
+  Result<BatchLoss> evaluate(std::span<const float> x, std::uint64_t begin, std::uint64_t end,
+                             std::stop_token stop);
+
+  /// Forgets the optimiser's velocity.
+  void reset_optimizer() { optimizer_.reset(); }
+
+ private:
+  Trainer(const ResolvedModel& model, const TrainingSpec& training, std::shared_ptr<const JobData> data,
+          std::unique_ptr<Network> network);
+
+  Result<BatchLoss> step(const RoundSamples& batch);
+  Status feed(const ImageSet& set, std::span<const std::uint32_t> indices);
+  void choose_order(std::uint32_t epoch);
+  [[nodiscard]] bool write_progress(std::span<const float> x, std::span<float> progress) const;
+
+  TrainingSpec training_;
+  std::shared_ptr<const JobData> data_;
+  std::unique_ptr<Network> network_;
+  std::vector<ParameterRange> ranges_;
+  Optimizer optimizer_;
+  std::vector<float> x_;              // moves on during a round
+  std::vector<float> gradient_;       // zeros in gaps
+  std::vector<std::uint8_t> labels_;  // of the minibatch
+  std::vector<std::uint32_t> order_;  // of order_epoch_
+  std::vector<std::uint32_t> test_indices_;
+  std::optional<std::uint32_t> order_epoch_;
+};
+
+}  // namespace nanduti
