@@ -164,7 +164,7 @@ void CoordinatorCore::on_worker_message(ProtocolTime now, Worker& worker, const 
           [&](const EvaluationDone& m) {
             if (is_ours(m.job)) on_evaluated(worker, m);
           },
-          [&](const WorkerStatus& m) { worker.at_gate = m.at_gate; },
+          [&](const WorkerStatus& m) { on_status(now, worker, m); },
           [&](const ResidualFlushed& m) {
             if (is_ours(m.job)) worker.flushed = true;
           },
@@ -209,6 +209,7 @@ void CoordinatorCore::declare_dead(Worker& worker, const std::string& reason) {
     for (auto& [id, cut] : run_->cuts)
       for (auto& [lease, part] : cut.evaluation)
         if (part.order == order) part.order = IncarnationOrder();
+  for (auto& [id, job] : jobs_) job.progress.on_gone(order);
   workers_.erase(order);
 }
 
@@ -341,6 +342,7 @@ void CoordinatorCore::advance(ProtocolTime now) {
     JobView& view = view_of_run();
     view.samples = run_->book->counted_in_all();
     view.repeated_samples = run_->book->repeated_samples();
+    record_progress(now);
     lend_evaluations();
     advance_end();
   }
@@ -391,6 +393,7 @@ void CoordinatorCore::begin_training(ProtocolTime now) {
   run_->book.emplace(LeaseBookOptions{run_->data->train_samples, view.plan.epochs, view.plan.round_samples,
                                       static_cast<std::uint32_t>(run_->places.size())});
   run_->phase = Phase::kTraining;
+  view.progress.on_training(now);
   // Those who are ready begin together, in the first membership.
   for (auto& [order, worker] : workers_) {
     if (worker.part != Part::kPrepared) continue;
@@ -403,6 +406,7 @@ void CoordinatorCore::begin_training(ProtocolTime now) {
 
 void CoordinatorCore::join(Worker& worker) {
   worker.part = Part::kJoined;
+  view_of_run().progress.on_joined(worker.order);
   worker.state = MemberState::kIdle;
   worker.flushed = run_->phase != Phase::kTraining;  // nothing to flush
   worker.wants_lease = false;
@@ -572,6 +576,7 @@ void CoordinatorCore::end_job(JobState state, const std::string& reason) {
   JobView& view = view_of_run();
   view.state = state;
   view.reason = reason;
+  view.progress.on_end();
   for (auto& [order, worker] : workers_) {
     if (worker.part != Part::kNone && worker.part != Part::kRefused)
       tell(worker.peer, EndJob{run_->job, reason.empty() ? "the job is done" : reason});

@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "common/protocol/session_hub.h"
+#include "server/coordinator/job_figures.h"
 #include "server/coordinator/lease_book.h"
+#include "server/coordinator/reports.h"
 
 namespace nanduti {
 
@@ -32,8 +34,6 @@ struct JobPlan {
   std::uint32_t workers_to_start = 1;
   std::optional<double> target_accuracy;
 };
-
-enum class JobState { kQueued, kRunning, kDone, kFailed, kCancelled };
 
 /// Test figures of the parameters at the end of an epoch.
 struct EpochFigures {
@@ -106,6 +106,7 @@ class CoordinatorCore {
     std::uint64_t samples_total = 0;
     std::uint64_t repeated_samples = 0;
     std::vector<EpochFigures> figures;
+    JobFigures progress;
   };
 
   explicit CoordinatorCore(const CoordinatorOptions& options) : options_(options) {}
@@ -116,6 +117,10 @@ class CoordinatorCore {
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
 
   [[nodiscard]] const JobView* view(JobId job) const;
+  /// What operators see, as of `now` (coordinator_reports.cc).
+  [[nodiscard]] std::optional<JobReport> job_report(ProtocolTime now, JobId job) const;
+  [[nodiscard]] std::vector<JobReport> job_reports(ProtocolTime now) const;
+  [[nodiscard]] std::vector<WorkerReport> worker_reports(ProtocolTime now) const;
   [[nodiscard]] MembershipEpoch epoch() const { return run_ ? run_->epoch : MembershipEpoch(); }
   [[nodiscard]] std::size_t worker_count() const { return workers_.size(); }
 
@@ -137,6 +142,7 @@ class CoordinatorCore {
     bool draining = false;
     bool flushed = false;
     bool at_gate = false;
+    WorkerStatus status;  // the last one
   };
   struct Shard {
     PeerId peer;
@@ -216,6 +222,10 @@ class CoordinatorCore {
   [[nodiscard]] Round clock(const Worker& worker) const;
   [[nodiscard]] std::uint32_t count_active() const;
   [[nodiscard]] Worker* worker_at(PeerId peer);
+  void on_status(ProtocolTime now, Worker& worker, const WorkerStatus& status);
+  void record_progress(ProtocolTime now);
+  [[nodiscard]] JobReport report(ProtocolTime now, const JobView& view) const;
+  [[nodiscard]] std::string waits_for(ProtocolTime now, const JobView& view) const;
   [[nodiscard]] JobView& view_of_run() { return jobs_.at(run_->job); }
   void tell(PeerId peer, Message message);
   void tell_shards(const Message& message);

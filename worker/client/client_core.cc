@@ -128,7 +128,7 @@ void ClientCore::handle(ProtocolTime, const DrainRequested&) {
   tell_coordinator(Draining{});
 }
 
-void ClientCore::on_coordinator_message(ProtocolTime, const Message& message) {
+void ClientCore::on_coordinator_message(ProtocolTime now, const Message& message) {
   const auto is_ours = [&](JobId id) { return job_ && job_->id == id; };
   std::visit(Overloaded{[&](const Registered& m) { order_ = m.order; },
                         [&](const PrepareJob& m) { prepare(m); }, [&](const JoinJob& m) { join(m); },
@@ -160,7 +160,9 @@ void ClientCore::on_coordinator_message(ProtocolTime, const Message& message) {
                           job_->flush_reported = false;
                         },
                         [&](const EndJob& m) {
-                          if (is_ours(m.job)) leave_job(m.reason);
+                          if (!is_ours(m.job)) return;
+                          tell_status(now);  // the last one: what it did since the one before counts
+                          leave_job(m.reason);
                         },
                         [&](const Fenced& m) {
                           note("declared dead by the coordinator, starting over: " + m.reason, true);
@@ -213,6 +215,7 @@ void ClientCore::prepare(const PrepareJob& request) {
   job_.emplace();
   job_->id = request.job;
   job_->status.job = request.job;
+  job_->traffic_before = traffic_;
   actions_.push_back(LoadJob{request.job, request.spec_text});
 }
 
@@ -290,7 +293,7 @@ void ClientCore::advance(ProtocolTime now) {
     const bool waits = !job_->computing && !job_->evaluating && !job_->leases.empty();
     job_->waiting_since = waits ? now : kNever;
   }
-  if (draining_) finish_drain();
+  if (draining_) finish_drain(now);
 }
 
 bool ClientCore::begin_evaluation() {
@@ -361,7 +364,7 @@ void ClientCore::flush_if_asked() {
   tell_coordinator(ResidualFlushed{job.id});
 }
 
-void ClientCore::finish_drain() {
+void ClientCore::finish_drain(ProtocolTime now) {
   if (job_ && job_->replica) {
     Job& job = *job_;
     if (job.computing || job.evaluating) return;
@@ -373,6 +376,7 @@ void ClientCore::finish_drain() {
     if (!job.flush_reported) return;
   }
   if (!connected_) return;
+  tell_status(now);
   tell_coordinator(Leave{});
   leave_job("the worker has drained");
   actions_.push_back(ClosePeer{kCoordinator, "the worker has drained", true});
@@ -397,12 +401,19 @@ void ClientCore::account_waiting(ProtocolTime now) {
 void ClientCore::send_status(ProtocolTime now) {
   if (next_status_ > now) return;
   next_status_ = now + options_.status_every;
+  tell_status(now);
+}
+
+void ClientCore::tell_status(ProtocolTime now) {
   WorkerStatus status;
   if (job_) {
     account_waiting(now);
     status = job_->status;
     status.at_gate = job_->at_gate;
+    status.bytes_up = traffic_.bytes_up - job_->traffic_before.bytes_up;
+    status.bytes_down = traffic_.bytes_down - job_->traffic_before.bytes_down;
   }
+  status.round_trip_seconds = traffic_.round_trip_seconds;
   tell_coordinator(status);
 }
 

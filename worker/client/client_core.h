@@ -35,6 +35,13 @@ struct LoadedJob {
   std::shared_ptr<const Codec> codec;
 };
 
+/// What a worker's host has counted on its sockets since the process began.
+struct TrafficCounters {
+  std::uint64_t bytes_up = 0;
+  std::uint64_t bytes_down = 0;
+  double round_trip_seconds = 0;  ///< 0: not measured
+};
+
 /// A worker's side of the protocol: registers, takes a job, leases samples, decides when a round may begin,
 /// pushes what it gave, evaluates, drains. No I/O, threads or clock. One thread.
 class ClientCore {
@@ -105,6 +112,10 @@ class ClientCore {
   [[nodiscard]] ProtocolTime next_deadline() const { return next_status_; }
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
 
+  /// The host calls this now and then, at best before events and deadlines: statuses carry what has come to
+  /// since the worker took the job.
+  void set_traffic(const TrafficCounters& traffic) { traffic_ = traffic; }
+
   // For checkers.
   [[nodiscard]] const Replica* replica() const;
   [[nodiscard]] IncarnationOrder order() const { return order_; }
@@ -136,6 +147,7 @@ class ClientCore {
     ProtocolTime waiting_since = kNever;
     bool at_gate = false;
     WorkerStatus status;
+    TrafficCounters traffic_before;  // of the job
   };
 
   void handle(ProtocolTime now, const PeerConnected& event);
@@ -162,9 +174,10 @@ class ClientCore {
   void begin_round(ProtocolTime now);
   void ask_for_lease();
   void flush_if_asked();
-  void finish_drain();
+  void finish_drain(ProtocolTime now);
   void push(const std::vector<Push>& pushes);
   void send_status(ProtocolTime now);
+  void tell_status(ProtocolTime now);
   void account_waiting(ProtocolTime now);
   void tell_coordinator(Message message);
   void note(std::string text, bool warning = false) { actions_.push_back(Note{std::move(text), warning}); }
@@ -178,6 +191,7 @@ class ClientCore {
   bool stopped_ = false;
   std::uint64_t next_peer_ = 1;
   ProtocolTime next_status_ = kNever;
+  TrafficCounters traffic_;
   std::optional<Job> job_;
   std::vector<Action> actions_;
 };

@@ -1,0 +1,225 @@
+// What operators see of the core's state. Nothing here changes how a job runs.
+#include <algorithm>
+
+#include "server/coordinator/coordinator_core.h"
+
+namespace nanduti {
+
+namespace {
+
+/// A running job whose samples do not move for so long says what it waits for.
+constexpr Duration kQuietMax = std::chrono::seconds(5);
+
+double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+std::string counted(std::size_t count, std::string_view one) {
+  return fmt::format("{} {}{}", count, one, count == 1 ? "" : "s");
+}
+
+/// "2 workers (1 is here)".
+std::string missing(std::size_t wanted, std::size_t there, std::string_view one, std::string_view how) {
+  return fmt::format("{} ({} {} {})", counted(wanted, one), there, there == 1 ? "is" : "are", how);
+}
+
+}  // namespace
+
+std::string_view to_string(JobState state) {
+  switch (state) {
+    case JobState::kQueued:
+      return "queued";
+    case JobState::kRunning:
+      return "running";
+    case JobState::kDone:
+      return "done";
+    case JobState::kFailed:
+      return "failed";
+    case JobState::kCancelled:
+      return "cancelled";
+  }
+  return "unknown";
+}
+
+void CoordinatorCore::on_status(ProtocolTime now, Worker& worker, const WorkerStatus& status) {
+  worker.at_gate = status.at_gate;
+  worker.status = status;
+  // Also of a job that is over: the last status comes after its end.
+  const auto job = jobs_.find(status.job);
+  if (job != jobs_.end()) job->second.progress.on_status(now, worker.order, status);
+}
+
+void CoordinatorCore::record_progress(ProtocolTime now) {
+  JobView& view = view_of_run();
+  view.progress.on_samples(now, view.samples);
+  while (view.progress.epochs().size() < view.plan.epochs &&
+         run_->book->is_complete(DataEpoch(static_cast<std::uint32_t>(view.progress.epochs().size()))))
+    view.progress.on_epoch_settled(now);
+}
+
+std::optional<JobReport> CoordinatorCore::job_report(ProtocolTime now, JobId job) const {
+  const JobView* found = view(job);
+  if (found == nullptr) return std::nullopt;
+  return report(now, *found);
+}
+
+std::vector<JobReport> CoordinatorCore::job_reports(ProtocolTime now) const {
+  std::vector<JobReport> reports;
+  for (const auto& [id, job] : jobs_) reports.push_back(report(now, job));
+  return reports;
+}
+
+JobReport CoordinatorCore::report(ProtocolTime now, const JobView& job) const {
+  const JobFigures& progress = job.progress;
+  JobReport report;
+  report.id = job.plan.id;
+  report.name = job.plan.name;
+  report.state = job.state;
+  report.reason = job.reason;
+  report.target = job.plan.target_accuracy;
+  report.epochs = job.plan.epochs;
+  report.samples = job.samples;
+  report.samples_total = job.samples_total;
+  report.repeated_samples = job.repeated_samples;
+  if (job.samples_total > 0)
+    report.epoch = std::min(job.plan.epochs, static_cast<std::uint32_t>(progress.epochs().size()) + 1);
+  report.loss = progress.recent_loss(now);
+  report.staleness = progress.staleness();
+  report.stall_fraction = progress.stall_fraction();
+  report.bytes_up = progress.bytes_up();
+  report.bytes_down = progress.bytes_down();
+  report.training_seconds = progress.training_seconds(now, job.samples_total);
+  if (job.state == JobState::kRunning) {
+    report.samples_per_s = progress.samples_per_second(now);
+    report.eta_s = progress.seconds_left(now, job.samples_total);
+  } else if (report.training_seconds > 0) {  // the whole job's mean
+    report.samples_per_s = static_cast<double>(job.samples) / report.training_seconds;
+  }
+  for (const JobFigures::Epoch& epoch : progress.epochs())
+    report.figures.push_back({epoch.epoch, epoch.seconds, {}, {}, epoch.loss});
+  std::uint32_t evaluated = 0;
+  for (const EpochFigures& figures : job.figures) {
+    if (figures.total == 0) continue;
+    const double accuracy = static_cast<double>(figures.correct) / static_cast<double>(figures.total);
+    const double test_loss = figures.loss_sum / static_cast<double>(figures.total);
+    for (EpochReport& epoch : report.figures) {
+      if (epoch.epoch != figures.epoch) continue;
+      epoch.accuracy = accuracy;
+      epoch.test_loss = test_loss;
+    }
+    if (figures.epoch < evaluated) continue;
+    evaluated = figures.epoch;
+    report.accuracy = accuracy;
+    report.test_loss = test_loss;
+  }
+  if (job.state == JobState::kDone && report.target)
+    report.target_met = report.accuracy.value_or(0.0) >= *report.target;
+  if (run_ && run_->job == job.plan.id)
+    for (const auto& [order, worker] : workers_)
+      if (worker.part == Part::kJoined && worker.state != MemberState::kSuspended) ++report.workers;
+  report.waiting_for = waits_for(now, job);
+  return report;
+}
+
+std::string CoordinatorCore::waits_for(ProtocolTime now, const JobView& job) const {
+  if (is_over(job.state)) return {};
+  if (job.state == JobState::kQueued) {
+    if (run_) return fmt::format("job {}, which runs", run_->job);
+    const auto connected = static_cast<std::size_t>(
+        std::count_if(shards_.begin(), shards_.end(), [](const Shard& shard) { return shard.connected; }));
+    if (connected < options_.shards) return missing(options_.shards, connected, "shard", "here");
+    return {};
+  }
+  std::size_t here = 0, preparing = 0, prepared = 0, joined = 0, suspended = 0, flushing = 0;
+  for (const auto& [order, worker] : workers_) {
+    if (worker.draining || worker.part == Part::kRefused) continue;
+    ++here;
+    if (worker.part == Part::kPreparing) ++preparing;
+    if (worker.part == Part::kPrepared) ++prepared;
+    if (worker.part != Part::kJoined) continue;
+    ++joined;
+    if (worker.state == MemberState::kSuspended) ++suspended;
+    if (!worker.flushed) ++flushing;
+  }
+  switch (run_->phase) {
+    case Phase::kPreparing:
+      if (here < job.plan.workers_to_start) return missing(job.plan.workers_to_start, here, "worker", "here");
+      if (preparing > 0)
+        return missing(job.plan.workers_to_start, prepared, "worker to read the data", "ready");
+      return {};
+    case Phase::kPlanning:
+    case Phase::kOpening:
+      return "the shards to take the model";
+    case Phase::kFlushing:
+      if (flushing > 0) return fmt::format("the last updates of {}", counted(flushing, "worker"));
+      return {};
+    case Phase::kResting:
+      return "the shards to come to rest";
+    case Phase::kFinalCut:
+      if (joined == suspended) return "a worker that evaluates the model";
+      return "the evaluation";
+    case Phase::kSaving:
+      return "the model to be written";
+    case Phase::kTraining:
+      break;
+  }
+  if (joined == 0) return preparing > 0 ? "a worker to read the data" : "a worker (none is left)";
+  if (suspended == joined) return fmt::format("{} that went silent", counted(suspended, "worker"));
+  if (job.progress.quiet(now) < kQuietMax) return {};
+  if (run_->book->is_complete()) return "the shards to fence a worker that is gone";
+  const Worker* slowest = nullptr;
+  for (const auto& [order, worker] : workers_) {
+    if (worker.part != Part::kJoined || worker.state != MemberState::kActive || worker.at_gate) continue;
+    if (slowest == nullptr || worker.last_progress < slowest->last_progress) slowest = &worker;
+  }
+  if (slowest == nullptr) return {};
+  return fmt::format("worker '{}', which has finished no round for {:.0f} s", slowest->registration.name,
+                     seconds(now - slowest->last_progress));
+}
+
+std::vector<WorkerReport> CoordinatorCore::worker_reports(ProtocolTime now) const {
+  const auto state_of = [](const Worker& worker) -> std::string {
+    if (worker.draining) return "draining";
+    switch (worker.part) {
+      case Part::kPreparing:
+        return "preparing";
+      case Part::kPrepared:
+        return "ready";
+      case Part::kRefused:
+        return "unable";
+      case Part::kNone:
+      case Part::kJoined:
+        break;
+    }
+    if (worker.state == MemberState::kSuspended) return "suspended";
+    return worker.part == Part::kJoined && worker.state == MemberState::kActive ? "active" : "idle";
+  };
+  std::vector<WorkerReport> reports;
+  for (const auto& [order, worker] : workers_) {
+    WorkerReport report;
+    report.order = order;
+    report.name = worker.registration.name;
+    report.site = worker.registration.site;
+    report.device = worker.registration.device;
+    report.hardware = worker.registration.hardware;
+    report.state = state_of(worker);
+    report.refusal = worker.part == Part::kRefused ? worker.refusal : std::string();
+    report.last_heard_s = seconds(now - worker.last_heard);
+    if (worker.status.round_trip_seconds > 0) report.round_trip_s = worker.status.round_trip_seconds;
+    if (run_ && worker.part == Part::kJoined) {
+      report.job = run_->job;
+      report.clock = clock(worker).value();
+      if (const JobFigures::Worker* figures = jobs_.at(run_->job).progress.worker(order)) {
+        const WorkerStatus& last = figures->last;
+        const double wall = last.compute_seconds + last.stall_seconds;
+        report.samples_per_s = figures->samples.per_second(now);
+        report.stall_fraction = wall > 0 ? last.stall_seconds / wall : 0.0;
+        report.staleness = last.staleness;
+        report.bytes_up = last.bytes_up;
+        report.bytes_down = last.bytes_down;
+      }
+    }
+    reports.push_back(std::move(report));
+  }
+  return reports;
+}
+
+}  // namespace nanduti

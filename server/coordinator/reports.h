@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/base/ids.h"
+
+/// What operators see of jobs and workers: plain values, made by CoordinatorCore, shown by server/admin.
+namespace nanduti {
+
+enum class JobState { kQueued, kRunning, kDone, kFailed, kCancelled };
+
+/// "queued", "running", "done", "failed", "cancelled".
+std::string_view to_string(JobState state);
+[[nodiscard]] inline bool is_over(JobState state) {
+  return state != JobState::kQueued && state != JobState::kRunning;
+}
+
+/// An epoch that is settled. Test figures come a little later than the rest, or never without a test set.
+struct EpochReport {
+  std::uint32_t epoch = 0;         ///< epochs behind it: 1, 2, ...
+  double seconds = 0;              ///< from the start of training until its last sample was settled
+  std::optional<double> accuracy;  ///< on the test set
+  std::optional<double> test_loss;
+  std::optional<double> loss;  ///< mean training loss of what workers reported during it
+};
+
+struct JobReport {
+  JobId id;
+  std::string name;
+  JobState state = JobState::kQueued;
+  std::string reason;              ///< why it failed or was cancelled
+  std::optional<double> target;    ///< accuracy
+  std::optional<bool> target_met;  ///< once done
+  std::uint32_t epoch = 0;         ///< the one being trained, from 1; 0 before training
+  std::uint32_t epochs = 0;
+  std::uint64_t samples = 0;        ///< that count
+  std::uint64_t samples_total = 0;  ///< over all epochs; 0 before training
+  std::uint64_t repeated_samples = 0;
+  double samples_per_s = 0;         ///< settled, over the last ten seconds
+  std::optional<double> accuracy;   ///< on the test set, of the last epoch evaluated
+  std::optional<double> test_loss;  ///< the same
+  std::optional<double> loss;       ///< mean training loss of recent work
+  std::optional<double> staleness;  ///< rounds, mean over the workers
+  double stall_fraction = 0;        ///< stall / (compute + stall), all workers, whole job
+  std::uint64_t bytes_up = 0;       ///< workers to servers, whole job, dead workers too
+  std::uint64_t bytes_down = 0;
+  std::optional<double> eta_s;  ///< until the last sample, at the rate of now
+  std::string waiting_for;      ///< "2 workers (1 is here)"; empty if it moves
+  std::uint32_t workers = 0;    ///< that take part now
+  std::string model;            ///< path of the trained model; filled by the host when it is there
+  std::string run;              ///< path of run.json; the same
+  double training_seconds = 0;  ///< from the start of training to the last settled sample
+  std::vector<EpochReport> figures;
+};
+
+struct WorkerReport {
+  IncarnationOrder order;
+  std::string name;
+  std::string site;
+  std::string state;  ///< "idle", "preparing", "ready", "active", "suspended", "draining", "unable"
+  std::string device;
+  std::string hardware;
+  std::string refusal;       ///< why it is unable to do the job
+  std::optional<JobId> job;  ///< in which it takes part
+  std::optional<std::uint64_t> clock;
+  double samples_per_s = 0;
+  double stall_fraction = 0;
+  std::uint32_t staleness = 0;
+  std::uint64_t bytes_up = 0;
+  std::uint64_t bytes_down = 0;
+  double last_heard_s = 0;
+  std::optional<double> round_trip_s;
+};
+
+}  // namespace nanduti
