@@ -13,7 +13,7 @@ void check_conflicts(YamlReader& root, const JobConfig& job) {
                   fmt::format("a whole number from 0 to {} in a deterministic job", kStalenessBoundMax));
   }
   if (job.target && !job.data.test) {
-    root.conflict("target", "it without data.test", "a target where there is a test set");
+    root.conflict("target", "a target without data.test", "a target where there is a test set");
   }
 }
 
@@ -31,7 +31,7 @@ Result<JobConfig> parse_job_text(std::string text, std::string name_for_errors) 
   const auto tree = parse_yaml(job.source);
   if (!tree.ok()) return tree.error();
   ConfigErrors errors(job.source.name);
-  YamlReader root(*tree, errors);
+  YamlReader root(*tree, "", errors);
   root.name("name", job.name);
   read_model_section(root, job.model);
   read_data_section(root, job.data);

@@ -22,7 +22,7 @@ void read_optimizer(YamlReader& training, OptimizerSpec& optimizer) {
       optimizer.weight_decay);
   reader.finish();
   if (optimizer.type == OptimizerType::kSgd && reader.find("momentum") != nullptr) {
-    reader.conflict("momentum", "it beside type: sgd", "to leave it out, or type: momentum");
+    reader.conflict("momentum", "a momentum beside type: sgd", "to leave it out, or type: momentum");
   }
 }
 
@@ -35,7 +35,8 @@ std::vector<Choice<ScheduleType>> schedules() {
 /// A value that only one type of schedule has.
 void check_belongs(YamlReader& reader, std::string_view key, std::string_view type, bool belongs) {
   if (belongs || reader.find(key) == nullptr) return;
-  reader.conflict(key, "it beside another type", fmt::format("to leave it out, or type: {}", type));
+  reader.conflict(key, "it beside another type of schedule",
+                  fmt::format("to leave it out, or type: {}", type));
 }
 
 void read_schedule(YamlReader& training, ScheduleSpec& schedule) {

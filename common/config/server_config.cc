@@ -29,7 +29,7 @@ void read_listen(YamlReader& root, ServerConfig& config) {
   check_security(listen, "http", *config.listen.http, config.security);
   if (!config.roles.coordinator) {
     if (listen.find("http") != nullptr) {
-      listen.conflict("http", "it without the coordinator's role",
+      listen.conflict("http", "a listener without the coordinator's role",
                       "to leave it out, or roles.coordinator: true");
     }
     config.listen.http.reset();
@@ -43,7 +43,7 @@ void read_coordinator(YamlReader& root, ServerConfig& config) {
   read_endpoint(root, "coordinator", EndpointUse::kConnect, coordinator);
   if (config.roles.coordinator) {
     if (is_written) {
-      root.conflict("coordinator", "it beside the coordinator's role",
+      root.conflict("coordinator", "a coordinator beside the coordinator's role",
                     "to leave it out, or roles.coordinator: false");
     }
   } else if (!is_written) {
@@ -88,7 +88,7 @@ Result<ServerConfig> parse_server_config(std::string text, std::string name) {
   const auto tree = parse_yaml(config.source);
   if (!tree.ok()) return tree.error();
   ConfigErrors errors(config.source.name);
-  YamlReader root(*tree, errors);
+  YamlReader root(*tree, "", errors);
   root.name("name", config.name);
   read_roles(root, config);
   read_security(root, config.security);

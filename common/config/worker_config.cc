@@ -75,7 +75,7 @@ Result<WorkerConfig> parse(ConfigText source, FileSystem file_system) {
   const auto tree = parse_yaml(config.source);
   if (!tree.ok()) return tree.error();
   ConfigErrors errors(config.source.name);
-  YamlReader root(*tree, errors);
+  YamlReader root(*tree, "", errors);
   root.name("name", config.name);
   root.name("site", config.site);
   read_security(root, config.security);

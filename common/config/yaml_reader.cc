@@ -26,21 +26,9 @@ std::string shown(std::string_view key) {
 
 }  // namespace
 
-YamlReader::YamlReader(const YamlNode& root, ConfigErrors& errors) : errors_(errors) {
-  if (root.kind == YamlNode::Kind::kMap) {
-    map_ = &root;
-  } else {
-    errors_.add_wrong(root, "", "a map of keys and values");
-  }
-}
-
 YamlReader::YamlReader(const YamlNode& node, std::string path, ConfigErrors& errors)
     : path_(std::move(path)), errors_(errors) {
-  if (node.kind == YamlNode::Kind::kMap) {
-    map_ = &node;
-  } else {
-    errors_.add_wrong(node, path_, "a map of keys and values");
-  }
+  (node.kind == YamlNode::Kind::kMap ? map_ : no_map_) = &node;
 }
 
 const YamlNode::Entry* YamlReader::entry(std::string_view key) const {
@@ -67,10 +55,7 @@ const YamlNode* YamlReader::scalar(std::string_view key, std::string_view allowe
 YamlReader YamlReader::map(std::string_view key) {
   const YamlNode* node = find(key);
   if (node != nullptr) return YamlReader(*node, path_of(key), errors_);
-  static const YamlNode kEmpty{YamlNode::Kind::kMap, 1, {}, false, {}};
-  YamlReader absent(kEmpty, path_of(key), errors_);
-  absent.map_ = nullptr;
-  return absent;
+  return YamlReader(path_of(key), errors_);
 }
 
 void YamlReader::require(std::string_view key, std::string_view allowed) {
@@ -182,6 +167,9 @@ void YamlReader::conflict(std::string_view key, std::string_view found, std::str
 }
 
 void YamlReader::finish() {
+  const std::string keys = fmt::format("{}", fmt::join(known_keys_, ", "));
+  if (no_map_ != nullptr)
+    errors_.add_wrong(*no_map_, path_, "a map, keys: " + (keys.empty() ? "none" : keys));
   if (map_ == nullptr) return;
   for (const YamlNode::Entry& item : map_->items) {
     if (std::find(known_keys_.begin(), known_keys_.end(), item.key) != known_keys_.end()) continue;
@@ -189,7 +177,7 @@ void YamlReader::finish() {
     const std::string close = closest_word(item.key, known_keys_);
     if (!close.empty()) found += fmt::format(" (did you mean \"{}\"?)", close);
     errors_.add(Rank::kWrong, item.line, path_of(shown(item.key)), found,
-                fmt::format("{}", fmt::join(known_keys_, ", ")));
+                keys.empty() ? "no keys here" : keys);
   }
 }
 

@@ -28,9 +28,7 @@ struct Choice {
 /// tree and the errors outlive the reader.
 class YamlReader {
  public:
-  /// A whole file: must be a map.
-  YamlReader(const YamlNode& root, ConfigErrors& errors);
-  /// `node` at `path`: must be a map, and not empty.
+  /// `node` at `path`, which is empty for a whole file. If it is not a map, finish() says so.
   YamlReader(const YamlNode& node, std::string path, ConfigErrors& errors);
 
   /// There is a map at all. Without one, every key is absent and none is missed.
@@ -75,7 +73,7 @@ class YamlReader {
   void reject_not_yet(std::string_view key, std::string_view allowed);
   /// Does not go with another key; the error is about this map as a whole if `key` is not there.
   void conflict(std::string_view key, std::string_view found, std::string_view allowed);
-  /// Adds an error for every key that nobody has asked for.
+  /// Adds an error for every key that nobody has asked for. The last call.
   void finish();
 
   [[nodiscard]] std::string path_of(std::string_view key) const;
@@ -88,7 +86,10 @@ class YamlReader {
   std::size_t read_choice(std::string_view key, const std::vector<std::string_view>& words,
                           std::initializer_list<std::string_view> later);
 
+  YamlReader(std::string path, ConfigErrors& errors) : path_(std::move(path)), errors_(errors) {}
+
   const YamlNode* map_ = nullptr;
+  const YamlNode* no_map_ = nullptr;  ///< what stands where the map should
   std::string path_;
   ConfigErrors& errors_;
   std::vector<std::string> known_keys_;

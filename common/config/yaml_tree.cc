@@ -157,7 +157,8 @@ Result<YamlNode> parse_yaml(const ConfigText& source) {
     return make_error(ErrorCode::kInvalidArgument, "{}:{}: {}", source.name, line, text);
   };
   try {
-    std::istringstream stream(source.text);
+    // With a line end behind it, yaml-cpp 0.7 takes a quote that is never closed for a closed one.
+    std::istringstream stream(source.text.substr(0, source.text.find_last_not_of(" \r\n") + 1));
     YAML::Parser parser(stream);
     TreeBuilder builder;
     while (parser.HandleNextDocument(builder)) {

@@ -1,0 +1,121 @@
+// Goal: a valid job's YAML becomes the struct it says, with the documented defaults. Method: by hand.
+#include "common/config/job_config.h"
+
+#include "common/model/resolved_model.h"
+#include "test/support/catch.h"
+
+namespace nanduti {
+namespace {
+
+JobConfig parsed(const std::string& text) {
+  auto job = parse_job_text(text, "job.yaml");
+  INFO((job.ok() ? "" : job.error().message));
+  REQUIRE(job.ok());
+  return std::move(job).value();
+}
+
+const std::string kShort = "model: {preset: logistic}\ndata: {train: {images: a.gz, labels: /b}}\n";
+
+TEST_CASE("what is left out has its default") {
+  const JobConfig job = parsed(kShort);
+  CHECK(job.source.name == "job.yaml");
+  CHECK(job.source.text == kShort);
+  CHECK(job.name == "job");
+  CHECK(job.model.preset == "logistic");
+  CHECK(job.model.layers == preset_layers("logistic").value());
+  CHECK(job.data.format == DataFormat::kIdx);
+  CHECK(job.data.normalize == Normalize::kAuto);
+  CHECK(job.data.train.images == "a.gz");
+  CHECK(job.data.train.labels == "/b");
+  CHECK_FALSE(job.data.test);
+  CHECK(job.training.batch_size == 64);
+  CHECK(job.training.epochs == 1);
+  CHECK(job.training.seed == 1);
+  CHECK(job.training.optimizer.type == OptimizerType::kMomentum);
+  CHECK(job.training.optimizer.learning_rate == 0.05);
+  CHECK(job.training.optimizer.momentum == 0.9);
+  CHECK(job.training.optimizer.weight_decay == 0.0);
+  CHECK(job.training.schedule.type == ScheduleType::kConstant);
+  CHECK_FALSE(job.deterministic);
+  CHECK(job.workers_to_start == 1);
+  CHECK(job.staleness.bound == 0u);
+  CHECK(job.staleness.local_steps == 1);
+  CHECK(job.compression.push.density == 1.0);
+  CHECK(job.compression.publish.value_bits == 32);
+  CHECK_FALSE(job.target);
+}
+
+TEST_CASE("every key is read") {
+  const JobConfig job = parsed(R"(# a comment
+name: "a-b_c.1"
+model:
+  layers:
+    - conv2d: {channels: 20, kernel: 5, stride: 2, padding: 1}
+    - relu
+    - max_pool
+    - average_pool: {kernel: 3, stride: 1}
+    - flatten: {}
+    - dense: {units: 500}
+    - dense: classes
+    - dense: {units: classes}
+    - dense
+data:
+  format: idx
+  normalize: none
+  train: {images: a, labels: b}
+  test: {images: c, labels: d}
+training:
+  batch_size: 65536
+  epochs: 7
+  seed: 18446744073709551615
+  workers: 3
+  deterministic: true
+  optimizer: {type: sgd, learning_rate: 1e-3, weight_decay: 5e-4}
+  schedule: {type: step, factor: 0.5, epochs: 2}
+staleness: {bound: 1024, local_steps: 4, at_bound: wait}
+compression:
+  push: {density: 1.0, value_bits: 32}
+  publish: {density: 1, value_bits: 32}
+durability: memory
+target: {metric: accuracy, at_least: 0.89}
+)");
+  CHECK(job.name == "a-b_c.1");
+  CHECK(job.model.preset.empty());
+  CHECK(job.model.layers == std::vector<LayerSpec>{Conv2dSpec{20, 5, 2, 1}, ReluSpec{}, MaxPoolSpec{2, 2},
+                                                   AveragePoolSpec{3, 1}, FlattenSpec{}, DenseSpec{500},
+                                                   DenseSpec{0}, DenseSpec{0}, DenseSpec{0}});
+  CHECK(job.data.normalize == Normalize::kNone);
+  CHECK(job.data.test->labels == "d");
+  CHECK(job.training.batch_size == 65536);
+  CHECK(job.training.epochs == 7);
+  CHECK(job.training.seed == ~std::uint64_t{0});
+  CHECK(job.workers_to_start == 3);
+  CHECK(job.deterministic);
+  CHECK(job.training.optimizer.type == OptimizerType::kSgd);
+  CHECK(job.training.optimizer.learning_rate == 1e-3);
+  CHECK(job.training.optimizer.weight_decay == 5e-4);
+  CHECK(job.training.schedule.type == ScheduleType::kStep);
+  CHECK(job.training.schedule.step_factor == 0.5);
+  CHECK(job.training.schedule.step_epochs == 2);
+  CHECK(job.staleness.bound == 1024u);
+  CHECK(job.staleness.local_steps == 4);
+  CHECK(job.target->at_least == 0.89);
+}
+
+TEST_CASE("a bound of none is no bound, and cosine may end above zero") {
+  const JobConfig job = parsed(
+      kShort + "staleness: {bound: none}\ntraining: {schedule: {type: cosine, final_fraction: 0.1}}\n");
+  CHECK_FALSE(job.staleness.bound);
+  CHECK(job.training.schedule.type == ScheduleType::kCosine);
+  CHECK(job.training.schedule.final_fraction == 0.1);
+}
+
+TEST_CASE("a job that does not exist names the file") {
+  const auto job = load_job_config("/nowhere/job.yaml");
+  REQUIRE_FALSE(job.ok());
+  CHECK(job.error().code == ErrorCode::kNotFound);
+  CHECK(job.error().message == "/nowhere/job.yaml: cannot be read: No such file or directory");
+}
+
+}  // namespace
+}  // namespace nanduti
