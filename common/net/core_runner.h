@@ -113,6 +113,12 @@ class CoreRunner {
   void on_deadline() {
     const ProtocolTime now = EventLoop::now();
     if (hub_.next_deadline() <= now) hub_.on_deadline(now);
+    if constexpr (requires { core_.set_traffic({}); }) {
+      const SessionHub::Counters& counters = hub_.counters();
+      const Duration round_trip = hub_.round_trip(PeerId(0));
+      core_.set_traffic({counters.bytes_sent, counters.bytes_received,
+                         std::chrono::duration<double>(round_trip).count()});
+    }
     if (core_.next_deadline() <= now) core_.on_deadline(now);
     watch_.on_deadline(now);
     turn(now);

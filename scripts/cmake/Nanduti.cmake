@@ -1,4 +1,4 @@
-# How a folder becomes a library, and a test folder a test program. Every folder's CMakeLists.txt uses these two only.
+# How a folder becomes a library, and a test folder a test program. Every folder's CMakeLists.txt uses what stands here.
 
 add_library(nanduti_flags INTERFACE)
 target_include_directories(nanduti_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
@@ -41,4 +41,12 @@ function(nanduti_test name)
   add_executable(test_${name} ${sources})
   target_link_libraries(test_${name} PRIVATE nanduti::test_support ${ARG_DEPENDS})
   catch_discover_tests(test_${name} TEST_PREFIX "${name}: " PROPERTIES TIMEOUT 600)
+endfunction()
+
+# nanduti_program(NAME MAIN [DEPENDS ...]): an installed program, bin/NAME.
+function(nanduti_program name main)
+  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  add_executable(${name} ${main})
+  target_link_libraries(${name} PRIVATE nanduti_flags ${ARG_DEPENDS})
+  install(TARGETS ${name} RUNTIME)
 endfunction()

@@ -186,6 +186,7 @@ void CoordinatorCore::on_prepared(Worker& worker, const JobPrepared& m) {
 
 void CoordinatorCore::on_refused(Worker& worker, std::string reason) {
   note(fmt::format("worker '{}' cannot do job {}: {}", worker.registration.name, run_->job, reason), true);
+  if (worker.part == Part::kJoined) take_out(worker);
   worker.part = Part::kRefused;
   worker.refusal = std::move(reason);
   for (const auto& [order, other] : workers_)
@@ -199,18 +200,23 @@ void CoordinatorCore::declare_dead(Worker& worker, const std::string& reason) {
     note(fmt::format("worker '{}' is dead to us: {}", worker.registration.name, reason), true);
     tell(worker.peer, Fenced{reason});
   }
-  if (run_ && worker.part == Part::kJoined) {
-    run_->dying.insert(order);
-    run_->membership_changed = true;
-    run_->fences[order] = ~std::uint64_t{0} >> (kShardsMax - run_->places.size());
-    tell_shards(Fence{run_->job, order});
-  }
-  if (run_)
-    for (auto& [id, cut] : run_->cuts)
-      for (auto& [lease, part] : cut.evaluation)
-        if (part.order == order) part.order = IncarnationOrder();
+  if (run_ && worker.part == Part::kJoined) take_out(worker);
   for (auto& [id, job] : jobs_) job.progress.on_gone(order);
   workers_.erase(order);
+}
+
+/// The incarnation does nothing more for the running job: what it had settled counts, the rest is lent again.
+void CoordinatorCore::take_out(Worker& worker) {
+  const IncarnationOrder order = worker.order;
+  run_->dying.insert(order);
+  run_->membership_changed = true;
+  run_->fences[order] = ~std::uint64_t{0} >> (kShardsMax - run_->places.size());
+  tell_shards(Fence{run_->job, order});
+  for (auto& [id, cut] : run_->cuts)
+    for (auto& [lease, part] : cut.evaluation)
+      if (part.order == order) part.order = IncarnationOrder();
+  worker.state = MemberState::kIdle;
+  worker.wants_lease = false;
 }
 
 // ---- shards ----
@@ -296,10 +302,10 @@ void CoordinatorCore::handle(ProtocolTime, const SubmitJob& event) {
 void CoordinatorCore::handle(ProtocolTime, const CancelJob& event) {
   const auto it = jobs_.find(event.job);
   if (it == jobs_.end()) return;
-  if (run_ && run_->job == event.job) return end_job(JobState::kCancelled, "cancelled by an operator");
+  if (run_ && run_->job == event.job) return end_job(JobState::kCancelled, event.reason);
   if (it->second.state != JobState::kQueued) return;
   it->second.state = JobState::kCancelled;
-  it->second.reason = "cancelled by an operator";
+  it->second.reason = event.reason;
   actions_.push_back(JobChanged{event.job});
 }
 

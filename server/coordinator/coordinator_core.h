@@ -52,6 +52,7 @@ class CoordinatorCore {
   };
   struct CancelJob {
     JobId job;
+    std::string reason = "cancelled by an operator";
   };
   struct PlannedModel {
     std::uint64_t parameters = 0;
@@ -216,6 +217,7 @@ class CoordinatorCore {
   void finish_cut(CutId id);
   void advance_end();
   void send_membership();
+  void take_out(Worker& worker);
   void declare_dead(Worker& worker, const std::string& reason);
   void end_job(JobState state, const std::string& reason);
   [[nodiscard]] Round smallest_active_clock() const;

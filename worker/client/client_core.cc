@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "common/base/check.h"
+#include "common/protocol/endpoint_text.h"
 
 namespace nanduti {
 
@@ -120,6 +121,14 @@ void ClientCore::handle(ProtocolTime, const CutEvaluated& event) {
   job_->evaluating = false;
   job_->status.evaluation_seconds += event.seconds;
   tell_coordinator(EvaluationDone{event.job, event.lease, event.correct, event.total, event.loss_sum});
+}
+
+void ClientCore::handle(ProtocolTime now, const WorkFailed& event) {
+  if (!job_ || job_->id != event.job) return;
+  note(fmt::format("cannot go on with job {}: {}", event.job, event.reason), true);
+  tell_status(now);
+  tell_coordinator(JobRefused{event.job, event.reason});
+  leave_job(event.reason);
 }
 
 void ClientCore::handle(ProtocolTime, const DrainRequested&) {
@@ -248,7 +257,8 @@ void ClientCore::join(const JoinJob& request) {
     hello.job = request.job;
     hello.layout_hash = request.layout_hash;
     hello.stream_count = 2;
-    actions_.push_back(OpenPeer{peer, place.endpoint, place.destination, hello});
+    actions_.push_back(OpenPeer{peer, dialable(place.endpoint, options_.coordinator_endpoint),
+                                place.destination, hello});
   }
 }
 
@@ -375,7 +385,8 @@ void ClientCore::finish_drain(ProtocolTime now) {
     flush_if_asked();
     if (!job.flush_reported) return;
   }
-  if (!connected_) return;
+  // Away, but nothing here that the coordinator needs: it finds out by itself.
+  if (!connected_ && job_ && job_->replica) return;
   tell_status(now);
   tell_coordinator(Leave{});
   leave_job("the worker has drained");

@@ -67,10 +67,15 @@ class ClientCore {
     double loss_sum = 0;
     double seconds = 0;
   };
+  /// A round or an evaluation cannot be done: a failing device, a loss that is no number. Completes either.
+  struct WorkFailed {
+    JobId job;
+    std::string reason;
+  };
   /// SIGTERM: finish the round, hand back the rest, leave.
   struct DrainRequested {};
   using Event = std::variant<PeerConnected, PeerClosed, MessageReceived, MessageAcked, JobLoaded,
-                             RoundComputed, CutEvaluated, DrainRequested>;
+                             RoundComputed, CutEvaluated, WorkFailed, DrainRequested>;
 
   struct LoadJob {
     JobId job;
@@ -157,6 +162,7 @@ class ClientCore {
   void handle(ProtocolTime now, const JobLoaded& event);
   void handle(ProtocolTime now, const RoundComputed& event);
   void handle(ProtocolTime now, const CutEvaluated& event);
+  void handle(ProtocolTime now, const WorkFailed& event);
   void handle(ProtocolTime now, const DrainRequested& event);
 
   void on_coordinator_message(ProtocolTime now, const Message& message);

@@ -1,0 +1,333 @@
+#include "server/daemon/coordinator_host.h"
+
+#include <algorithm>
+#include <cstring>
+#include <ctime>
+#include <random>
+
+#include <boost/version.hpp>
+#include <flatbuffers/base.h>
+#include <zmq.h>
+
+#include "common/base/hardware.h"
+#include "common/base/log.h"
+#include "common/base/version.h"
+#include "server/storage/run_record.h"
+
+namespace nanduti {
+
+namespace {
+
+/// Jobs that wait or run, and that are remembered.
+constexpr std::size_t kJobsMax = 10'000;
+
+CoordinatorOptions options_of(const ServerConfig& config) {
+  CoordinatorOptions options;
+  options.shards = std::max(config.roles.shards, 1u);
+  options.suspend_after = config.membership.suspend_after;
+  options.dead_after = config.membership.dead_after;
+  options.lease_timeout = config.membership.lease_timeout;
+  return options;
+}
+
+RandomStream unpredictable() {
+  std::random_device device;
+  return RandomStream(std::uint64_t{device()} << 32 | device(), device());
+}
+
+/// "2026-11-24T20:41:07Z"
+std::string now_utc() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday,
+                     utc.tm_hour, utc.tm_min, utc.tm_sec);
+}
+
+JobPlan plan_of(JobId id, const JobConfig& config) {
+  JobPlan plan;
+  plan.id = id;
+  plan.name = config.name;
+  plan.spec_text = config.source.text;
+  plan.epochs = config.training.epochs;
+  plan.round_samples = std::uint64_t{config.staleness.local_steps} * config.training.batch_size;
+  plan.workers_to_start = config.workers_to_start;
+  if (config.target) plan.target_accuracy = config.target->at_least;
+  return plan;
+}
+
+std::map<std::string, std::string> library_versions() {
+  return {{"boost", BOOST_LIB_VERSION},
+          {"flatbuffers", fmt::format("{}.{}.{}", FLATBUFFERS_VERSION_MAJOR, FLATBUFFERS_VERSION_MINOR,
+                                      FLATBUFFERS_VERSION_REVISION)},
+          {"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)},
+          {"zeromq", fmt::format("{}.{}.{}", ZMQ_VERSION_MAJOR, ZMQ_VERSION_MINOR, ZMQ_VERSION_PATCH)}};
+}
+
+/// The shards' values in order, shape [parameters].
+Result<std::vector<float>> joined(const std::vector<CutTaken>& shards, std::uint64_t parameters) {
+  std::vector<float> values(parameters);
+  std::size_t at = 0;
+  for (const CutTaken& shard : shards) {
+    const std::size_t count = shard.payload.size() / sizeof(float);
+    if (shard.payload.size() % sizeof(float) != 0 || count > parameters - at)
+      return make_error(ErrorCode::kCorrupt, "the shards' cuts are larger than the model");
+    if (count > 0) std::memcpy(values.data() + at, shard.payload.data(), shard.payload.size());
+    at += count;
+  }
+  if (at != parameters)
+    return make_error(ErrorCode::kCorrupt, "the shards' cuts hold {} of {} parameters", at, parameters);
+  return values;
+}
+
+}  // namespace
+
+CoordinatorHost::CoordinatorHost(const ServerConfig& config, ZmqTransport& transport, EventLoop& slow,
+                                 StorageDirectory storage)
+    : name_(config.name),
+      slow_(slow),
+      storage_(std::move(storage)),
+      runner_("coordinator", transport, kCoordinatorDestination, SessionOptions(), unpredictable(),
+              CoordinatorCore(options_of(config))) {
+  runner_.set_admission(Admission{});
+}
+
+void CoordinatorHost::start() {
+  runner_.start([this](const CoordinatorCore::Action& action) { carry_out(action); });
+}
+
+// ---- the desk: on the HTTP server's thread ----
+
+Result<JobId> CoordinatorHost::submit(std::string yaml, std::string name) {
+  Result<JobConfig> config = parse_job_text(std::move(yaml), std::move(name));
+  if (!config.ok()) return config.error();
+  JobId id;
+  JobPlan plan;
+  {
+    const std::lock_guard lock(mutex_);
+    if (jobs_.size() >= kJobsMax)
+      return make_error(ErrorCode::kExhausted, "this server has taken its maximum of {} jobs", kJobsMax);
+    const std::lock_guard storage_lock(storage_mutex_);
+    const Result<JobId> next = storage_.next_job_id();
+    if (!next.ok()) return next.error();
+    id = *next;
+    NANDUTI_RETURN_IF_ERROR(storage_.create_job(id, config->source.text));
+    plan = plan_of(id, *config);
+    Job job;
+    job.config = std::move(config).value();
+    jobs_.emplace(id, std::move(job));
+  }
+  const bool taken = runner_.run(
+      [&](CoordinatorCore& core, ProtocolTime now) { core.on_event(now, CoordinatorCore::SubmitJob{plan}); });
+  if (!taken) return make_error(ErrorCode::kUnavailable, "the server is stopping");
+  log_info("job {} '{}' is submitted", id, plan.name);
+  return id;
+}
+
+Status CoordinatorHost::cancel(JobId job) {
+  bool known = false;
+  const bool ran = runner_.run([&](CoordinatorCore& core, ProtocolTime now) {
+    known = core.view(job) != nullptr;
+    core.on_event(now, CoordinatorCore::CancelJob{job, "cancelled by an operator"});
+  });
+  if (!ran) return make_error(ErrorCode::kUnavailable, "the server is stopping");
+  if (!known) return make_error(ErrorCode::kNotFound, "no job has the id {}", job);
+  return {};
+}
+
+Result<std::vector<JobReport>> CoordinatorHost::jobs() {
+  std::vector<JobReport> reports;
+  if (!runner_.run([&](CoordinatorCore& core, ProtocolTime now) { reports = core.job_reports(now); }))
+    return make_error(ErrorCode::kUnavailable, "the server is stopping");
+  for (JobReport& report : reports) report = with_paths(std::move(report));
+  return reports;
+}
+
+Result<JobReport> CoordinatorHost::job(JobId id) {
+  std::optional<JobReport> report;
+  if (!runner_.run([&](CoordinatorCore& core, ProtocolTime now) { report = core.job_report(now, id); }))
+    return make_error(ErrorCode::kUnavailable, "the server is stopping");
+  if (!report) return make_error(ErrorCode::kNotFound, "no job has the id {}", id);
+  return with_paths(std::move(*report));
+}
+
+Result<std::vector<WorkerReport>> CoordinatorHost::workers() {
+  std::vector<WorkerReport> reports;
+  if (!runner_.run([&](CoordinatorCore& core, ProtocolTime now) { reports = core.worker_reports(now); }))
+    return make_error(ErrorCode::kUnavailable, "the server is stopping");
+  return reports;
+}
+
+JobReport CoordinatorHost::with_paths(JobReport report) {
+  const std::lock_guard lock(mutex_);
+  const auto job = jobs_.find(report.id);
+  if (job == jobs_.end()) return report;
+  if (job->second.model_saved) report.model = storage_.model_path(report.id).string();
+  if (job->second.run_saved) report.run = storage_.run_path(report.id).string();
+  return report;
+}
+
+// ---- the core's thread ----
+
+void CoordinatorHost::carry_out(const CoordinatorCore::Action& action) {
+  if (const auto* plan_model = std::get_if<CoordinatorCore::PlanModel>(&action)) {
+    slow_.post([this, request = *plan_model] { plan(request); });
+  } else if (const auto* checkpoint = std::get_if<CoordinatorCore::SaveCheckpoint>(&action)) {
+    slow_.post([this, request = *checkpoint] { save_checkpoint(request); });
+  } else if (const auto* result = std::get_if<CoordinatorCore::SaveResult>(&action)) {
+    JobReport report = *runner_.core().job_report(EventLoop::now(), result->job);
+    const std::vector<WorkerReport> workers = runner_.core().worker_reports(EventLoop::now());
+    remember(result->job, workers);
+    // Whoever hears that the job is done finds model and record there.
+    report.state = JobState::kDone;
+    if (report.target) report.target_met = report.accuracy.value_or(0.0) >= *report.target;
+    slow_.post([this, request = *result, report] {
+      Status status = save_model(request);
+      if (status.ok()) write_run(report);
+      runner_.post(CoordinatorCore::ResultSaved{request.job, std::move(status)});
+    });
+  } else if (const auto* changed = std::get_if<CoordinatorCore::JobChanged>(&action)) {
+    on_job_changed(changed->job);
+  }
+}
+
+void CoordinatorHost::remember(JobId id, const std::vector<WorkerReport>& workers) {
+  const std::lock_guard lock(mutex_);
+  const auto job = jobs_.find(id);
+  if (job == jobs_.end()) return;
+  for (const WorkerReport& worker : workers)
+    if (worker.job == id) job->second.workers.insert_or_assign(worker.order, worker);
+}
+
+void CoordinatorHost::on_job_changed(JobId id) {
+  const ProtocolTime now = EventLoop::now();
+  const std::optional<JobReport> report = runner_.core().job_report(now, id);
+  if (!report) return;
+  remember(id, runner_.core().worker_reports(now));
+  JobState before = JobState::kQueued;
+  std::size_t evaluated_before = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    Job& job = jobs_.at(id);
+    before = std::exchange(job.state, report->state);
+    if (before == JobState::kQueued && report->state == JobState::kRunning) job.started = now_utc();
+    evaluated_before = std::exchange(job.epochs_logged, report->figures.size());
+  }
+  for (std::size_t i = evaluated_before; i < report->figures.size(); ++i) {
+    const EpochReport& epoch = report->figures[i];
+    log_info("job {}: epoch {}/{} after {:.1f} s: accuracy {}", id, epoch.epoch, report->epochs,
+             epoch.seconds,
+             epoch.accuracy ? fmt::format("{:.4f}", *epoch.accuracy) : "is not known (no test set)");
+  }
+  if (before == report->state) return;
+  log_info("job {} '{}' is {}{}{}", id, report->name, to_string(report->state),
+           report->reason.empty() ? "" : ": ", report->reason);
+  const bool ended_badly = report->state == JobState::kFailed || report->state == JobState::kCancelled;
+  if (ended_badly) slow_.post([this, report = *report] { write_run(report); });
+}
+
+// ---- the thread for slow work ----
+
+void CoordinatorHost::plan(const CoordinatorCore::PlanModel& request) {
+  const DataDescription& data = request.data;
+  const auto answer = [&](Result<CoordinatorCore::PlannedModel> result) {
+    runner_.post(CoordinatorCore::ModelPlanned{request.job, std::move(result)});
+  };
+  Result<JobConfig> config = parse_job_text(request.spec_text, fmt::format("job {}", request.job));
+  if (!config.ok()) return answer(config.error());
+  Result<ResolvedModel> model =
+      resolve_model(config->model, {data.channels, data.height, data.width, data.classes});
+  if (!model.ok()) return answer(model.error());
+  const CoordinatorCore::PlannedModel planned{model->space.size(), model->space.layout_hash()};
+  {
+    const std::lock_guard lock(mutex_);
+    jobs_.at(request.job).model = std::move(model).value();
+  }
+  answer(planned);
+}
+
+void CoordinatorHost::save_checkpoint(const CoordinatorCore::SaveCheckpoint& request) {
+  const ResolvedModel model = model_of(request.job);
+  Result<std::vector<float>> values = joined(request.shards, model.space.size());
+  const std::lock_guard lock(storage_mutex_);
+  const Status status = values.ok()
+                            ? storage_.save_checkpoint(request.job, request.epoch, model.space, *values)
+                            : values.error();
+  if (!status.ok())
+    log_error("job {}: the checkpoint of epoch {} is not saved: {}", request.job, request.epoch,
+              status.error().message);
+}
+
+Status CoordinatorHost::save_model(const CoordinatorCore::SaveResult& request) {
+  const ResolvedModel model = model_of(request.job);
+  Result<std::vector<float>> values = joined(request.shards, model.space.size());
+  if (!values.ok()) return values.error();
+  {
+    const std::lock_guard lock(storage_mutex_);
+    NANDUTI_RETURN_IF_ERROR(storage_.save_model(request.job, model.space, *values));
+  }
+  const std::lock_guard lock(mutex_);
+  jobs_.at(request.job).model_saved = true;
+  return {};
+}
+
+ResolvedModel CoordinatorHost::model_of(JobId id) {
+  const std::lock_guard lock(mutex_);
+  const std::optional<ResolvedModel>& model = jobs_.at(id).model;
+  NANDUTI_CHECK(model.has_value());
+  return *model;
+}
+
+void CoordinatorHost::write_run(const JobReport& report) {
+  RunRecord record;
+  {
+    const std::lock_guard lock(mutex_);
+    const Job& job = jobs_.at(report.id);
+    record.job_text = job.config.source.text;
+    record.seed = job.config.training.seed;
+    record.started = job.started;
+    if (job.model) record.parameter_count = job.model->space.parameter_count();
+    for (const auto& [order, worker] : job.workers)
+      record.workers.push_back({worker.name, worker.site, worker.device, worker.hardware});
+  }
+  record.job = report.id;
+  record.name = report.name;
+  record.state = to_string(report.state);
+  record.reason = report.reason;
+  record.target = report.target;
+  record.target_met = report.target_met;
+  record.accuracy = report.accuracy;
+  record.ended = now_utc();
+  record.program_version = kProgramVersion;
+  record.library_versions = library_versions();
+  record.server_hardware = describe_hardware();
+  record.training_seconds = report.training_seconds;
+  record.samples = report.samples;
+  record.repeated_samples = report.repeated_samples;
+  record.stall_fraction = report.stall_fraction;
+  record.bytes_up = report.bytes_up;
+  record.bytes_down = report.bytes_down;
+  for (const EpochReport& epoch : report.figures)
+    record.epochs.push_back({epoch.epoch, epoch.accuracy, epoch.test_loss, epoch.loss, epoch.seconds});
+  const std::string json = to_json(record);
+  Status status;
+  {
+    const std::lock_guard lock(storage_mutex_);
+    status = storage_.save_run(report.id, json);
+  }
+  if (!status.ok())
+    return log_error("job {}: its record is not saved: {}", report.id, status.error().message);
+  const std::lock_guard lock(mutex_);
+  jobs_.at(report.id).run_saved = true;
+}
+
+void CoordinatorHost::end_jobs(const std::string& reason) {
+  runner_.run([&](CoordinatorCore& core, ProtocolTime now) {
+    for (const JobReport& report : core.job_reports(now)) {
+      if (is_over(report.state)) continue;
+      core.on_event(now, CoordinatorCore::CancelJob{report.id, reason});
+    }
+  });
+}
+
+}  // namespace nanduti

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/config/job_config.h"
+#include "common/config/server_config.h"
+#include "common/model/resolved_model.h"
+#include "common/net/core_runner.h"
+#include "common/net/event_loop.h"
+#include "common/net/zmq_transport.h"
+#include "server/admin/job_desk.h"
+#include "server/coordinator/coordinator_core.h"
+#include "server/storage/storage_directory.h"
+
+namespace nanduti {
+
+/// The coordinator of a server's program: its CoordinatorCore on a thread of its own, the jobs' files, and
+/// the desk that operators' requests come to.
+class CoordinatorHost final : public JobDesk {
+ public:
+  /// Files are written on `slow`. Both outlive the host.
+  CoordinatorHost(const ServerConfig& config, ZmqTransport& transport, EventLoop& slow,
+                  StorageDirectory storage);
+
+  void start();
+  /// Ends what waits or runs, with this reason; the records are written on `slow`.
+  void end_jobs(const std::string& reason);
+  void stop() { runner_.stop(); }
+
+  Result<JobId> submit(std::string yaml, std::string name) override;
+  Status cancel(JobId job) override;
+  Result<std::vector<JobReport>> jobs() override;
+  Result<JobReport> job(JobId job) override;
+  Result<std::vector<WorkerReport>> workers() override;
+
+ private:
+  /// What is known of a job outside the core.
+  struct Job {
+    JobConfig config;
+    std::string started;                               ///< UTC; empty while it waits
+    std::optional<ResolvedModel> model;                ///< once the data is known
+    std::map<IncarnationOrder, WorkerReport> workers;  ///< that have taken part
+    JobState state = JobState::kQueued;                ///< that the log has told
+    std::size_t epochs_logged = 0;
+    bool model_saved = false;
+    bool run_saved = false;
+  };
+
+  void carry_out(const CoordinatorCore::Action& action);
+  void plan(const CoordinatorCore::PlanModel& request);
+  void save_checkpoint(const CoordinatorCore::SaveCheckpoint& request);
+  Status save_model(const CoordinatorCore::SaveResult& request);
+  void on_job_changed(JobId id);
+  void remember(JobId id, const std::vector<WorkerReport>& workers);
+  [[nodiscard]] ResolvedModel model_of(JobId id);
+  void write_run(const JobReport& report);
+  [[nodiscard]] JobReport with_paths(JobReport report);
+
+  std::string name_;
+  EventLoop& slow_;
+  std::mutex mutex_;  // jobs_
+  std::map<JobId, Job> jobs_;
+  std::mutex storage_mutex_;  // methods of storage_ that read or write files; after mutex_
+  StorageDirectory storage_;
+  CoreRunner<CoordinatorCore> runner_;
+};
+
+}  // namespace nanduti

@@ -1,0 +1,69 @@
+#include "server/daemon/shard_host.h"
+
+#include <random>
+
+#include "common/base/hardware.h"
+#include "common/config/job_config.h"
+#include "common/model/resolved_model.h"
+
+namespace nanduti {
+
+namespace {
+
+RandomStream unpredictable() {
+  std::random_device device;
+  return RandomStream(std::uint64_t{device()} << 32 | device(), device());
+}
+
+ShardOptions shard_options(const std::string& server_name, const std::string& coordinator,
+                           std::uint32_t destination, const std::string& endpoint) {
+  ShardOptions options;
+  options.coordinator_endpoint = coordinator;
+  options.registration = {server_name, endpoint, destination, describe_hardware(), JobId()};
+  return options;
+}
+
+/// The shard's part of the job's initial model.
+Result<ShardStart> load_shard(const OpenShard& request) {
+  Result<JobConfig> job = parse_job_text(request.spec_text, fmt::format("job {}", request.job));
+  if (!job.ok()) return job.error();
+  const DataDescription& data = request.data;
+  Result<ResolvedModel> model =
+      resolve_model(job->model, {data.channels, data.height, data.width, data.classes});
+  if (!model.ok()) return model.error();
+  if (model->space.layout_hash() != request.layout_hash || request.end > model->space.size())
+    return make_error(ErrorCode::kInvalidArgument,
+                      "this server lays the model of job {} out differently than the coordinator",
+                      request.job);
+  ShardStart start;
+  start.values = initial_values(*model, job->training.seed, {request.begin, request.end});
+  start.codec = std::make_shared<DenseFloat32Codec>();
+  start.seed = job->training.seed;
+  start.deterministic = job->deterministic;
+  return start;
+}
+
+}  // namespace
+
+ShardHost::ShardHost(const std::string& server_name, const std::string& coordinator,
+                     std::uint32_t destination, ZmqTransport& transport, EventLoop& slow)
+    : slow_(slow),
+      runner_(fmt::format("shard-{}", destination), transport, destination, SessionOptions(), unpredictable(),
+              ShardCore(shard_options(server_name, coordinator, destination, transport.endpoint()),
+                        unpredictable())) {}
+
+void ShardHost::start() {
+  runner_.start([this](const ShardCore::Action& action) { carry_out(action); });
+}
+
+void ShardHost::carry_out(const ShardCore::Action& action) {
+  if (const auto* admit = std::get_if<ShardCore::Admit>(&action)) {
+    runner_.set_admission(admit->admission);
+  } else if (const auto* load = std::get_if<ShardCore::LoadShard>(&action)) {
+    slow_.post([this, request = load->request] {
+      runner_.post(ShardCore::ShardLoaded{request.job, load_shard(request)});
+    });
+  }
+}
+
+}  // namespace nanduti

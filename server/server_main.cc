@@ -1,0 +1,119 @@
+// nanduti-server: coordinator and shards, whichever the config gives it.
+#include <cstdio>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "common/base/hardware.h"
+#include "common/base/log.h"
+#include "common/base/version.h"
+#include "common/config/command_line.h"
+#include "common/config/server_config.h"
+#include "common/config/warnings.h"
+#include "common/net/event_loop.h"
+#include "common/net/http_server.h"
+#include "common/net/stop_signal.h"
+#include "common/net/zmq_transport.h"
+#include "common/protocol/endpoint_text.h"
+#include "server/admin/admin_api.h"
+#include "server/daemon/coordinator_host.h"
+#include "server/daemon/shard_host.h"
+
+using namespace nanduti;
+
+namespace {
+
+const DaemonDescription kDaemon{
+    "nanduti-server", "Holds the model in shards and coordinates jobs, as its config says.",
+    "configs/server.yaml",
+    "SIGINT and SIGTERM: end the running job, write its record, end. A second one ends the server at once."};
+
+/// The server's exit status.
+int run(ServerConfig config) {
+  StopSignal signal;
+  if (config.name.empty()) config.name = default_daemon_name();
+  const auto fail = [](const Error& error) {
+    log_error("{}", error.message);
+    return 1;
+  };
+  std::optional<StorageDirectory> storage;
+  if (config.roles.coordinator) {
+    Result<StorageDirectory> opened = StorageDirectory::open(config.storage_directory);
+    if (!opened.ok()) return fail(opened.error());
+    storage.emplace(std::move(opened).value());
+  }
+  Result<std::unique_ptr<ZmqTransport>> started = ZmqTransport::start({config.listen.data.tcp()});
+  if (!started.ok()) return fail(started.error());
+  const std::unique_ptr<ZmqTransport> transport = std::move(started).value();
+  EventLoop slow("slow-work");
+  slow.start([] {});
+
+  std::unique_ptr<CoordinatorHost> coordinator;
+  std::unique_ptr<AdminApi> api;
+  std::unique_ptr<HttpServer> http;
+  if (config.roles.coordinator) {
+    coordinator = std::make_unique<CoordinatorHost>(config, *transport, slow, std::move(*storage));
+    if (config.listen.http) {
+      api = std::make_unique<AdminApi>(*coordinator);
+      Result<std::unique_ptr<HttpServer>> listening =
+          HttpServer::start(config.listen.http->host, config.listen.http->port,
+                            [&api](const HttpRequest& request) { return api->handle(request); });
+      if (!listening.ok()) return fail(listening.error().within("listen.http"));
+      http = std::move(listening).value();
+    }
+    coordinator->start();
+  }
+  const std::string coordinator_endpoint =
+      config.coordinator ? config.coordinator->tcp() : dialable(transport->endpoint(), "tcp://127.0.0.1:0");
+  std::vector<std::unique_ptr<ShardHost>> shards;
+  for (std::uint32_t k = 0; k < config.roles.shards; ++k) {
+    shards.push_back(std::make_unique<ShardHost>(config.name, coordinator_endpoint, k + 1, *transport, slow));
+    shards.back()->start();
+  }
+  log_info("nanduti-server {} '{}': {}{} shards at {}{}", kProgramVersion, config.name,
+           config.roles.coordinator ? "coordinator and " : "", config.roles.shards, transport->endpoint(),
+           http ? fmt::format(", jobs at http://{}",
+                              Endpoint{config.listen.http->host, http->port()}.host_and_port())
+                : std::string());
+
+  signal.wait();
+  log_info("stopping");
+  std::thread impatient([&] {
+    if (signal.wait() == StopSignal::Cause::kSignal) {
+      log_warning("ended before everything was written");
+      std::_Exit(1);
+    }
+  });
+  if (coordinator) coordinator->end_jobs("the server was stopped");
+  if (http) http->stop();
+  for (const auto& shard : shards) shard->stop();
+  if (coordinator) coordinator->stop();
+  slow.finish();
+  signal.wake();
+  impatient.join();
+  log_info("stopped");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto parsed = parse_daemon_arguments(kDaemon, {argv, static_cast<std::size_t>(argc)});
+  if (const auto* early = std::get_if<EarlyExit>(&parsed)) {
+    std::fputs(early->text.c_str(), early->status == 0 ? stdout : stderr);
+    return early->status;
+  }
+  const DaemonArguments& arguments = std::get<DaemonArguments>(parsed);
+  const Result<ServerConfig> config = load_server_config(arguments.config);
+  if (!config.ok()) {
+    std::fprintf(stderr, "nanduti-server: %s\n", config.error().message.c_str());
+    return 1;
+  }
+  set_log_level(config->log_level);
+  for (const std::string& warning : warnings(*config)) log_warning("{}", warning);
+  if (arguments.check_config) {
+    std::printf("%s is right\n", arguments.config.c_str());
+    return 0;
+  }
+  return run(*config);
+}

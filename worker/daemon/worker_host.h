@@ -1,0 +1,55 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+
+#include "common/compute/network.h"
+#include "common/config/worker_config.h"
+#include "common/net/core_runner.h"
+#include "common/net/event_loop.h"
+#include "common/net/zmq_transport.h"
+#include "worker/client/client_core.h"
+
+namespace nanduti {
+
+/// A worker's program around its ClientCore: the core on a thread of its own, loading, training and
+/// evaluating on another.
+class WorkerHost {
+ public:
+  /// `on_stopped` is called once, on the core's thread, when the worker has left or cannot go on.
+  WorkerHost(const WorkerConfig& config, ZmqTransport& transport, std::unique_ptr<Backend> backend,
+             std::function<void()> on_stopped);
+  ~WorkerHost();
+  WorkerHost(const WorkerHost&) = delete;
+  WorkerHost& operator=(const WorkerHost&) = delete;
+
+  void start();
+  /// Finish the round, hand the rest back, leave; on_stopped follows unless the coordinator is away.
+  void drain();
+  /// Why the worker cannot go on; empty if it has left as asked. Valid after on_stopped.
+  [[nodiscard]] const std::string& failure() const { return failure_; }
+
+ private:
+  struct Work;  // what the compute thread holds of a job
+
+  void carry_out(const ClientCore::Action& action);
+  void load(const ClientCore::LoadJob& request, std::stop_token stop);
+  void compute(const ClientCore::ComputeRound& request, std::stop_token stop);
+  void evaluate(const ClientCore::EvaluateCut& request, std::stop_token stop);
+  Result<LoadedJob> load_job(const ClientCore::LoadJob& request);
+
+  WorkerConfig config_;
+  std::unique_ptr<Backend> backend_;
+  std::function<void()> on_stopped_;
+  std::string failure_;
+  std::stop_source job_stop_;   // core's thread: ends what still runs for the job
+  std::unique_ptr<Work> work_;  // compute thread
+  EventLoop compute_;
+  CoreRunner<ClientCore> runner_;
+};
+
+}  // namespace nanduti

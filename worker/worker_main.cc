@@ -1,0 +1,97 @@
+// nanduti-worker: trains what the coordinator gives it, until it is told to stop.
+#include <cstdio>
+
+#include "common/base/log.h"
+#include "common/base/version.h"
+#include "common/compute/onednn/onednn_backend.h"
+#include "common/compute/reference/reference_backend.h"
+#include "common/config/command_line.h"
+#include "common/config/warnings.h"
+#include "common/config/worker_config.h"
+#include "common/net/stop_signal.h"
+#include "worker/daemon/worker_host.h"
+
+using namespace nanduti;
+
+namespace {
+
+constexpr int kDrainMsMax = 30'000;
+
+const DaemonDescription kDaemon{"nanduti-worker",
+                                "Trains neural networks for the coordinator that its config names.",
+                                "configs/worker.yaml",
+                                "SIGINT and SIGTERM: finish the round, hand back the rest, deliver what is "
+                                "pushed, end. A second one ends\n"
+                                "the worker at once; the job goes on without it."};
+
+Result<std::unique_ptr<Backend>> make_backend(const WorkerConfig& config) {
+  if (config.device.kind == DeviceKind::kCuda)
+    return make_error(ErrorCode::kUnavailable,
+                      "device: cuda:{} is not available in this release; allowed: auto, cpu",
+                      config.device.index);
+  if (config.backend == BackendChoice::kReference) return make_reference_backend();
+  return make_onednn_backend();
+}
+
+/// The worker's exit status.
+int run(const WorkerConfig& config) {
+  StopSignal signal;
+  Result<std::unique_ptr<Backend>> backend = make_backend(config);
+  if (!backend.ok()) {
+    log_error("{}", backend.error().message);
+    return 1;
+  }
+  Result<std::unique_ptr<ZmqTransport>> transport = ZmqTransport::start({});
+  if (!transport.ok()) {
+    log_error("{}", transport.error().message);
+    return 1;
+  }
+  log_info("nanduti-worker {} on {}; the coordinator is {}", kProgramVersion, (*backend)->name(),
+           config.coordinator.tcp());
+  WorkerHost host(config, **transport, std::move(backend).value(), [&] { signal.wake(); });
+  host.start();
+  if (signal.wait() == StopSignal::Cause::kSignal) {
+    log_info("stopping: the round in hand is finished and delivered first; once more to end at once");
+    host.drain();
+    switch (signal.wait(kDrainMsMax)) {
+      case StopSignal::Cause::kSignal:
+        log_warning("ended before everything was delivered");
+        return 1;
+      case StopSignal::Cause::kTimeout:
+        log_warning("ended after {} s: the servers do not answer, so not everything was delivered",
+                    kDrainMsMax / 1000);
+        return 1;
+      case StopSignal::Cause::kWoken:
+        break;
+    }
+  }
+  if (!host.failure().empty()) {
+    log_error("{}", host.failure());
+    return 1;
+  }
+  log_info("the worker has left");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto parsed = parse_daemon_arguments(kDaemon, {argv, static_cast<std::size_t>(argc)});
+  if (const auto* early = std::get_if<EarlyExit>(&parsed)) {
+    std::fputs(early->text.c_str(), early->status == 0 ? stdout : stderr);
+    return early->status;
+  }
+  const DaemonArguments& arguments = std::get<DaemonArguments>(parsed);
+  const Result<WorkerConfig> config = load_worker_config(arguments.config);
+  if (!config.ok()) {
+    std::fprintf(stderr, "nanduti-worker: %s\n", config.error().message.c_str());
+    return 1;
+  }
+  set_log_level(config->log_level);
+  for (const std::string& warning : warnings(*config)) log_warning("{}", warning);
+  if (arguments.check_config) {
+    std::printf("%s is right\n", arguments.config.c_str());
+    return 0;
+  }
+  return run(*config);
+}
