@@ -1,5 +1,6 @@
 // nanduti-server: coordinator and shards, whichever the config gives it.
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -38,7 +39,8 @@ int run(ServerConfig config) {
   };
   std::optional<StorageDirectory> storage;
   if (config.roles.coordinator) {
-    Result<StorageDirectory> opened = StorageDirectory::open(config.storage_directory);
+    Result<StorageDirectory> opened =
+        StorageDirectory::open(std::filesystem::absolute(config.storage_directory));
     if (!opened.ok()) return fail(opened.error());
     storage.emplace(std::move(opened).value());
   }

@@ -66,7 +66,6 @@ void set_common_options(zmq::socket_t& socket, const TransportOptions& options) 
   socket.set(zmq::sockopt::sndhwm, options.queue_frames_max);
   socket.set(zmq::sockopt::rcvhwm, options.queue_frames_max);
   socket.set(zmq::sockopt::tcp_keepalive, 1);
-  socket.set(zmq::sockopt::ipv6, true);
   // A connection that never completes its greeting is closed.
   socket.set(zmq::sockopt::handshake_ivl, kConnectTimeoutMs);
 }
@@ -109,6 +108,7 @@ struct ZmqTransport::Impl {
     try {
       router.emplace(context, zmq::socket_type::router);
       set_common_options(*router, options);
+      router->set(zmq::sockopt::ipv6, options.listen->find('[') != std::string::npos);
       // A frame to a connection that is gone is an error to count, not silence.
       router->set(zmq::sockopt::router_mandatory, true);
       router->bind(*options.listen);
@@ -187,6 +187,7 @@ struct ZmqTransport::Impl {
       socket.set(zmq::sockopt::reconnect_ivl, kReconnectMs);
       socket.set(zmq::sockopt::reconnect_ivl_max, kReconnectMsMax);
       socket.set(zmq::sockopt::connect_timeout, kConnectTimeoutMs);
+      socket.set(zmq::sockopt::ipv6, true);  // also where a name has both kinds of address
       socket.connect(request.endpoint);
       dialled.insert_or_assign({owner, request.route}, Dialled{owner, request.route, std::move(socket)});
       items_stale = true;

@@ -1,6 +1,7 @@
 #include "server/daemon/coordinator_host.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <ctime>
 #include <random>
@@ -294,21 +295,15 @@ void CoordinatorHost::write_run(const JobReport& report) {
   record.name = report.name;
   record.state = to_string(report.state);
   record.reason = report.reason;
-  record.target = report.target;
   record.target_met = report.target_met;
-  record.accuracy = report.accuracy;
   record.ended = now_utc();
   record.program_version = kProgramVersion;
   record.library_versions = library_versions();
   record.server_hardware = describe_hardware();
   record.training_seconds = report.training_seconds;
-  record.samples = report.samples;
-  record.repeated_samples = report.repeated_samples;
-  record.stall_fraction = report.stall_fraction;
-  record.bytes_up = report.bytes_up;
-  record.bytes_down = report.bytes_down;
   for (const EpochReport& epoch : report.figures)
-    record.epochs.push_back({epoch.epoch, epoch.accuracy, epoch.test_loss, epoch.loss, epoch.seconds});
+    record.epochs.push_back({epoch.epoch, epoch.accuracy, epoch.test_loss, epoch.loss.value_or(std::nan("")),
+                             epoch.seconds, report.samples_total / report.epochs});
   const std::string json = to_json(record);
   Status status;
   {
