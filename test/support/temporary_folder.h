@@ -17,7 +17,8 @@ namespace nanduti {
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "nanduti-test-XXXXXX").string();
+    std::string name =
+        (std::filesystem::temp_directory_path() / ("nanduti-test-" + std::string(6, 'X'))).string();
     NANDUTI_CHECK(::mkdtemp(name.data()) != nullptr);
     path_ = std::filesystem::canonical(name);
   }

@@ -1,5 +1,8 @@
 // Goal: every file in configs/ loads, and configs/README.md knows every key. Method: read them all.
+#include <algorithm>
 #include <set>
+#include <sstream>
+#include <vector>
 
 #include "common/config/job_config.h"
 #include "common/config/server_config.h"
@@ -39,6 +42,42 @@ TEST_CASE("every job in configs/jobs loads") {
     names.insert(job->name);
   }
   CHECK(names.contains("fashion-lenet"));
+}
+
+/// The keys that an error about an unknown one lists.
+std::vector<std::string> keys_in(const std::string& message) {
+  constexpr std::string_view kAllowed = ", allowed: ";
+  std::vector<std::string> keys;
+  std::istringstream list(message.substr(message.find(kAllowed) + kAllowed.size()));
+  for (std::string key; std::getline(list >> std::ws, key, ',');) keys.push_back(key);
+  return keys;
+}
+
+TEST_CASE("configs/README.md has every key of every section") {
+  std::vector<std::string> messages;
+  for (const char* text : {"{0}", "roles: {0}", "listen: {0}", "storage: {0}", "membership: {0}"}) {
+    messages.push_back(text_of(parse_server_config(text, "f")));
+  }
+  messages.push_back(text_of(parse_worker_config("{0}", "f")));
+  for (const char* text :
+       {"{0}", "model: {0}", "data: {0}", "data: {train: {0}}", "training: {0}", "training: {optimizer: {0}}",
+        "training: {schedule: {0}}", "staleness: {0}", "compression: {0}", "compression: {push: {0}}",
+        "target: {0}", "model: {layers: [{conv2d: {0}}]}", "model: {layers: [{dense: {0}}]}"}) {
+    messages.push_back(text_of(parse_job_text(text, "f")));
+  }
+  const std::pair<std::string, std::string> kForms[] = {{"`", "`"}, {"`", "."}, {".", "`"}, {".", "."}};
+  const std::string readme = read_whole_file(kConfigs / "README.md");
+  for (const std::string& message : messages) {
+    INFO(message);
+    REQUIRE(message.find("found an unknown key") != std::string::npos);
+    for (const std::string& key : keys_in(message)) {
+      INFO(key);
+      const bool is_there = std::any_of(std::begin(kForms), std::end(kForms), [&](const auto& form) {
+        return readme.find(form.first + key + form.second) != std::string::npos;
+      });
+      CHECK(is_there);
+    }
+  }
 }
 
 }  // namespace

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/base/ids.h"
+
+namespace nanduti {
+
+/// What run.json says about a job: what was asked for, by which program on which machines, and what came of
+/// it.
+struct RunRecord {
+  struct Worker {
+    std::string name;
+    std::string site;
+    std::string device;
+    std::string hardware;
+  };
+  /// Figures of one pass over the training set.
+  struct Epoch {
+    std::uint32_t epoch = 0;          ///< from 1
+    std::optional<double> accuracy;   ///< on the test set, 0 to 1; empty without one
+    std::optional<double> test_loss;  ///< mean over the test set
+    double loss = 0;                  ///< mean over the samples trained
+    double seconds = 0;               ///< of training, without evaluation
+    std::uint64_t samples = 0;        ///< trained, repeated ones included
+  };
+
+  JobId job;
+  std::string name;
+  std::string job_text;  ///< the job's YAML as it was submitted
+  std::string state;     ///< queued, running, done, failed or cancelled
+  std::string reason;    ///< why it failed or was cancelled
+  std::optional<bool> target_met;
+  std::string program_version;
+  std::map<std::string, std::string> library_versions;
+  std::string server_hardware;
+  std::vector<Worker> workers;
+  std::uint64_t seed = 0;
+  std::uint64_t parameter_count = 0;
+  std::string started;  ///< UTC, as the caller writes it: "2024-05-17T12:00:00Z"; empty: not yet
+  std::string ended;
+  double training_seconds = 0;
+  std::vector<Epoch> epochs;
+};
+
+/// Indented JSON with a line end at its end; keys in a fixed order. Numbers read back to the same double;
+/// what JSON has no number for (nan, inf) is null. Text must be UTF-8.
+std::string to_json(const RunRecord& record);
+
+}  // namespace nanduti
