@@ -150,33 +150,29 @@ class GzipReader {
   GzipReader(const GzipReader&) = delete;
   GzipReader& operator=(const GzipReader&) = delete;
 
-  /// Fills `out` unless the stream ends first; returns how many bytes there were.
+  /// Fills `out` unless the stream ends first; returns how many bytes there were. At the end the checksum is
+  /// verified.
   Result<std::size_t> read(std::span<unsigned char> out) {
+    if (stream_ == nullptr) return broken(Z_MEM_ERROR);
     std::size_t done = 0;
     while (done < out.size()) {
       const auto wanted = static_cast<unsigned>(std::min(out.size() - done, kChunkBytes));
-      const int got = stream_ == nullptr ? -1 : gzread(stream_, out.data() + done, wanted);
-      if (got < 0) return broken();
+      const int got = gzread(stream_, out.data() + done, wanted);
+      int code = Z_OK;
+      if (got <= 0) (void)gzerror(stream_, &code);
+      if (got < 0 || (code != Z_OK && code != Z_STREAM_END)) return broken(code);
       if (got == 0) break;
       done += static_cast<std::size_t>(got);
     }
     return done;
   }
-  /// After the end: the stream was whole and its checksum right.
-  [[nodiscard]] Status finish() const {
-    int code = Z_OK;
-    (void)gzerror(stream_, &code);
-    if (code != Z_OK && code != Z_STREAM_END) return broken();
-    return {};
-  }
 
  private:
-  [[nodiscard]] Error broken() const {
-    int code = Z_MEM_ERROR;
-    const char* text = stream_ == nullptr ? "no memory" : gzerror(stream_, &code);
-    if (code == Z_BUF_ERROR) text = "it ends too early";
-    return make_error(code == Z_MEM_ERROR ? ErrorCode::kExhausted : ErrorCode::kCorrupt,
-                      "is not a whole gzip file: {}", text);
+  static Error broken(int code) {
+    if (code == Z_MEM_ERROR) return make_error(ErrorCode::kExhausted, "no memory to unpack it");
+    if (code == Z_ERRNO) return io_error("cannot be read");
+    return make_error(ErrorCode::kCorrupt, "is not a whole gzip file: {}",
+                      code == Z_BUF_ERROR ? "it ends too early" : "its data are damaged");
   }
 
   gzFile stream_;
@@ -206,16 +202,12 @@ Result<IdxArray> unpack_gzip(File& file) {
     values.resize(before + step);
     got = reader.read(std::span(values).subspan(before));
     if (!got.ok()) return got.error();
-    if (*got < step) {
-      NANDUTI_RETURN_IF_ERROR(reader.finish());
-      return truncated(*header, before + *got);
-    }
+    if (*got < step) return truncated(*header, before + *got);
   }
   unsigned char beyond = 0;
   got = reader.read(std::span(&beyond, 1));
   if (!got.ok()) return got.error();
   if (*got > 0) return trailing(*header);
-  NANDUTI_RETURN_IF_ERROR(reader.finish());
   return IdxArray{std::move(header->dimensions), SharedBytes::take(std::move(values))};
 }
 

@@ -1,29 +1,32 @@
-#include "common/base/check.h"
 #include "common/compute/onednn/operators.h"
 
 namespace nanduti::onednn {
 namespace {
 
 using dnnl::memory;
+using Tag = memory::format_tag;
 using Forward = dnnl::inner_product_forward;
 using BackwardData = dnnl::inner_product_backward_data;
 using BackwardWeights = dnnl::inner_product_backward_weights;
 
-/// Takes an image in whatever format it comes: the weights are then seen as (out, channels, height, width).
+/// Works on rows, (batch, inputs). The weight is put into oneDNN's format for the forward only: backward, in
+/// (out, in) as the parameter space has it, is as fast and needs no reorder. LeNet's 500 x 800 at batch 64,
+/// reorders included, on a Zen 5 core: forward 0.37 ms (plain 0.39), either gradient 0.22 ms (in oneDNN's
+/// formats 0.41 and 0.45).
 class Dense final : public Operator {
  public:
   Dense(const NetworkLayer& layer, bool relu) : layer_(layer), relu_(relu) {}
 
   memory forward(Build build, const memory& x) override {
+    x_dims_ = x.get_desc().dims();
     x_ = as_rows(build, x);
-    NANDUTI_CHECK(x.get_desc().get_size() > 0 && weight().dims()[0] == layer_.output.channels);
-    const Forward::desc desc(dnnl::prop_kind::forward_training, any(x_.get_desc()), any(weight()), bias(),
-                             any(y_dims(build)));
+    const Forward::desc desc(dnnl::prop_kind::forward_training, x_.get_desc(), any(weight()), bias(),
+                             any(rows(build, layer_.output)));
     forward_ = Forward::primitive_desc(desc, forward_attributes(relu_), build.engine);
     const memory w = build.parameters.at(layer_.weight_offset, weight());
     y_ = memory(forward_.dst_desc(), build.engine);
     build.program.add<Forward>(forward_,
-                               {{DNNL_ARG_SRC, build.program.reordered(x_, forward_.src_desc())},
+                               {{DNNL_ARG_SRC, x_},
                                 {DNNL_ARG_WEIGHTS, build.program.reordered(w, forward_.weights_desc())},
                                 {DNNL_ARG_BIAS, build.parameters.at(layer_.bias_offset, bias())},
                                 {DNNL_ARG_DST, y_}});
@@ -31,65 +34,57 @@ class Dense final : public Operator {
   }
 
   memory backward(Build build, const memory& dy, bool wants_dx) override {
-    const memory d = relu_ ? relu_backward(build, y_, dy) : dy;
+    const memory masked = relu_ ? relu_backward(build, y_, dy) : dy;
+    const memory d = build.program.reordered(masked, rows(build, layer_.output));
     backward_weights(build, d);
     return wants_dx ? backward_data(build, d) : memory();
   }
 
  private:
-  /// A plain image is a row per sample already.
-  memory as_rows(Build build, const memory& x) const {
-    const memory::dims dims = x.get_desc().dims();
-    if (dims.size() != 4 || x.get_desc() != float_desc(dims, memory::format_tag::nchw)) return x;
-    return memory(float_desc({dims[0], dims[1] * dims[2] * dims[3]}, memory::format_tag::nc), build.engine,
-                  x.get_data_handle());
-  }
-
   void backward_weights(Build build, const memory& dy) {
-    const BackwardWeights::desc desc(any(x_.get_desc()), any(weight()), bias(), any(y_dims(build)));
+    const BackwardWeights::desc desc(x_.get_desc(), weight(), bias(), dy.get_desc());
     const BackwardWeights::primitive_desc backward(desc, Program::attributes(), build.engine, forward_);
-    const memory dw = build.gradient.at(layer_.weight_offset, weight());
-    const bool same = backward.diff_weights_desc() == weight();
-    const memory blocked = same ? dw : memory(backward.diff_weights_desc(), build.engine);
     build.program.add<BackwardWeights>(
-        backward, {{DNNL_ARG_SRC, build.program.reordered(x_, backward.src_desc())},
-                   {DNNL_ARG_DIFF_DST, build.program.reordered(dy, backward.diff_dst_desc())},
-                   {DNNL_ARG_DIFF_WEIGHTS, blocked},
+        backward, {{DNNL_ARG_SRC, x_},
+                   {DNNL_ARG_DIFF_DST, dy},
+                   {DNNL_ARG_DIFF_WEIGHTS, build.gradient.at(layer_.weight_offset, weight())},
                    {DNNL_ARG_DIFF_BIAS, build.gradient.at(layer_.bias_offset, bias())}});
-    if (!same) build.program.reorder(blocked, dw);
   }
 
   memory backward_data(Build build, const memory& dy) {
-    const BackwardData::desc desc(any(x_.get_desc()), any(weight()), any(y_dims(build)));
+    const BackwardData::desc desc(x_.get_desc(), weight(), dy.get_desc());
     const BackwardData::primitive_desc backward(desc, Program::attributes(), build.engine, forward_);
-    const memory w = build.parameters.at(layer_.weight_offset, weight());
     const memory dx(backward.diff_src_desc(), build.engine);
-    build.program.add<BackwardData>(
-        backward, {{DNNL_ARG_DIFF_DST, build.program.reordered(dy, backward.diff_dst_desc())},
-                   {DNNL_ARG_WEIGHTS, build.program.reordered(w, backward.weights_desc())},
-                   {DNNL_ARG_DIFF_SRC, dx}});
-    return dx;
+    build.program.add<BackwardData>(backward,
+                                    {{DNNL_ARG_DIFF_DST, dy},
+                                     {DNNL_ARG_WEIGHTS, build.parameters.at(layer_.weight_offset, weight())},
+                                     {DNNL_ARG_DIFF_SRC, dx}});
+    return x_dims_.size() == 2 ? dx : viewed(build, dx, float_desc(x_dims_, Tag::nchw));
   }
 
-  static memory::desc any(const memory::dims& dims) { return float_desc(dims, memory::format_tag::any); }
-  static memory::desc any(const memory::desc& desc) { return any(desc.dims()); }
-  [[nodiscard]] memory::dims y_dims(const Build& build) const {
-    return {build.batch, layer_.output.channels};
+  /// A plain image is a row for each sample.
+  [[nodiscard]] memory as_rows(Build build, const memory& x) const {
+    const memory::desc format = rows(build, layer_.input);
+    if (x_dims_.size() == 2) return build.program.reordered(x, format);
+    return viewed(build, build.program.reordered(x, float_desc(x_dims_, Tag::nchw)), format);
+  }
+  static memory viewed(const Build& build, const memory& values, const memory::desc& as) {
+    return memory(as, build.engine, values.get_data_handle());
+  }
+  static memory::desc any(const memory::desc& desc) { return float_desc(desc.dims(), Tag::any); }
+  [[nodiscard]] static memory::desc rows(const Build& build, Extent extent) {
+    return float_desc({build.batch, static_cast<memory::dim>(extent.size())}, Tag::nc);
   }
   [[nodiscard]] memory::desc weight() const {
-    memory::dims dims = x_.get_desc().dims();
-    dims[0] = layer_.output.channels;
-    return float_desc(dims, dims.size() == 4 ? memory::format_tag::oihw : memory::format_tag::oi);
+    return float_desc({layer_.output.channels, static_cast<memory::dim>(layer_.input.size())}, Tag::oi);
   }
-  [[nodiscard]] memory::desc bias() const {
-    return float_desc({layer_.output.channels}, memory::format_tag::x);
-  }
+  [[nodiscard]] memory::desc bias() const { return float_desc({layer_.output.channels}, Tag::x); }
 
   NetworkLayer layer_;
   bool relu_;
   Forward::primitive_desc forward_;
-  memory x_;
-  memory y_;
+  memory::dims x_dims_;  // of the features as they come: an image, or rows already
+  memory x_, y_;
 };
 
 }  // namespace

@@ -54,10 +54,10 @@ void require_agreement(Network& fast, Network& reference, const Sample& sample) 
   require_close(got.gradient, expected.gradient);
 }
 
-void require_agreement(const Stack& stack, std::size_t batch, std::uint64_t seed) {
+void require_agreement(const Stack& stack, std::size_t batch, std::uint64_t seed, double scale = 0.5) {
   const auto fast = compile(make_onednn_backend(), stack);
   const auto reference = compile(make_reference_backend(), stack);
-  require_agreement(*fast, *reference, Sample(stack, batch, seed));
+  require_agreement(*fast, *reference, Sample(stack, batch, seed, scale));
 }
 
 Stack lenet(Extent images, std::uint32_t classes) {
@@ -205,10 +205,10 @@ TEST_CASE("oneDNN: random stacks agree with the reference") {
 }
 
 TEST_CASE("oneDNN: lenet and mlp agree with the reference on usual and odd images") {
-  require_agreement(lenet({1, 28, 28}, 10), 4, 1);
-  require_agreement(lenet({3, 33, 30}, 7), 1, 2);
-  require_agreement(mlp({1, 28, 28}, 10), 64, 3);
-  require_agreement(mlp({3, 7, 5}, 26), 1, 4);
+  require_agreement(lenet({1, 28, 28}, 10), 4, 1, 0.05);
+  require_agreement(lenet({3, 33, 30}, 7), 1, 2, 0.05);
+  require_agreement(mlp({1, 28, 28}, 10), 64, 3, 0.05);
+  require_agreement(mlp({3, 7, 5}, 26), 1, 4, 0.05);
 }
 
 TEST_CASE("oneDNN: one network takes batches of changing size, more of them than it keeps") {
@@ -217,13 +217,13 @@ TEST_CASE("oneDNN: one network takes batches of changing size, more of them than
   const auto reference = compile(make_reference_backend(), stack);
   for (const std::size_t batch : {4, 1, 4, 3, 2, 5, 6, 7, 8, 9, 10, 4, 1}) {
     INFO("batch " << batch);
-    require_agreement(*fast, *reference, Sample(stack, batch, batch));
+    require_agreement(*fast, *reference, Sample(stack, batch, batch, 0.05));
   }
 }
 
 TEST_CASE("oneDNN: the same inputs give the same bits, also from another network and buffer") {
   const Stack stack = lenet({1, 28, 28}, 10);
-  const Sample sample(stack, 8, 1);
+  const Sample sample(stack, 8, 1, 0.05);
   const auto one = compile(make_onednn_backend(), stack), two = compile(make_onednn_backend(), stack);
   const Answer first = ask(*one, sample);
   ask(*two, Sample(stack, 3, 2));
@@ -241,7 +241,7 @@ TEST_CASE("oneDNN: the same inputs give the same bits, also from another network
 
 TEST_CASE("oneDNN: networks in several threads do not disturb each other") {
   const Stack stack = lenet({1, 20, 20}, 10);
-  const Sample sample(stack, 8, 1);
+  const Sample sample(stack, 8, 1, 0.05);
   const Answer expected = ask(*compile(make_onednn_backend(), stack), sample);
   const auto backend = make_onednn_backend();
   std::vector<std::vector<float>> gradients(3, std::vector<float>(sample.parameters.size(), kUntouched));

@@ -52,12 +52,13 @@ struct Stack {
   NetworkDescription description;
 };
 
-/// A minibatch and parameters for a stack, uniform and a pure function of the seed.
+/// A minibatch and parameters for a stack, a pure function of the seed: parameters uniform in +-scale. Large
+/// layers want a small scale: saturated scores magnify roundings.
 struct Sample {
-  Sample(const Stack& stack, std::size_t batch, std::uint64_t seed) {
+  Sample(const Stack& stack, std::size_t batch, std::uint64_t seed, double scale = 0.5) {
     RandomStream random(seed);
     parameters.resize(stack.description.parameter_space_size);
-    for (float& p : parameters) p = static_cast<float>(random.uniform(-0.5, 0.5));
+    for (float& p : parameters) p = static_cast<float>(random.uniform(-scale, scale));
     images.resize(batch * stack.images.size());
     for (float& x : images) x = static_cast<float>(random.uniform(-1, 1));
     labels.resize(batch);

@@ -1,0 +1,172 @@
+// Goal: files that do not belong together are refused with a clear reason; good ones give the right numbers.
+// Method: small IDX files written here.
+#include "worker/train/job_data.h"
+
+#include <cmath>
+
+#include "test/support/catch.h"
+#include "test/worker/train/idx_writer.h"
+
+using namespace nanduti;
+
+namespace {
+
+/// Train and test files; a test changes what it is about.
+struct Files {
+  std::string train_images = idx_bytes({3, 2, 2}, {0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110});
+  std::string train_labels = idx_bytes({3}, {2, 0, 1});
+  std::string test_images = idx_bytes({2, 2, 2}, {1, 2, 3, 4, 5, 6, 7, 8});
+  std::string test_labels = idx_bytes({2}, {1, 2});
+  bool with_test = true;
+
+  Result<std::shared_ptr<const JobData>> load(bool normalize) const {
+    JobDataFiles files{folder.write("train_images", train_images), folder.write("train_labels", train_labels),
+                       std::nullopt};
+    if (with_test) {
+      files.test = {folder.write("test_images", test_images), folder.write("test_labels", test_labels)};
+    }
+    return load_job_data(files, normalize);
+  }
+  /// The error, with FOLDER for the folder.
+  std::string error(bool normalize = false) const {
+    const auto data = load(normalize);
+    REQUIRE_FALSE(data.ok());
+    std::string message = data.error().message;
+    const std::string place = folder.path().string();
+    for (std::size_t at; (at = message.find(place)) != std::string::npos;)
+      message.replace(at, place.size(), "FOLDER");
+    return message;
+  }
+
+  TemporaryFolder folder;
+};
+
+std::uint8_t at(const SharedBytes& bytes, std::size_t index) {
+  return static_cast<std::uint8_t>(bytes.view()[index]);
+}
+
+}  // namespace
+
+TEST_CASE("good files give counts, shape, classes and pixels") {
+  const Files files;
+  const auto data = files.load(false);
+  REQUIRE(data.ok());
+  const JobData& job = **data;
+  CHECK(job.shape == DataShape{1, 2, 2, 3});
+  CHECK(job.train.count == 3);
+  CHECK(job.train.image_size == 4);
+  CHECK(at(job.train.pixels, 5) == 50);
+  CHECK(at(job.train.labels, 0) == 2);
+  REQUIRE(job.test);
+  CHECK(job.test->count == 2);
+  CHECK(job.pixel_values[0] == 0.0f);
+  CHECK(job.pixel_values[51] == 0.2f);
+  CHECK(job.pixel_values[255] == 1.0f);
+}
+
+TEST_CASE("normalised pixels have mean 0 and deviation 1 over the training set") {
+  const Files files;
+  const auto data = files.load(true);
+  REQUIRE(data.ok());
+  const JobData& job = **data;
+  CHECK(job.mean == Approx(55));
+  CHECK(job.deviation == Approx(std::sqrt(14300.0 / 12)));
+  double sum = 0, squares = 0;
+  for (const std::byte pixel : job.train.pixels.view()) {
+    const double value = static_cast<double>(job.pixel_values[static_cast<std::size_t>(pixel)]);
+    sum += value;
+    squares += value * value;
+  }
+  CHECK(sum / 12 == Approx(0).margin(1e-6));
+  CHECK(squares / 12 == Approx(1));
+}
+
+TEST_CASE("four dimensions are count, channels, height, width") {
+  Files files;
+  files.with_test = false;
+  files.train_images = idx_bytes({3, 2, 1, 2}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11});
+  const auto data = files.load(false);
+  REQUIRE(data.ok());
+  CHECK((*data)->shape == DataShape{2, 1, 2, 3});
+  CHECK_FALSE((*data)->test);
+}
+
+TEST_CASE("one label only still makes two classes, 255 makes 256") {
+  Files files;
+  files.with_test = false;
+  files.train_labels = idx_bytes({3}, {0, 0, 0});
+  CHECK(files.load(false).value()->shape.classes == 2);
+  files.train_labels = idx_bytes({3}, {0, 255, 0});
+  CHECK(files.load(false).value()->shape.classes == 256);
+}
+
+TEST_CASE("files that do not belong together are refused with a reason") {
+  Files files;
+  SECTION("counts that differ") {
+    files.train_labels = idx_bytes({4}, {0, 1, 2, 0});
+    CHECK(files.error() ==
+          "training data: FOLDER/train_labels: holds 4 labels for the 3 images of FOLDER/train_images");
+  }
+  SECTION("counts that differ in the test set") {
+    files.test_labels = idx_bytes({1}, {0});
+    CHECK(files.error() ==
+          "test data: FOLDER/test_labels: holds 1 labels for the 2 images of FOLDER/test_images");
+  }
+  SECTION("a test label that training never has") {
+    files.test_labels = idx_bytes({2}, {1, 11});
+    CHECK(
+        files.error() ==
+        "test data: FOLDER/test_labels: label 11 of sample 1 is out of range: the training set has classes 0 "
+        "to 2");
+  }
+  SECTION("test images of another size") {
+    files.test_images = idx_bytes({2, 2, 3}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12});
+    CHECK(files.error() ==
+          "test data: FOLDER/test_images: has images of 1 x 2 x 3, but the training set's are 1 x 2 x 2");
+  }
+  SECTION("images and labels exchanged") {
+    std::swap(files.train_images, files.train_labels);
+    CHECK(files.error() ==
+          "training data: FOLDER/train_images: has 1 dimensions: images have 3 (count, height, width) or 4 "
+          "(with channels)");
+  }
+  SECTION("images for labels") {
+    files.train_labels = files.train_images;
+    CHECK(files.error() == "training data: FOLDER/train_labels: has 3 dimensions: labels have 1");
+  }
+  SECTION("no images") {
+    files.train_images = idx_header({0, 2, 2});
+    CHECK(files.error() == "training data: FOLDER/train_images: is empty: its dimensions are 0 x 2 x 2");
+  }
+  SECTION("truncated") {
+    files.train_images.pop_back();
+    CHECK(
+        files.error() ==
+        "training data: FOLDER/train_images: truncated: 11 of the 12 bytes that its header declares (3 x 2 x "
+        "2)");
+  }
+  SECTION("pixels that are all equal cannot be normalised") {
+    files.train_images = idx_bytes({3, 2, 2}, std::vector<std::uint8_t>(12, 7));
+    CHECK(files.error(true) ==
+          "FOLDER/train_images: all training pixels are 7: they cannot be normalised to deviation 1 "
+          "(data.normalize: none leaves them as they are)");
+    CHECK(files.load(false).ok());
+  }
+}
+
+TEST_CASE("the fingerprint changes with any byte, and not with compression") {
+  Files files;
+  const std::uint64_t before = files.load(false).value()->fingerprint;
+  CHECK(files.load(true).value()->fingerprint == before);
+  files.train_images = gzipped(files.train_images);
+  CHECK(files.load(false).value()->fingerprint == before);
+  for (std::string* file : {&files.test_images, &files.train_labels, &files.test_labels}) {
+    std::string& bytes = *file;
+    const char kept = bytes.back();
+    bytes.back() = static_cast<char>(kept == 1 ? 0 : 1);
+    CHECK(files.load(false).value()->fingerprint != before);
+    bytes.back() = kept;
+  }
+  files.with_test = false;
+  CHECK(files.load(false).value()->fingerprint != before);
+}
