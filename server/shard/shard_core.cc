@@ -123,6 +123,7 @@ void ShardCore::handle(ProtocolTime, const ShardLoaded& event) {
   job_->seed = start.seed;
   job_->deterministic = start.deterministic;
   job_->chain = ChainId(random_.next_u64() | 1);
+  job_->published = make_header();
   actions_.push_back(Admit{Admission{event.job, job_->request.layout_hash}});
   send_to_coordinator(ShardOpened{event.job});
 }
@@ -191,6 +192,8 @@ void ShardCore::merge(const Membership& membership) {
   job.active_counts[job.epoch] = active;
   if (job.active_counts.size() > kEpochsKept) job.active_counts.erase(job.active_counts.begin());
   job.membership_unpublished = true;
+  // In lockstep the first membership comes with version 0: versions count steps.
+  if (job.deterministic && job.values->version() == Version()) job.published = make_header();
 }
 
 void ShardCore::fence(IncarnationOrder order) {
@@ -400,7 +403,7 @@ void ShardCore::publish(ProtocolTime, bool exactly) {
   job.unpublished = false;
   job.membership_unpublished = false;
   job.published_through = smallest_active_clock();
-  message.header = make_header();
+  message.header = job.published = make_header();
   for (auto& [peer, subscriber] : job.subscribers) {
     if (!subscriber.answered || subscriber.lagging) continue;
     if (!subscriber.unacked.empty() &&
@@ -433,8 +436,9 @@ VersionHeader ShardCore::make_header() {
 
 void ShardCore::send_assign(PeerId peer, Subscriber& subscriber, Version since, bool whole) {
   const Job& job = *job_;
+  // What has settled since the newest version is not in the shadow: its verdicts wait for the next one.
   Assign assign;
-  assign.header = make_header();
+  assign.header = job.published;
   assign.from_version = since;
   assign.whole = whole;
   if (whole && job.values->size() > 0)

@@ -101,6 +101,7 @@ class ShardCore {
     std::map<IncarnationOrder, Worker> workers;
     std::map<PeerId, Subscriber> subscribers;
     std::map<CutId, SharedBytes> cuts;
+    VersionHeader published;  // the newest version's: what the shadow holds, which w is ahead of
     Round published_through;  // smallest active clock of the newest version
     bool unpublished = false;
     ProtocolTime unpublished_since;
