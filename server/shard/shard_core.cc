@@ -268,11 +268,14 @@ void ShardCore::on_push(PeerId peer, const Push& push) {
   if (worker == job_->workers.end()) return;
   PushLedger::Waiting waiting{push, {}};
   waiting.push.payload = {};
-  if (push.coding != static_cast<std::uint8_t>(job_->codec->coding())) {
+  // A flush is exact whatever the job's codec.
+  const DenseFloat32Codec exact;
+  const Codec& codec = push.lease == LeaseId() ? exact : *job_->codec;
+  if (push.coding != static_cast<std::uint8_t>(codec.coding())) {
     ++counters_.malformed;
     return refuse(peer, fmt::format("this job does not use coding {}", push.coding));
   }
-  Result<Update> update = job_->codec->decode(push.payload, job_->values->size());
+  Result<Update> update = codec.decode(push.payload, job_->values->size());
   if (!update.ok()) {
     ++counters_.malformed;
     return refuse(peer, update.error().message);

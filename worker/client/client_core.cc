@@ -130,7 +130,11 @@ void ClientCore::handle(ProtocolTime, const DrainRequested&) {
 
 void ClientCore::on_coordinator_message(ProtocolTime, const Message& message) {
   const auto is_ours = [&](JobId id) { return job_ && job_->id == id; };
-  std::visit(Overloaded{[&](const Registered& m) { order_ = m.order; },
+  std::visit(Overloaded{[&](const Registered& m) {
+                          // Another number is another life: after a lost session the old one is dead.
+                          if (m.order != order_) leave_job("the coordinator has given another order number");
+                          order_ = m.order;
+                        },
                         [&](const PrepareJob& m) { prepare(m); }, [&](const JoinJob& m) { join(m); },
                         [&](const LeaseGrant& m) {
                           if (!is_ours(m.job)) return;

@@ -1,6 +1,7 @@
 #include "worker/client/replica.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "common/base/check.h"
 
@@ -136,9 +137,14 @@ std::vector<float> Replica::begin_round(Round round) {
 }
 
 std::vector<Push> Replica::finish_round(const RoundName& name, std::span<const float> progress) {
+  return make_pushes(name, progress, *options_.codec);
+}
+
+std::vector<Push> Replica::make_pushes(const RoundName& name, std::span<const float> progress,
+                                       const Codec& codec) {
   std::vector<Push> pushes;
   for (Shard& shard : shards_) {
-    Push push = shard.state.push(progress.subspan(shard.range.begin, shard.range.size()), *options_.codec,
+    Push push = shard.state.push(progress.subspan(shard.range.begin, shard.range.size()), codec,
                                  {options_.seed, name.round.value()});
     push.job = name.job;
     push.order = options_.own;
@@ -155,13 +161,13 @@ std::vector<Push> Replica::finish_round(const RoundName& name, std::span<const f
 
 std::vector<Push> Replica::flush(JobId job, Round clock) {
   const std::vector<float> nothing(shards_.back().range.end);
-  return finish_round({job, clock, LeaseId(), SampleRange()}, nothing);
+  return make_pushes({job, clock, LeaseId(), SampleRange()}, nothing, DenseFloat32Codec());
 }
 
 bool Replica::has_residual() const {
   for (const Shard& shard : shards_)
     for (const float value : shard.state.residual())
-      if (value != 0.0f) return true;
+      if (value != 0.0f && std::isfinite(value)) return true;
   return false;
 }
 
