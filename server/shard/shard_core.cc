@@ -199,8 +199,7 @@ void ShardCore::merge(const Membership& membership) {
 void ShardCore::fence(IncarnationOrder order) {
   Worker& worker = job_->workers[order];
   worker.ledger.fence();
-  worker.member.order = order;
-  worker.member.state = MemberState::kDead;
+  worker.member.order = order;  // it leaves the gate with the next membership, not before
   send_reports();
   send_to_coordinator(FenceDone{job_->request.job, order, worker.ledger.next_sequence()});
 }
@@ -429,8 +428,8 @@ VersionHeader ShardCore::make_header() {
   header.version = job.values->version();
   header.epoch = job.epoch;
   for (const auto& [order, worker] : job.workers) {
-    if (worker.ledger.fenced()) continue;
-    header.verdicts.push_back({order, worker.ledger.next_sequence(), worker.ledger.refused()});
+    if (!worker.ledger.fenced())
+      header.verdicts.push_back({order, worker.ledger.next_sequence(), worker.ledger.refused()});
     if (worker.member.state == MemberState::kActive)
       header.active.push_back({order, worker.member.entry_clock, worker.ledger.clock()});
   }

@@ -42,6 +42,7 @@ class Host {
   const int node;
   SessionHub hub;
   bool gone = false;
+  int overdue = 0;                 // wake-ups in a row that did not move the deadline
   ProtocolTime woken_at = kNever;  // the earliest wake-up under way
 };
 
@@ -370,6 +371,10 @@ class Simulation {
     if (host->hub.next_deadline() <= now) host->hub.on_deadline(now);
     host->on_core_deadline(now);
     settle_down(host);
+    host->overdue = host->deadline() <= now ? host->overdue + 1 : 0;
+    if (host->overdue > 100)
+      fail("the deadline of node {}'s {} does not go away", host->node,
+           host->hub.next_deadline() <= now ? "hub" : "core");
   }
 
   /// Passes events, actions and requests on until nothing more comes of them, and plans the next wake-up.

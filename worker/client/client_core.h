@@ -102,7 +102,7 @@ class ClientCore {
 
   void on_event(ProtocolTime now, const Event& event);
   void on_deadline(ProtocolTime now);
-  [[nodiscard]] ProtocolTime next_deadline() const { return next_status_; }
+  [[nodiscard]] ProtocolTime next_deadline() const { return stopped_ ? kNever : next_status_; }
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
 
   // For checkers.
