@@ -45,7 +45,7 @@ void ShardCore::on_event(ProtocolTime now, const Event& event) {
 void ShardCore::on_deadline(ProtocolTime now) { publish_if_due(now); }
 
 ProtocolTime ShardCore::next_deadline() const {
-  if (!job_ || !job_->values || !job_->unpublished || job_->deterministic) return kNever;
+  if (!job_ || !job_->values || !job_->unpublished || is_lockstep()) return kNever;
   return job_->unpublished_since + options_.unpublished_age_max;
 }
 
@@ -193,7 +193,11 @@ void ShardCore::merge(const Membership& membership) {
   if (job.active_counts.size() > kEpochsKept) job.active_counts.erase(job.active_counts.begin());
   job.membership_unpublished = true;
   // In lockstep the first membership comes with version 0: versions count steps.
-  if (job.deterministic && job.values->version() == Version()) job.published = make_header();
+  if (is_lockstep()) job.published = make_header();
+}
+
+bool ShardCore::is_lockstep() const {
+  return job_ && job_->deterministic && job_->epoch <= MembershipEpoch(1);
 }
 
 void ShardCore::fence(IncarnationOrder order) {
@@ -254,7 +258,14 @@ void ShardCore::answer_subscribers() {
         SendMessage{peer, kControl, Subscribed{job.request.job, worker->second.ledger.next_sequence()}});
     const bool continues =
         subscriber.request.chain == job.chain && subscriber.request.version <= job.values->version();
-    send_assign(peer, subscriber, continues ? subscriber.request.version : Version(), !continues);
+    const Version since = subscriber.request.version;
+    const std::uint64_t behind = job.values->version().value() - since.value();
+    if (continues && is_lockstep() && behind <= job.kept.size()) {
+      for (std::size_t i = job.kept.size() - behind; i < job.kept.size(); ++i)
+        send_version(peer, subscriber, job.kept[i], job.kept[i].payload.size());
+      continue;
+    }
+    send_assign(peer, subscriber, continues ? since : Version(), !continues);
   }
 }
 
@@ -314,7 +325,7 @@ void ShardCore::refuse(PeerId peer, std::string reason) {
 void ShardCore::settle(ProtocolTime now) {
   if (!job_ || !job_->values) return;
   Job& job = *job_;
-  if (!job.deterministic) {
+  if (!is_lockstep()) {
     bool any = false;
     for (auto& [order, worker] : job.workers)
       while (settle_head(worker)) any = true;
@@ -356,6 +367,7 @@ bool ShardCore::settle_head(Worker& worker) {
   }
   const PushLedger::Waiting settled = worker.ledger.settle_head(refused);
   ++(refused ? counters_.refused : counters_.settled);
+  worker.base = settled.push.base_version;
   worker.ack_due = true;
   job.at_rest = false;
   job.report.push_back({settled.push.order, settled.push.sequence, settled.push.round, settled.push.lease,
@@ -377,12 +389,7 @@ Round ShardCore::smallest_active_clock() const {
 void ShardCore::publish_if_due(ProtocolTime now) {
   if (!job_ || !job_->values) return;
   Job& job = *job_;
-  if (job.deterministic) {
-    // A version is a completed round; but a changed membership must reach a worker that waits at the gate.
-    if (job.membership_unpublished && job.epoch > MembershipEpoch(1)) publish(now, false);
-    job.membership_unpublished = false;
-    return;
-  }
+  if (is_lockstep()) return;  // settle() publishes every step
   const bool round_done = smallest_active_clock() > job.published_through;
   const bool old = job.unpublished && now >= job.unpublished_since + options_.unpublished_age_max;
   if (round_done || old || job.membership_unpublished) publish(now, false);
@@ -406,9 +413,10 @@ void ShardCore::publish(ProtocolTime, bool exactly) {
   job.membership_unpublished = false;
   job.published_through = smallest_active_clock();
   message.header = job.published = make_header();
+  if (is_lockstep() && !exactly) keep(message);
   for (auto& [peer, subscriber] : job.subscribers) {
     if (!subscriber.answered || subscriber.lagging) continue;
-    if (!subscriber.unacked.empty() &&
+    if (!subscriber.unacked.empty() && !is_lockstep() &&
         subscriber.unacked_bytes + message.payload.size() > options_.subscriber_bytes_max) {
       subscriber.lagging = true;  // caught up with one Assign when the link has room again
       continue;
@@ -418,6 +426,16 @@ void ShardCore::publish(ProtocolTime, bool exactly) {
     else
       send_version(peer, subscriber, message, message.payload.size());
   }
+}
+
+/// Keeps a version until every active worker has computed on it or a later one.
+void ShardCore::keep(const Publish& version) {
+  Job& job = *job_;
+  job.kept.push_back(version);
+  Version oldest = version.header.version;
+  for (const auto& [order, worker] : job.workers)
+    if (worker.member.state == MemberState::kActive) oldest = std::min(oldest, worker.base);
+  while (!job.kept.empty() && job.kept.front().header.version <= oldest) job.kept.pop_front();
 }
 
 VersionHeader ShardCore::make_header() {

@@ -115,6 +115,8 @@ class Simulation {
     outcome.simulated = events_.now() - kBeginning;
     outcome.faults = network_.faults;
     outcome.model = checker_.result();
+    if (coordinator_ && coordinator_->core.view(kJob))
+      outcome.warnings = coordinator_->core.view(kJob)->warnings;
     return outcome;
   }
 
@@ -273,6 +275,7 @@ class Simulation {
     job.id = kJob;
     job.epochs = plan_.epochs;
     job.round_samples = plan_.round_samples;
+    job.deterministic = plan_.deterministic;
     job.workers_to_start = plan_.deterministic ? plan_.workers : 1 + plan_.workers / 3;
     coordinator_->give(events_.now(), CoordinatorCore::SubmitJob{job});
     settle_down(coordinator_);

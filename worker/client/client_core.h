@@ -159,7 +159,8 @@ class ClientCore {
   /// Does whatever can be done now.
   void advance(ProtocolTime now);
   [[nodiscard]] bool begin_evaluation();
-  void begin_round(ProtocolTime now);
+  /// False if it has ended already: a round without samples.
+  bool begin_round(ProtocolTime now);
   void ask_for_lease();
   void flush_if_asked();
   void finish_drain();

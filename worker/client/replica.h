@@ -85,6 +85,7 @@ class Replica {
   [[nodiscard]] bool is_lockstep() const;
   [[nodiscard]] Version due(Round round) const;
   std::vector<Push> make_pushes(const RoundName& name, std::span<const float> progress, const Codec& codec);
+  [[nodiscard]] Status check_arrival(ShardIndex index, const std::variant<Publish, Assign>& version) const;
   Status merge_one(Shard& shard, const std::variant<Publish, Assign>& version);
 
   ReplicaOptions options_;
