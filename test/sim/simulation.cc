@@ -87,6 +87,7 @@ struct Place {
   std::shared_ptr<WorkerHost> host;
   std::uint64_t work = 0;  // counts what is computed; a completion of an older number is void
   bool started_before = false;
+  bool draining = false;
 };
 
 class Simulation {
@@ -301,6 +302,7 @@ class Simulation {
       case HappeningKind::kDrain:
         if (!place.host) return;
         ++network_.faults.drains;
+        place.draining = true;
         note_event(*place.host, "is told to drain", "", 0);
         place.host->give(events_.now(), ClientCore::DrainRequested{});
         return settle_down(place.host);
@@ -315,6 +317,7 @@ class Simulation {
     else if (events_.now() > kBeginning + std::chrono::seconds(1))
       ++network_.faults.late_joins;
     place.started_before = true;
+    place.draining = false;
     const int node = kFirstWorkerNode + static_cast<int>(nodes_started_++);
     ClientOptions options;
     options.coordinator_endpoint = "server";
@@ -339,16 +342,18 @@ class Simulation {
     hosts_.erase(host.node);
   }
 
-  /// From now on all is well; somebody must be there to do the rest.
+  /// From now on all is well, and somebody is there to do the rest.
   void heal() {
     if (plan_.deterministic)
       for (std::size_t i = 0; i < plan_.workers; ++i) start(i);
-    if (std::all_of(places_.begin(), places_.end(), [](const Place& p) { return p.host == nullptr; }))
-      start(0);
-    for (std::size_t i = 0; i < places_.size(); ++i)
-      if (places_[i].host && i != 0) return;
-    if (places_[0].host) start(places_.size() > 1 ? 1 : 0);  // place 0 may be about to leave
-    events_.at(events_.now() + std::chrono::seconds(60), [this] { start(0); });
+    const bool manned =
+        std::any_of(places_.begin(), places_.end(), [](const Place& p) { return p.host && !p.draining; });
+    for (std::size_t i = 0; i < places_.size() && !manned; ++i)
+      if (!places_[i].host) {
+        start(i);
+        break;
+      }
+    events_.at(events_.now() + std::chrono::seconds(5), [this] { heal(); });
   }
 
   // ---- hosts ----

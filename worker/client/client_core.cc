@@ -364,7 +364,8 @@ void ClientCore::flush_if_asked() {
   Job& job = *job_;
   if (!job.flush_asked || job.flush_reported || job.computing || !job.leases.empty()) return;
   // In lockstep every active worker's flush is one step of the shards, also an empty one.
-  const bool lockstep = job.loaded->deterministic && !job.lockstep_flushed;
+  const bool joined = job.replica->epoch() > MembershipEpoch();
+  const bool lockstep = joined && job.replica->is_lockstep() && !job.lockstep_flushed;
   if (lockstep || job.replica->has_residual()) {
     job.lockstep_flushed = true;
     push(job.replica->flush(job.id, job.round));

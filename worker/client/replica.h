@@ -66,6 +66,9 @@ class Replica {
   /// job's codec, so that nothing is left.
   std::vector<Push> flush(JobId job, Round clock);
   [[nodiscard]] bool has_residual() const;
+  /// A deterministic job's first membership holds, as far as is known: shards take one push of every active
+  /// worker at a time.
+  [[nodiscard]] bool is_lockstep() const;
   /// Every push is acknowledged by every shard.
   [[nodiscard]] bool is_acknowledged() const;
 
@@ -82,7 +85,6 @@ class Replica {
   };
   [[nodiscard]] const VersionHeader& newest() const;
   [[nodiscard]] std::optional<Round> slowest() const;
-  [[nodiscard]] bool is_lockstep() const;
   [[nodiscard]] Version due(Round round) const;
   std::vector<Push> make_pushes(const RoundName& name, std::span<const float> progress, const Codec& codec);
   [[nodiscard]] Status check_arrival(ShardIndex index, const std::variant<Publish, Assign>& version) const;
