@@ -18,11 +18,11 @@ if(NANDUTI_SANITIZE)
 endif()
 
 # nanduti_library(NAME [DEPENDS ...]): all .cc files of the current folder (not of its subfolders) become the library
-# nanduti_NAME, alias nanduti::NAME. Files that hold a main are named *_main.cc and are left out.
+# nanduti_NAME, alias nanduti::NAME. Files named *_main.cc (they hold a main) and *_test.cc are left out.
 function(nanduti_library name)
   cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
-  list(FILTER sources EXCLUDE REGEX "_main\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "_(main|test)\\.cc$")
   if(sources)
     add_library(nanduti_${name} STATIC ${sources})
     target_link_libraries(nanduti_${name} PUBLIC nanduti_flags ${ARG_DEPENDS})

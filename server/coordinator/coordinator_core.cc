@@ -37,7 +37,7 @@ void CoordinatorCore::on_deadline(ProtocolTime now) {
     const Duration silence = now - worker.last_heard;
     if (silence >= options_.dead_after) {
       declare_dead(worker, "nothing was heard of it for too long");
-    } else if (silence >= options_.suspend_after && worker.part == Part::kJoined &&
+    } else if (silence >= options_.suspend_after && worker.part == Part::kJoined && !is_lockstep() &&
                worker.state == MemberState::kActive) {
       worker.state = MemberState::kSuspended;
       run_->membership_changed = true;
@@ -208,6 +208,13 @@ void CoordinatorCore::declare_dead(Worker& worker, const std::string& reason) {
 /// The incarnation does nothing more for the running job: what it had settled counts, the rest is lent again.
 void CoordinatorCore::take_out(Worker& worker) {
   const IncarnationOrder order = worker.order;
+  if (is_lockstep()) {
+    run_->ranks.clear();
+    view_of_run().warnings.push_back(fmt::format(
+        "worker '{}' has left a deterministic job: it goes on, but its result cannot be reproduced",
+        worker.registration.name));
+    note(view_of_run().warnings.back(), true);
+  }
   run_->dying.insert(order);
   run_->membership_changed = true;
   run_->fences[order] = ~std::uint64_t{0} >> (kShardsMax - run_->places.size());
@@ -338,7 +345,7 @@ void CoordinatorCore::advance(ProtocolTime now) {
   // Also late ones: the last evaluation may have nobody else.
   if (run_->phase >= Phase::kTraining && run_->phase < Phase::kSaving)
     for (auto& [order, worker] : workers_)
-      if (worker.part == Part::kPrepared) join(worker);
+      if (worker.part == Part::kPrepared && !is_lockstep()) join(worker);
   if (run_->phase == Phase::kTraining) {
     serve_leases(now);
     retire_idle();
@@ -395,6 +402,9 @@ void CoordinatorCore::begin_training(ProtocolTime now) {
   for (std::size_t k = 0; k < run_->places.size(); ++k)
     if (!shards_[k].opened) return;
   JobView& view = view_of_run();
+  std::uint32_t ready = 0;
+  for (const auto& [order, worker] : workers_) ready += worker.part == Part::kPrepared ? 1 : 0;
+  if (view.plan.deterministic && ready < view.plan.workers_to_start) return;  // some left since they prepared
   view.samples_total = run_->data->train_samples * view.plan.epochs;
   run_->book.emplace(LeaseBookOptions{run_->data->train_samples, view.plan.epochs, view.plan.round_samples,
                                       static_cast<std::uint32_t>(run_->places.size())});
@@ -403,6 +413,10 @@ void CoordinatorCore::begin_training(ProtocolTime now) {
   // Those who are ready begin together, in the first membership.
   for (auto& [order, worker] : workers_) {
     if (worker.part != Part::kPrepared) continue;
+    if (view.plan.deterministic) {
+      if (run_->ranks.size() == view.plan.workers_to_start) continue;
+      run_->ranks.push_back(order);
+    }
     join(worker);
     worker.state = MemberState::kActive;
     worker.active_from = run_->epoch.next();
@@ -422,7 +436,20 @@ void CoordinatorCore::join(Worker& worker) {
   tell(worker.peer, JoinJob{run_->job, run_->layout_hash, run_->places});
 }
 
+void CoordinatorCore::serve_ranks() {
+  const auto ranks = static_cast<std::uint32_t>(run_->ranks.size());
+  for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+    Worker& worker = workers_.at(run_->ranks[rank]);
+    if (!worker.wants_lease || worker.draining) continue;
+    const auto lease = run_->book->lend_section(worker.order, rank, ranks);
+    if (!lease) continue;  // it has had all; it stays active, so that the last steps are steps of all
+    worker.wants_lease = false;
+    tell(worker.peer, LeaseGrant{run_->job, lease->id, lease->range, worker.active_from, worker.entry_clock});
+  }
+}
+
 void CoordinatorCore::serve_leases(ProtocolTime now) {
+  if (is_lockstep()) return serve_ranks();
   for (auto& [order, worker] : workers_) {
     if (!worker.wants_lease || worker.draining || worker.state == MemberState::kSuspended) continue;
     if (!run_->book->has_free()) continue;
@@ -441,7 +468,7 @@ void CoordinatorCore::serve_leases(ProtocolTime now) {
 }
 
 void CoordinatorCore::retire_idle() {
-  if (run_->book->has_free()) return;
+  if (run_->book->has_free() || is_lockstep()) return;
   for (auto& [order, worker] : workers_) {
     const bool has_work = run_->book->holds_lease(order) || !worker.wants_lease;
     if (worker.part != Part::kJoined || worker.state != MemberState::kActive || has_work) continue;

@@ -33,6 +33,9 @@ struct JobPlan {
   std::uint64_t round_samples = 1;  ///< local_steps * batch_size
   std::uint32_t workers_to_start = 1;
   std::optional<double> target_accuracy;
+  /// Exactly `workers_to_start` workers take part, each with samples of its own by rank: the same model bytes
+  /// every time, as long as none of them dies. Others join only then.
+  bool deterministic = false;
 };
 
 /// Test figures of the parameters at the end of an epoch.
@@ -108,6 +111,7 @@ class CoordinatorCore {
     std::uint64_t repeated_samples = 0;
     std::vector<EpochFigures> figures;
     JobFigures progress;
+    std::vector<std::string> warnings;  ///< what the job's owner should know, such as lost reproducibility
   };
 
   explicit CoordinatorCore(const CoordinatorOptions& options) : options_(options) {}
@@ -173,6 +177,7 @@ class CoordinatorCore {
     std::uint64_t layout_hash = 0;
     std::vector<ShardPlace> places;
     std::optional<LeaseBook> book;
+    std::vector<IncarnationOrder> ranks;  // deterministic: who takes part; empty once one has died
     MembershipEpoch epoch;
     bool membership_changed = false;
     std::set<IncarnationOrder> dying;                  // to be named dead in the next membership
@@ -210,6 +215,8 @@ class CoordinatorCore {
   void begin_training(ProtocolTime now);
   void join(Worker& worker);
   void serve_leases(ProtocolTime now);
+  void serve_ranks();
+  [[nodiscard]] bool is_lockstep() const { return run_ && !run_->ranks.empty(); }
   void retire_idle();
   void cut_complete_epochs();
   void take_cut(std::uint32_t epoch, bool final);

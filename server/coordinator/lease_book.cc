@@ -32,7 +32,38 @@ std::optional<LeaseBook::Lease> LeaseBook::lend(IncarnationOrder order, std::uin
   const std::uint64_t size = std::min(end - begin, rounds * options_.round_samples);
   free_.erase(first);
   if (begin + size < end) free_.emplace(std::pair(epoch, begin + size), end);
-  const Lease lease{next_lease_, {epoch, begin, begin + size}};
+  return hold(order, {epoch, begin, begin + size});
+}
+
+std::optional<LeaseBook::Lease> LeaseBook::lend_section(IncarnationOrder order, std::uint32_t rank,
+                                                        std::uint32_t ranks) {
+  NANDUTI_CHECK(rank < ranks);
+  const auto rounds_in = [&](std::uint64_t samples) {
+    return (samples + options_.round_samples - 1) / options_.round_samples;
+  };
+  const std::uint64_t section_begin = options_.samples * rank / ranks;
+  const std::uint64_t section_end = options_.samples * (rank + 1) / ranks;
+  const std::uint64_t rounds_per_epoch = rounds_in((options_.samples + ranks - 1) / ranks);
+  SectionCursor& cursor = sections_[rank];
+  if (cursor.rounds == rounds_per_epoch) cursor = {cursor.epoch + 1, 0};
+  if (cursor.epoch == options_.epochs) return std::nullopt;
+  const DataEpoch epoch(cursor.epoch);
+  const std::uint64_t begin = std::min(section_begin + cursor.rounds * options_.round_samples, section_end);
+  const std::uint64_t end = std::min(begin + kLeaseRoundsMax * options_.round_samples, section_end);
+  cursor.rounds += std::max<std::uint64_t>(rounds_in(end - begin), 1);
+  if (begin < end) {
+    const auto around = std::prev(free_.upper_bound({epoch, begin}));
+    const auto [key, around_end] = *around;
+    NANDUTI_CHECK(key.first == epoch && key.second <= begin && end <= around_end);
+    free_.erase(around);
+    if (key.second < begin) free_.emplace(key, begin);
+    if (end < around_end) free_.emplace(std::pair(epoch, end), around_end);
+  }
+  return hold(order, {epoch, begin, end});
+}
+
+LeaseBook::Lease LeaseBook::hold(IncarnationOrder order, const SampleRange& range) {
+  const Lease lease{next_lease_, range};
   next_lease_ = next_lease_.next();
   held_.emplace(lease.id, Held{order, lease.range});
   return lease;

@@ -36,6 +36,11 @@ class LeaseBook {
   /// Lends the first free run of samples: whole rounds, fewer as the epoch ends so that `workers` finish
   /// together. Empty if nothing is free now.
   std::optional<Lease> lend(IncarnationOrder order, std::uint32_t workers);
+  /// Lends the next run of rank `rank`'s own section of the epoch, for deterministic jobs: what a rank is
+  /// lent depends on nothing but the numbers. All ranks have equally many rounds in every epoch; where a
+  /// section is a round short, the last lease is empty and its round has no samples. Empty if the rank has
+  /// had everything. Precondition: nothing has been lent but by this function with the same `ranks`.
+  std::optional<Lease> lend_section(IncarnationOrder order, std::uint32_t rank, std::uint32_t ranks);
   /// The holder will not begin [range.begin, range.end), the end of its lease. Errors: kInvalidArgument.
   Status give_back(IncarnationOrder order, LeaseId lease, const SampleRange& range);
   /// A shard has settled a push. The same report again changes nothing. Errors: kInvalidArgument if the push
@@ -63,6 +68,7 @@ class LeaseBook {
     std::uint64_t shards = 0;  // bit k: shard k has settled it
     SettleEntry entry;
   };
+  Lease hold(IncarnationOrder order, const SampleRange& range);
   void free(const SampleRange& range);
   Status count(const SettleEntry& entry);
 
@@ -73,6 +79,11 @@ class LeaseBook {
   std::map<std::pair<IncarnationOrder, Sequence>, Partial> partial_;
   std::map<std::pair<IncarnationOrder, ShardIndex>, Sequence> next_sequence_;
   std::vector<std::uint64_t> counted_;  // per epoch
+  struct SectionCursor {
+    std::uint32_t epoch = 0;
+    std::uint64_t rounds = 0;  // of that epoch, lent so far
+  };
+  std::map<std::uint32_t, SectionCursor> sections_;  // by rank
   LeaseId next_lease_{1};
   std::uint64_t repeated_samples_ = 0;
 };

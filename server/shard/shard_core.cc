@@ -45,7 +45,7 @@ void ShardCore::on_event(ProtocolTime now, const Event& event) {
 void ShardCore::on_deadline(ProtocolTime now) { publish_if_due(now); }
 
 ProtocolTime ShardCore::next_deadline() const {
-  if (!job_ || !job_->values || !job_->unpublished || job_->deterministic) return kNever;
+  if (!job_ || !job_->values || !job_->unpublished || is_lockstep()) return kNever;
   return job_->unpublished_since + options_.unpublished_age_max;
 }
 
@@ -123,6 +123,7 @@ void ShardCore::handle(ProtocolTime, const ShardLoaded& event) {
   job_->seed = start.seed;
   job_->deterministic = start.deterministic;
   job_->chain = ChainId(random_.next_u64() | 1);
+  job_->published = make_header();
   actions_.push_back(Admit{Admission{event.job, job_->request.layout_hash}});
   send_to_coordinator(ShardOpened{event.job});
 }
@@ -191,13 +192,18 @@ void ShardCore::merge(const Membership& membership) {
   job.active_counts[job.epoch] = active;
   if (job.active_counts.size() > kEpochsKept) job.active_counts.erase(job.active_counts.begin());
   job.membership_unpublished = true;
+  // In lockstep the first membership comes with version 0: versions count steps.
+  if (is_lockstep()) job.published = make_header();
+}
+
+bool ShardCore::is_lockstep() const {
+  return job_ && job_->deterministic && job_->epoch <= MembershipEpoch(1);
 }
 
 void ShardCore::fence(IncarnationOrder order) {
   Worker& worker = job_->workers[order];
   worker.ledger.fence();
-  worker.member.order = order;
-  worker.member.state = MemberState::kDead;
+  worker.member.order = order;  // it leaves the gate with the next membership, not before
   send_reports();
   send_to_coordinator(FenceDone{job_->request.job, order, worker.ledger.next_sequence()});
 }
@@ -252,7 +258,14 @@ void ShardCore::answer_subscribers() {
         SendMessage{peer, kControl, Subscribed{job.request.job, worker->second.ledger.next_sequence()}});
     const bool continues =
         subscriber.request.chain == job.chain && subscriber.request.version <= job.values->version();
-    send_assign(peer, subscriber, continues ? subscriber.request.version : Version(), !continues);
+    const Version since = subscriber.request.version;
+    const std::uint64_t behind = job.values->version().value() - since.value();
+    if (continues && is_lockstep() && behind <= job.kept.size()) {
+      for (std::size_t i = job.kept.size() - behind; i < job.kept.size(); ++i)
+        send_version(peer, subscriber, job.kept[i], job.kept[i].payload.size());
+      continue;
+    }
+    send_assign(peer, subscriber, continues ? since : Version(), !continues);
   }
 }
 
@@ -265,11 +278,14 @@ void ShardCore::on_push(PeerId peer, const Push& push) {
   if (worker == job_->workers.end()) return;
   PushLedger::Waiting waiting{push, {}};
   waiting.push.payload = {};
-  if (push.coding != static_cast<std::uint8_t>(job_->codec->coding())) {
+  // A flush is exact whatever the job's codec.
+  const DenseFloat32Codec exact;
+  const Codec& codec = push.lease == LeaseId() ? exact : *job_->codec;
+  if (push.coding != static_cast<std::uint8_t>(codec.coding())) {
     ++counters_.malformed;
     return refuse(peer, fmt::format("this job does not use coding {}", push.coding));
   }
-  Result<Update> update = job_->codec->decode(push.payload, job_->values->size());
+  Result<Update> update = codec.decode(push.payload, job_->values->size());
   if (!update.ok()) {
     ++counters_.malformed;
     return refuse(peer, update.error().message);
@@ -309,7 +325,7 @@ void ShardCore::refuse(PeerId peer, std::string reason) {
 void ShardCore::settle(ProtocolTime now) {
   if (!job_ || !job_->values) return;
   Job& job = *job_;
-  if (!job.deterministic) {
+  if (!is_lockstep()) {
     bool any = false;
     for (auto& [order, worker] : job.workers)
       while (settle_head(worker)) any = true;
@@ -351,6 +367,7 @@ bool ShardCore::settle_head(Worker& worker) {
   }
   const PushLedger::Waiting settled = worker.ledger.settle_head(refused);
   ++(refused ? counters_.refused : counters_.settled);
+  worker.base = settled.push.base_version;
   worker.ack_due = true;
   job.at_rest = false;
   job.report.push_back({settled.push.order, settled.push.sequence, settled.push.round, settled.push.lease,
@@ -372,12 +389,7 @@ Round ShardCore::smallest_active_clock() const {
 void ShardCore::publish_if_due(ProtocolTime now) {
   if (!job_ || !job_->values) return;
   Job& job = *job_;
-  if (job.deterministic) {
-    // A version is a completed round; but a changed membership must reach a worker that waits at the gate.
-    if (job.membership_unpublished && job.epoch > MembershipEpoch(1)) publish(now, false);
-    job.membership_unpublished = false;
-    return;
-  }
+  if (is_lockstep()) return;  // settle() publishes every step
   const bool round_done = smallest_active_clock() > job.published_through;
   const bool old = job.unpublished && now >= job.unpublished_since + options_.unpublished_age_max;
   if (round_done || old || job.membership_unpublished) publish(now, false);
@@ -400,10 +412,11 @@ void ShardCore::publish(ProtocolTime, bool exactly) {
   job.unpublished = false;
   job.membership_unpublished = false;
   job.published_through = smallest_active_clock();
-  message.header = make_header();
+  message.header = job.published = make_header();
+  if (is_lockstep() && !exactly) keep(message);
   for (auto& [peer, subscriber] : job.subscribers) {
     if (!subscriber.answered || subscriber.lagging) continue;
-    if (!subscriber.unacked.empty() &&
+    if (!subscriber.unacked.empty() && !is_lockstep() &&
         subscriber.unacked_bytes + message.payload.size() > options_.subscriber_bytes_max) {
       subscriber.lagging = true;  // caught up with one Assign when the link has room again
       continue;
@@ -415,6 +428,16 @@ void ShardCore::publish(ProtocolTime, bool exactly) {
   }
 }
 
+/// Keeps a version until every active worker has computed on it or a later one.
+void ShardCore::keep(const Publish& version) {
+  Job& job = *job_;
+  job.kept.push_back(version);
+  Version oldest = version.header.version;
+  for (const auto& [order, worker] : job.workers)
+    if (worker.member.state == MemberState::kActive) oldest = std::min(oldest, worker.base);
+  while (!job.kept.empty() && job.kept.front().header.version <= oldest) job.kept.pop_front();
+}
+
 VersionHeader ShardCore::make_header() {
   const Job& job = *job_;
   VersionHeader header;
@@ -423,8 +446,8 @@ VersionHeader ShardCore::make_header() {
   header.version = job.values->version();
   header.epoch = job.epoch;
   for (const auto& [order, worker] : job.workers) {
-    if (worker.ledger.fenced()) continue;
-    header.verdicts.push_back({order, worker.ledger.next_sequence(), worker.ledger.refused()});
+    if (!worker.ledger.fenced())
+      header.verdicts.push_back({order, worker.ledger.next_sequence(), worker.ledger.refused()});
     if (worker.member.state == MemberState::kActive)
       header.active.push_back({order, worker.member.entry_clock, worker.ledger.clock()});
   }
@@ -433,8 +456,9 @@ VersionHeader ShardCore::make_header() {
 
 void ShardCore::send_assign(PeerId peer, Subscriber& subscriber, Version since, bool whole) {
   const Job& job = *job_;
+  // What has settled since the newest version is not in the shadow: its verdicts wait for the next one.
   Assign assign;
-  assign.header = make_header();
+  assign.header = job.published;
   assign.from_version = since;
   assign.whole = whole;
   if (whole && job.values->size() > 0)

@@ -78,6 +78,7 @@ class ShardCore {
   struct Worker {
     Member member;
     PushLedger ledger;
+    Version base;  // of its last settled push
     bool ack_due = false;
   };
   struct Subscriber {
@@ -94,6 +95,7 @@ class ShardCore {
     std::shared_ptr<const Codec> codec;
     std::uint64_t seed = 0;
     bool deterministic = false;
+    std::deque<Publish> kept;           // lockstep: versions that a worker may have to hear one by one
     std::optional<ShardValues> values;  // empty while loading
     ChainId chain;
     MembershipEpoch epoch;
@@ -101,6 +103,7 @@ class ShardCore {
     std::map<IncarnationOrder, Worker> workers;
     std::map<PeerId, Subscriber> subscribers;
     std::map<CutId, SharedBytes> cuts;
+    VersionHeader published;  // the newest version's: what the shadow holds, which w is ahead of
     Round published_through;  // smallest active clock of the newest version
     bool unpublished = false;
     ProtocolTime unpublished_since;
@@ -130,7 +133,10 @@ class ShardCore {
 
   void settle(ProtocolTime now);
   [[nodiscard]] bool settle_head(Worker& worker);
+  /// One push of every active worker is one step, and one version: as long as the first membership holds.
+  [[nodiscard]] bool is_lockstep() const;
   void publish_if_due(ProtocolTime now);
+  void keep(const Publish& version);
   void publish(ProtocolTime now, bool exactly);
   void answer_subscribers();
   void send_assign(PeerId peer, Subscriber& subscriber, Version since, bool whole);

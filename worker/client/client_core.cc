@@ -139,16 +139,20 @@ void ClientCore::handle(ProtocolTime, const DrainRequested&) {
 
 void ClientCore::on_coordinator_message(ProtocolTime now, const Message& message) {
   const auto is_ours = [&](JobId id) { return job_ && job_->id == id; };
-  std::visit(Overloaded{[&](const Registered& m) { order_ = m.order; },
+  std::visit(Overloaded{[&](const Registered& m) {
+                          // Another number is another life: after a lost session the old one is dead.
+                          if (m.order != order_) leave_job("the coordinator has given another order number");
+                          order_ = m.order;
+                        },
                         [&](const PrepareJob& m) { prepare(m); }, [&](const JoinJob& m) { join(m); },
                         [&](const LeaseGrant& m) {
                           if (!is_ours(m.job)) return;
                           job_->lease_asked = false;
                           job_->lease_refused = false;
-                          if (draining_)
-                            tell_coordinator(LeaseReturn{m.job, m.lease, m.range});
-                          else
+                          if (!draining_)
                             job_->leases.push_back(m);
+                          else if (m.range.size() > 0)
+                            tell_coordinator(LeaseReturn{m.job, m.lease, m.range});
                         },
                         [&](const NoLease& m) {
                           if (!is_ours(m.job)) return;
@@ -297,7 +301,8 @@ void ClientCore::advance(ProtocolTime now) {
   if (stopped_) return;
   if (job_ && job_->replica) {
     account_waiting(now);
-    if (!job_->computing && !job_->evaluating && !begin_evaluation()) begin_round(now);
+    if (!job_->computing && !job_->evaluating && !begin_evaluation())
+      while (!begin_round(now)) continue;
     ask_for_lease();
     flush_if_asked();
     const bool waits = !job_->computing && !job_->evaluating && !job_->leases.empty();
@@ -331,23 +336,31 @@ bool ClientCore::begin_evaluation() {
   return fits;
 }
 
-void ClientCore::begin_round(ProtocolTime) {
+bool ClientCore::begin_round(ProtocolTime) {
   Job& job = *job_;
   job.at_gate = false;
-  if (job.leases.empty() || draining_) return;
+  if (job.leases.empty() || draining_) return true;
   LeaseGrant& lease = job.leases.front();
   const Round round = std::max(job.round, lease.entry_clock);
   const Replica::Gate gate = job.replica->gate(round, lease.active_from);
   job.at_gate = gate == Replica::Gate::kStaleness;
-  if (gate != Replica::Gate::kOpen) return;
+  if (gate != Replica::Gate::kOpen) return true;
   job.status.staleness = static_cast<std::uint32_t>(job.replica->staleness(round));
   SampleRange range = lease.range;
   range.end = std::min(range.end, range.begin + job.loaded->round_samples);
-  job.computing = RoundName{job.id, round, lease.lease, range};
+  const RoundName name{job.id, round, lease.lease, range};
   lease.range.begin = range.end;
   if (lease.range.size() == 0) job.leases.pop_front();
   auto parameters = std::make_shared<const std::vector<float>>(job.replica->begin_round(round));
+  if (range.size() == 0) {  // deterministic jobs: every rank takes part in every step
+    push(job.replica->finish_round(name, std::vector<float>(parameters->size())));
+    job.round = round.next();
+    job.status.clock = job.round;
+    return false;
+  }
+  job.computing = name;
   actions_.push_back(ComputeRound{job.id, round, range, std::move(parameters)});
+  return true;
 }
 
 void ClientCore::ask_for_lease() {
@@ -364,7 +377,8 @@ void ClientCore::flush_if_asked() {
   Job& job = *job_;
   if (!job.flush_asked || job.flush_reported || job.computing || !job.leases.empty()) return;
   // In lockstep every active worker's flush is one step of the shards, also an empty one.
-  const bool lockstep = job.loaded->deterministic && !job.lockstep_flushed;
+  const bool joined = job.replica->epoch() > MembershipEpoch();
+  const bool lockstep = joined && job.replica->is_lockstep() && !job.lockstep_flushed;
   if (lockstep || job.replica->has_residual()) {
     job.lockstep_flushed = true;
     push(job.replica->flush(job.id, job.round));
@@ -379,7 +393,7 @@ void ClientCore::finish_drain(ProtocolTime now) {
     Job& job = *job_;
     if (job.computing || job.evaluating) return;
     for (const LeaseGrant& lease : job.leases)
-      tell_coordinator(LeaseReturn{lease.job, lease.lease, lease.range});
+      if (lease.range.size() > 0) tell_coordinator(LeaseReturn{lease.job, lease.lease, lease.range});
     job.leases.clear();
     job.flush_asked = true;
     flush_if_asked();

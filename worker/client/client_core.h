@@ -114,7 +114,7 @@ class ClientCore {
 
   void on_event(ProtocolTime now, const Event& event);
   void on_deadline(ProtocolTime now);
-  [[nodiscard]] ProtocolTime next_deadline() const { return next_status_; }
+  [[nodiscard]] ProtocolTime next_deadline() const { return stopped_ ? kNever : next_status_; }
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
 
   /// The host calls this now and then, at best before events and deadlines: statuses carry what has come to
@@ -177,7 +177,8 @@ class ClientCore {
   /// Does whatever can be done now.
   void advance(ProtocolTime now);
   [[nodiscard]] bool begin_evaluation();
-  void begin_round(ProtocolTime now);
+  /// False if it has ended already: a round without samples.
+  bool begin_round(ProtocolTime now);
   void ask_for_lease();
   void flush_if_asked();
   void finish_drain(ProtocolTime now);

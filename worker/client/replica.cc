@@ -1,6 +1,7 @@
 #include "worker/client/replica.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "common/base/check.h"
 
@@ -26,17 +27,36 @@ Replica::Replica(const ReplicaOptions& options) : options_(options) {
 Status Replica::on_version(ShardIndex index, std::variant<Publish, Assign> version) {
   Shard& shard = shards_.at(index.value());
   if (!options_.deterministic) return merge_one(shard, version);
+  if (!shard.state.has_shadow()) return merge_one(shard, version);
+  NANDUTI_RETURN_IF_ERROR(check_arrival(index, version));
   shard.arrived.push_back(std::move(version));
   // Only versions of undisturbed lockstep wait for their round; anything else is merged as it comes.
-  while (!shard.arrived.empty() && (!shard.state.has_shadow() || !is_lockstep())) {
-    const Status status = merge_one(shard, shard.arrived.front());
-    shard.arrived.pop_front();
-    if (!status.ok()) {
-      shard.arrived.clear();
-      return status;
+  if (is_lockstep()) return {};
+  Status result;
+  for (Shard& other : shards_) {
+    for (; !other.arrived.empty(); other.arrived.pop_front()) {
+      const Status status = merge_one(other, other.arrived.front());
+      if (!status.ok()) result = status;
     }
   }
-  return {};
+  return result;
+}
+
+/// What waits must be sure to merge later.
+Status Replica::check_arrival(ShardIndex index, const std::variant<Publish, Assign>& version) const {
+  const auto [chain, newest] = arrived(index);
+  const VersionHeader& header = header_of(version);
+  const auto* publish = std::get_if<Publish>(&version);
+  const Version from = publish != nullptr ? newest.next() : newest;
+  if (header.chain != chain || header.version < from || (publish != nullptr && header.version != from))
+    return make_error(ErrorCode::kCorrupt, "version {} of chain {} does not follow version {} of chain {}",
+                      header.version, header.chain, newest, chain);
+  if (publish == nullptr || publish->payload.empty()) return {};
+  if (publish->coding != static_cast<std::uint8_t>(options_.codec->coding()))
+    return make_error(ErrorCode::kCorrupt, "a version in coding {}, which this job does not use",
+                      publish->coding);
+  const Result<Update> update = options_.codec->decode(publish->payload, shard(index).size());
+  return update.ok() ? Status() : Status(update.error());
 }
 
 Status Replica::merge_one(Shard& shard, const std::variant<Publish, Assign>& version) {
@@ -121,7 +141,8 @@ std::uint64_t Replica::staleness(Round round) const {
 std::vector<float> Replica::begin_round(Round round) {
   const Version through = due(round);
   for (Shard& shard : shards_) {
-    while (!shard.arrived.empty() && header_of(shard.arrived.front()).version <= through) {
+    // An assignment may leap over the version that is due; then there is no other way to hold that one.
+    while (!shard.arrived.empty() && shard.state.merged().version < through) {
       const Status status = merge_one(shard, shard.arrived.front());
       NANDUTI_CHECK(status.ok(), "{}", status.error().message);
       shard.arrived.pop_front();
@@ -136,9 +157,14 @@ std::vector<float> Replica::begin_round(Round round) {
 }
 
 std::vector<Push> Replica::finish_round(const RoundName& name, std::span<const float> progress) {
+  return make_pushes(name, progress, *options_.codec);
+}
+
+std::vector<Push> Replica::make_pushes(const RoundName& name, std::span<const float> progress,
+                                       const Codec& codec) {
   std::vector<Push> pushes;
   for (Shard& shard : shards_) {
-    Push push = shard.state.push(progress.subspan(shard.range.begin, shard.range.size()), *options_.codec,
+    Push push = shard.state.push(progress.subspan(shard.range.begin, shard.range.size()), codec,
                                  {options_.seed, name.round.value()});
     push.job = name.job;
     push.order = options_.own;
@@ -155,13 +181,13 @@ std::vector<Push> Replica::finish_round(const RoundName& name, std::span<const f
 
 std::vector<Push> Replica::flush(JobId job, Round clock) {
   const std::vector<float> nothing(shards_.back().range.end);
-  return finish_round({job, clock, LeaseId(), SampleRange()}, nothing);
+  return make_pushes({job, clock, LeaseId(), SampleRange()}, nothing, DenseFloat32Codec());
 }
 
 bool Replica::has_residual() const {
   for (const Shard& shard : shards_)
     for (const float value : shard.state.residual())
-      if (value != 0.0f) return true;
+      if (value != 0.0f && std::isfinite(value)) return true;
   return false;
 }
 

@@ -62,9 +62,13 @@ class Replica {
   std::vector<float> begin_round(Round round);
   /// Progress d = x_before - x_after of the round, shape [parameters], becomes one push per shard.
   std::vector<Push> finish_round(const RoundName& name, std::span<const float> progress);
-  /// What is in the residual becomes one push per shard.
+  /// All that is in the residual becomes one push per shard, exactly: coded as dense float32 whatever the
+  /// job's codec, so that nothing is left.
   std::vector<Push> flush(JobId job, Round clock);
   [[nodiscard]] bool has_residual() const;
+  /// A deterministic job's first membership holds, as far as is known: shards take one push of every active
+  /// worker at a time.
+  [[nodiscard]] bool is_lockstep() const;
   /// Every push is acknowledged by every shard.
   [[nodiscard]] bool is_acknowledged() const;
 
@@ -81,8 +85,9 @@ class Replica {
   };
   [[nodiscard]] const VersionHeader& newest() const;
   [[nodiscard]] std::optional<Round> slowest() const;
-  [[nodiscard]] bool is_lockstep() const;
   [[nodiscard]] Version due(Round round) const;
+  std::vector<Push> make_pushes(const RoundName& name, std::span<const float> progress, const Codec& codec);
+  [[nodiscard]] Status check_arrival(ShardIndex index, const std::variant<Publish, Assign>& version) const;
   Status merge_one(Shard& shard, const std::variant<Publish, Assign>& version);
 
   ReplicaOptions options_;

@@ -1,0 +1,414 @@
+#include "test/sim/checker.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/tensor/parameter_space.h"
+#include "test/sim/problem.h"
+#include "test/sim/trace.h"
+
+namespace nanduti::sim {
+
+namespace {
+
+bool same_bits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
+}
+
+/// target += factor * update, coordinate by coordinate in float32.
+void add(std::span<float> target, const Update& update, float factor) {
+  if (update.size != target.size()) fail("an update of {} for {} values", update.size, target.size());
+  for (std::size_t i = 0; i < update.values.size(); ++i)
+    target[update.dense ? i : update.indices[i]] += factor * update.values[i];
+}
+
+std::uint32_t count_active(const Membership& membership) {
+  std::uint32_t count = 0;
+  for (const Member& member : membership.members) count += member.state == MemberState::kActive ? 1 : 0;
+  return count;
+}
+
+template <class Map, class Key>
+auto value_or_zero(const Map& map, const Key& key) {
+  const auto it = map.find(key);
+  return it == map.end() ? typename Map::mapped_type{} : it->second;
+}
+
+}  // namespace
+
+Checker::Checker(const Plan& plan)
+    : plan_(plan),
+      codec_(codec_of(plan)),
+      shards_(plan.shards),
+      counted_(plan.epochs, std::vector<std::uint8_t>(plan.samples)) {
+  const auto ranges = split_into_shards(plan.parameters, plan.shards);
+  for (std::size_t k = 0; k < shards_.size(); ++k) {
+    shards_[k].begin = ranges[k].begin;
+    shards_[k].end = ranges[k].end;
+  }
+}
+
+// ---- membership ----
+
+void Checker::on_membership_sent(const Membership& membership) {
+  const auto [it, is_new] = memberships_.emplace(membership.epoch, membership);
+  if (is_new && memberships_.size() != membership.epoch.value())
+    fail("membership epoch {} where {} is next", membership.epoch, memberships_.size());
+}
+
+void Checker::on_membership_received(ShardIndex index, MembershipEpoch epoch) {
+  const std::size_t k = index.value();
+  Shard& shard = shards_.at(k);
+  if (epoch <= shard.epoch) return;
+  if (epoch != shard.epoch.next())
+    fail("shard {} hears of membership {} after {}", index, epoch, shard.epoch);
+  shard.epoch = epoch;
+  for (const Member& member : memberships_.at(epoch).members) {
+    if (member.state == MemberState::kDead)
+      shard.fenced.insert(member.order);
+    else
+      shard.clocks[member.order] = std::max(shard.clocks[member.order], member.entry_clock);
+  }
+  // In lockstep versions count steps: the first membership comes with version 0.
+  if (plan_.deterministic && epoch == MembershipEpoch(1)) record_version(k);
+}
+
+// ---- pushes ----
+
+Checker::Incarnation& Checker::incarnation(IncarnationOrder order) {
+  Incarnation& of = incarnations_[order];
+  if (of.residual.empty()) {
+    of.checked.assign(shards_.size(), Version(~std::uint64_t{0}));
+    of.pushes.resize(shards_.size());
+    for (const Shard& shard : shards_) of.residual.emplace_back(shard.end - shard.begin);
+  }
+  return of;
+}
+
+void Checker::make_push(Incarnation& of, std::size_t k, std::span<const float> progress, Round round,
+                        const SampleRange& range, bool flush) {
+  std::vector<float>& residual = of.residual[k];
+  for (std::size_t i = 0; i < progress.size(); ++i) residual[i] += progress[i];
+  // A flush leaves nothing behind, whatever the job's codec.
+  const EncodedUpdate encoded = flush ? DenseFloat32Codec().encode(residual, {})
+                                      : codec_->encode(residual, {plan_.seed, round.value()});
+  add(residual, encoded.update, -1.0f);
+  of.pushes[k].push_back(
+      {std::make_shared<const Update>(encoded.update), encoded.payload, round, range, flush, {}, 0});
+}
+
+void Checker::on_compute(const ClientCore& core, const ClientCore::ComputeRound& round) {
+  ++rounds_;
+  const Replica& replica = *core.replica();
+  Incarnation& of = incarnation(core.order());
+  if (of.computing) fail("round {} begins before round {} has ended", round.round, of.computing->round);
+  if (of.next_round && round.round < *of.next_round) fail("round {} comes again", round.round);
+  of.computing = round;
+
+  std::vector<const VersionRecord*> records;
+  MembershipEpoch newest;
+  for (std::size_t k = 0; k < shards_.size(); ++k) {
+    records.push_back(&version_at(k, replica.shard(ShardIndex(static_cast<std::uint32_t>(k))).merged()));
+    newest = std::max(newest, records[k]->epoch);
+  }
+  if (newest == MembershipEpoch()) fail("round {} begins without a membership", round.round);
+  const Membership& membership = memberships_.at(newest);
+
+  // P1: the replica includes rounds < round - bound of every active worker on every shard.
+  for (const Member& member : membership.members) {
+    if (member.state != MemberState::kActive || !plan_.bound) continue;
+    for (std::size_t k = 0; k < shards_.size(); ++k) {
+      const Round clock = std::max(member.entry_clock, value_or_zero(records[k]->clocks, member.order));
+      if (clock.value() + *plan_.bound < round.round.value())
+        fail(
+            "P1: incarnation {} begins round {} at bound {}, but of incarnation {} its replica of shard {} "
+            "includes "
+            "rounds below {} only",
+            core.order(), round.round, *plan_.bound, member.order, k, clock);
+    }
+  }
+
+  // Merge: x = shadow - in flight - rho * residual.
+  const float rho = 1.0f / static_cast<float>(std::max(count_active(membership), 1u));
+  for (std::size_t k = 0; k < shards_.size(); ++k) {
+    std::vector<float> x = records[k]->shadow;
+    const std::uint64_t settled = value_or_zero(records[k]->settled, core.order());
+    for (std::size_t s = settled; s < of.pushes[k].size(); ++s) add(x, *of.pushes[k][s].update, -1.0f);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] -= rho * of.residual[k][i];
+    if (!same_bits(x, std::span(*round.parameters).subspan(shards_[k].begin, x.size())))
+      fail(
+          "merge: the parameters of round {} of incarnation {} on shard {} are not shadow - in flight - rho "
+          "* residual",
+          round.round, core.order(), k);
+  }
+}
+
+void Checker::on_computed(IncarnationOrder order, std::span<const float> progress) {
+  Incarnation& of = incarnation(order);
+  if (!of.computing) fail("incarnation {} ends a round that it has not begun", order);
+  for (std::size_t k = 0; k < shards_.size(); ++k)
+    make_push(of, k, progress.subspan(shards_[k].begin, shards_[k].end - shards_[k].begin),
+              of.computing->round, of.computing->range, false);
+  of.next_round = of.computing->round.next();
+  of.computing.reset();
+}
+
+void Checker::on_push_sent(const ClientCore& core, const Push& push, ShardIndex index) {
+  const std::size_t k = index.value();
+  Incarnation& of = incarnation(push.order);
+  if (push.order != core.order())
+    fail("a push under incarnation {} leaves incarnation {}", push.order, core.order());
+  const std::uint64_t sequence = push.sequence.value();
+  std::vector<PushRecord>& pushes = of.pushes[k];
+  if (sequence == pushes.size() && push.lease == LeaseId()) {
+    if (!pushes.empty() && pushes.back().flush && plan_.sparse)
+      fail("incarnation {} flushes shard {} twice", push.order, k);
+    make_push(of, k, {}, push.round, {}, true);
+  } else if (sequence == pushes.size() && push.range.size() == 0) {
+    // A round without samples, which a rank of a lockstep job may have.
+    if (!plan_.deterministic) fail("incarnation {} pushes a round without samples", push.order);
+    make_push(of, k, {}, push.round, push.range, false);
+    of.next_round = push.round.next();
+  }
+  if (sequence >= pushes.size())
+    fail("push {} of incarnation {} comes from nowhere", push.sequence, push.order);
+  PushRecord& record = pushes[sequence];
+  const auto theirs = push.payload.view(), ours = record.payload.view();
+  const bool same = push.round == record.round && push.range == record.range &&
+                    (push.lease == LeaseId()) == record.flush &&
+                    std::equal(theirs.begin(), theirs.end(), ours.begin(), ours.end());
+  if (!same)
+    fail("push {} of incarnation {} to shard {} is not what its round gave", push.sequence, push.order, k);
+  for (const auto& other : of.pushes)
+    if (sequence < other.size() && other[sequence].epoch && *other[sequence].epoch != push.epoch)
+      fail("push {} of incarnation {} names epochs {} and {}", push.sequence, push.order, push.epoch,
+           *other[sequence].epoch);
+  record.epoch = push.epoch;
+}
+
+// ---- shards ----
+
+void Checker::settle(std::size_t k, IncarnationOrder order, std::uint64_t sequence) {
+  Shard& shard = shards_[k];
+  std::uint64_t& next = shard.settled[order];
+  if (sequence != next)
+    fail("P2: shard {} settles push {} of incarnation {} where push {} is next", k, sequence, order, next);
+  ++next;
+  if (shard.fenced.contains(order))
+    fail("P2: shard {} settles push {} of dead incarnation {}", k, sequence, order);
+  Incarnation& of = incarnation(order);
+  if (sequence >= of.pushes[k].size())
+    fail("P2: shard {} settles push {} of incarnation {}, which was never made", k, sequence, order);
+  PushRecord& push = of.pushes[k][sequence];
+  if (!push.epoch)
+    fail("P2: shard {} settles push {} of incarnation {}, which was never sent", k, sequence, order);
+  if (*push.epoch > shard.epoch)
+    fail("shard {} settles a push of membership {} at {}", k, *push.epoch, shard.epoch);
+  const std::uint32_t workers = std::max(count_active(memberships_.at(*push.epoch)), 1u);
+  const float multiplier = 1.0f / static_cast<float>(workers);
+  for (std::size_t i = 0; i < push.update->values.size(); ++i)
+    shard.w[push.update->dense ? i : push.update->indices[i]] -= multiplier * push.update->values[i];
+  push.settled |= std::uint64_t{1} << k;
+  if (push.flush) return;
+  shard.clocks[order] = std::max(shard.clocks[order], push.round.next());
+  for (const auto& pushes : of.pushes)
+    if ((pushes.at(sequence).settled & (std::uint64_t{1} << (&pushes - of.pushes.data()))) == 0) return;
+  // Settled on all shards: its samples count.
+  for (std::uint64_t i = push.range.begin; i < push.range.end; ++i)
+    if (++counted_.at(push.range.epoch.value()).at(i) > 1)
+      fail("P5: sample {} of epoch {} counts twice, now by incarnation {}", i, push.range.epoch, order);
+}
+
+void Checker::check_header(std::size_t k, const VersionHeader& header) const {
+  const Shard& shard = shards_[k];
+  const VersionRecord& record = version_at(k, header);
+  if (header.epoch != record.epoch)
+    fail("version {} of shard {} names membership {}, not {}", header.version, k, header.epoch, record.epoch);
+  for (const Verdict& verdict : header.verdicts)
+    if (verdict.next_sequence.value() != value_or_zero(record.settled, verdict.order))
+      fail(
+          "P4: version {} of shard {} says that it holds pushes of incarnation {} below {}; it holds those "
+          "below {}",
+          header.version, k, verdict.order, verdict.next_sequence,
+          value_or_zero(record.settled, verdict.order));
+  for (const MemberClock& member : header.active)
+    if (member.clock != value_or_zero(record.clocks, member.order))
+      fail("P4: version {} of shard {} says clock {} of incarnation {}, not {}", header.version, k,
+           member.clock, member.order, value_or_zero(record.clocks, member.order));
+  if (header.chain != shard.chain) fail("shard {} has changed its chain", k);
+}
+
+void Checker::record_version(std::size_t k) {
+  Shard& shard = shards_[k];
+  shard.history[shard.version] = std::make_shared<const VersionRecord>(
+      VersionRecord{shard.shadow, shard.epoch, shard.settled, shard.clocks});
+}
+
+const Checker::VersionRecord& Checker::version_at(std::size_t k, const VersionHeader& merged) const {
+  const Shard& shard = shards_[k];
+  const auto it = shard.history.find(merged.version);
+  if (it == shard.history.end()) fail("P4: version {} of shard {} was never published", merged.version, k);
+  return *it->second;
+}
+
+void Checker::publish(std::size_t k, const Publish* message, const ShardCore& core) {
+  Shard& shard = shards_[k];
+  shard.version = shard.version.next();
+  std::vector<float> change(shard.w.size());
+  for (std::size_t i = 0; i < change.size(); ++i) change[i] = shard.w[i] - shard.shadow[i];
+  const EncodedUpdate encoded = codec_->encode(change, {plan_.seed, shard.version.value()});
+  if (message != nullptr) {
+    if (message->payload.empty()) return;
+    const auto theirs = message->payload.view(), ours = encoded.payload.view();
+    if (!std::equal(theirs.begin(), theirs.end(), ours.begin(), ours.end()))
+      fail("P4: version {} of shard {} does not carry Q(w - shadow)", shard.version, k);
+    return add(shard.shadow, encoded.update, 1.0f);
+  }
+  // Nobody was sent an addition: nothing was added, or Q(w - shadow), or all of it at rest.
+  const auto theirs = core.values()->shadow();
+  if (same_bits(theirs, shard.shadow)) return;
+  std::vector<float> quantised = shard.shadow;
+  add(quantised, encoded.update, 1.0f);
+  if (same_bits(theirs, quantised)) {
+    shard.shadow = std::move(quantised);
+    return;
+  }
+  if (!same_bits(theirs, shard.w))
+    fail("P4: version {} of shard {} is neither Q(w - shadow) nor w", shard.version, k);
+  shard.shadow = shard.w;
+}
+
+void Checker::after_shard(ShardIndex index, const ShardCore& core,
+                          std::span<const ShardCore::Action> actions) {
+  const std::size_t k = index.value();
+  Shard& shard = shards_.at(k);
+  const ShardValues* values = core.values();
+  if (values == nullptr) return;
+  if (!shard.loaded) {
+    shard.loaded = true;
+    shard.w = shard.shadow = initial_values(shard.begin, shard.end);
+    if (!same_bits(values->w(), shard.w)) fail("shard {} does not begin with the initial values", k);
+    record_version(k);
+  }
+
+  // What the shard says it has settled, and the versions it has sent.
+  std::vector<std::pair<IncarnationOrder, std::uint64_t>> settles;
+  std::map<IncarnationOrder, std::uint64_t> reported = shard.settled;
+  std::map<Version, const Publish*> publishes;
+  std::vector<const VersionHeader*> headers;
+  std::set<IncarnationOrder> fenced_now;
+  for (const ShardCore::Action& action : actions) {
+    if (const auto* admit = std::get_if<ShardCore::Admit>(&action)) {
+      if (!admit->admission) return;  // closed
+      continue;
+    }
+    const auto* send = std::get_if<SendMessage>(&action);
+    if (send == nullptr) continue;
+    if (const auto* report = std::get_if<SettleReport>(&send->message)) {
+      for (const SettleEntry& entry : report->entries) {
+        if (entry.refused) fail("push {} of incarnation {} is refused", entry.sequence, entry.order);
+        if (entry.sequence.value() < reported[entry.order]) continue;  // reported again
+        settles.emplace_back(entry.order, entry.sequence.value());
+        reported[entry.order] = entry.sequence.value() + 1;
+      }
+    } else if (const auto* publish_message = std::get_if<Publish>(&send->message)) {
+      publishes.emplace(publish_message->header.version, publish_message);
+      headers.push_back(&publish_message->header);
+    } else if (const auto* assign = std::get_if<Assign>(&send->message)) {
+      headers.push_back(&assign->header);
+    } else if (const auto* fenced = std::get_if<FenceDone>(&send->message)) {
+      fenced_now.insert(fenced->order);
+    }
+  }
+  // Without a coordinator nothing is reported: then the ledgers say how much, in order of incarnation.
+  for (auto& [order, of] : incarnations_) {
+    const PushLedger* ledger = core.ledger(order);
+    const std::uint64_t next = ledger == nullptr ? 0 : ledger->next_sequence().value();
+    for (std::uint64_t s = reported[order]; s < next; ++s) settles.emplace_back(order, s);
+  }
+
+  std::size_t done = 0;
+  const auto settle_below = [&](const VersionHeader* header) {
+    std::vector<std::pair<IncarnationOrder, std::uint64_t>> later;
+    for (const auto& [order, sequence] : settles) {
+      bool included = header == nullptr;
+      if (header != nullptr)
+        for (const Verdict& verdict : header->verdicts)
+          included |= verdict.order == order && sequence < verdict.next_sequence.value();
+      if (included)
+        settle(k, order, sequence), ++done;
+      else
+        later.emplace_back(order, sequence);
+    }
+    settles = std::move(later);
+  };
+  while (shard.version < values->version()) {
+    const auto message = publishes.find(shard.version.next());
+    const bool sent = message != publishes.end();
+    settle_below(sent ? &message->second->header : nullptr);
+    publish(k, sent ? message->second : nullptr, core);
+    record_version(k);
+  }
+  if (shard.version != values->version()) fail("shard {} goes back to version {}", k, values->version());
+  settle_below(nullptr);
+  shard.fenced.insert(fenced_now.begin(), fenced_now.end());
+  if (!same_bits(values->w(), shard.w))
+    fail("P2: w of shard {} is not what its settled pushes make it ({} settled in this event)", k, done);
+  if (!same_bits(values->shadow(), shard.shadow))
+    fail("P4: the shadow of shard {} is not what was published", k);
+  for (const VersionHeader* header : headers) {
+    if (shard.chain == ChainId()) shard.chain = header->chain;
+    check_header(k, *header);
+  }
+}
+
+// ---- workers ----
+
+void Checker::after_worker(const ClientCore& core) {
+  const Replica* replica = core.replica();
+  if (replica == nullptr || core.order() == IncarnationOrder()) return;
+  Incarnation& of = incarnation(core.order());
+  for (std::size_t k = 0; k < shards_.size(); ++k) {
+    const ShardReplica& state = replica->shard(ShardIndex(static_cast<std::uint32_t>(k)));
+    if (!state.has_shadow() || state.merged().version == of.checked[k]) continue;
+    of.checked[k] = state.merged().version;
+    if (state.merged().chain != shards_[k].chain) fail("P4: a replica of shard {} is on another chain", k);
+    if (!same_bits(state.shadow(), version_at(k, state.merged()).shadow))
+      fail("P4: incarnation {} holds another version {} of shard {} than was published", core.order(),
+           state.merged().version, k);
+  }
+}
+
+// ---- the end ----
+
+void Checker::on_result(const std::vector<CutTaken>& shards) {
+  if (shards.size() != shards_.size()) fail("a result of {} shards", shards.size());
+  for (std::size_t k = 0; k < shards.size(); ++k) {
+    const auto* values = reinterpret_cast<const float*>(shards[k].payload.data());
+    const std::span<const float> cut(values, shards[k].payload.size() / sizeof(float));
+    if (!same_bits(cut, shards_[k].w)) fail("the result of shard {} is not its w", k);
+    if (!same_bits(shards_[k].shadow, shards_[k].w))
+      fail("P4: shard {} is at rest with another shadow than w", k);
+    result_.insert(result_.end(), cut.begin(), cut.end());
+  }
+}
+
+void Checker::on_done(std::uint64_t samples, std::uint64_t repeated_samples) const {
+  for (std::uint32_t epoch = 0; epoch < plan_.epochs; ++epoch)
+    for (std::uint64_t i = 0; i < plan_.samples; ++i)
+      if (counted_[epoch][i] != 1)
+        fail("P5: sample {} of epoch {} counts {} times", i, epoch, counted_[epoch][i]);
+  if (samples != plan_.samples * plan_.epochs) fail("P5: the coordinator counts {} samples", samples);
+  const std::uint64_t all = (std::uint64_t{1} << shards_.size()) - 1;
+  std::uint64_t repeated = 0;
+  for (const auto& [order, of] : incarnations_)
+    for (std::size_t s = 0; s < of.pushes[0].size(); ++s) {
+      std::uint64_t settled = 0;
+      for (const auto& pushes : of.pushes) settled |= s < pushes.size() ? pushes[s].settled : 0;
+      if (!of.pushes[0][s].flush && settled != 0 && settled != all) repeated += of.pushes[0][s].range.size();
+    }
+  if (repeated != repeated_samples)
+    fail("P5: {} samples were trained again in part, the coordinator says {}", repeated, repeated_samples);
+}
+
+}  // namespace nanduti::sim

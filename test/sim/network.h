@@ -1,0 +1,71 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "common/base/random.h"
+#include "common/protocol/session_hub.h"
+#include "test/sim/event_queue.h"
+#include "test/sim/plan.h"
+
+namespace nanduti::sim {
+
+/// Faults that have struck, by kind.
+struct FaultCounts {
+  std::uint64_t lost = 0, duplicated = 0, reordered = 0, partitioned = 0, connections_broken = 0;
+  std::uint64_t crashes = 0, restarts = 0, late_joins = 0, drains = 0, sessions_lost = 0;
+
+  void add(const FaultCounts& other);
+};
+
+/// Carries encoded frames between the hubs of nodes: 0 is the coordinator, 1.. are shards, larger ones worker
+/// processes. A dialler's routes are its own; the server's side of a connection has a number of its own.
+class Network {
+ public:
+  using Deliver = std::function<void(int node, RouteId route, const Frame& frame)>;
+
+  Network(const Plan& plan, EventQueue& events, Deliver deliver)
+      : plan_(plan), events_(events), deliver_(std::move(deliver)), random_(plan.network_seed, 2) {}
+
+  /// `place` of the worker; empty for shards.
+  void add_node(int node, std::optional<std::size_t> place) { places_[node] = place; }
+  /// What it sent before still arrives; what is on its way to it does not.
+  void remove_node(int node) { places_.erase(node); }
+  void handle(int node, const TransportRequest& request);
+
+  FaultCounts faults;
+
+ private:
+  struct Connection {
+    int dialler = 0;
+    RouteId dialled;   ///< the dialler's number
+    RouteId accepted;  ///< the server's number
+    int server = 0;
+    std::optional<std::size_t> place;
+    bool hung_up = false;
+    ProtocolTime last_up, last_down;  ///< latest arrival so far, where ordered
+  };
+  using Shared = std::shared_ptr<Connection>;
+
+  void transmit(int node, const TransmitFrame& request);
+  void carry(const Shared& connection, bool up, const EncodedFrame& frame);
+  void arrive_at(ProtocolTime time, const Shared& connection, bool up, RouteId accepted,
+                 const EncodedFrame& frame);
+  [[nodiscard]] const LinkPlan& link_of(const Connection& connection) const;
+  /// When the partition that holds up a frame sent now ends.
+  [[nodiscard]] std::optional<ProtocolTime> partitioned_until(const Connection& connection, bool up) const;
+
+  const Plan& plan_;
+  EventQueue& events_;
+  Deliver deliver_;
+  RandomStream random_;
+  std::map<int, std::optional<std::size_t>> places_;
+  std::map<std::pair<int, RouteId>, Shared> by_dialled_;
+  std::map<RouteId, Shared> by_accepted_;
+  std::map<std::pair<std::size_t, bool>, ProtocolTime> busy_until_;  // per place and direction
+  std::uint64_t next_accepted_ = 1;
+};
+
+}  // namespace nanduti::sim

@@ -1,0 +1,70 @@
+#include "test/sim/problem.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace nanduti::sim {
+
+std::vector<float> initial_values(std::uint64_t begin, std::uint64_t end) {
+  std::vector<float> values;
+  for (std::uint64_t i = begin; i < end; ++i) values.push_back(static_cast<float>(i % 5) - 2.0f);
+  return values;
+}
+
+std::vector<float> progress_of(std::span<const float> x, const SampleRange& range) {
+  float target = 0;
+  for (std::uint64_t sample = range.begin; sample < range.end; ++sample)
+    target += static_cast<float>((sample * 5 + range.epoch.value()) % 8);
+  target = range.size() == 0 ? 0 : target / static_cast<float>(range.size());
+  std::vector<float> progress(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const float pull = 0.125f * (x[i] - target - static_cast<float>(i % 8));
+    progress[i] = std::nearbyint(pull * 1024.0f) / 1024.0f;
+  }
+  return progress;
+}
+
+EncodedUpdate QuarterCodec::encode(std::span<const float> values, const CodecKey& key) const {
+  struct Owner {
+    std::vector<std::uint32_t> indices;
+    std::vector<float> values;
+  };
+  auto owner = std::make_shared<Owner>();
+  for (std::size_t i = key.round % 4; i < values.size(); i += 4) {
+    if (values[i] == 0.0f) continue;
+    owner->indices.push_back(static_cast<std::uint32_t>(i));
+    owner->values.push_back(values[i]);
+  }
+  std::vector<std::byte> bytes(owner->indices.size() * 8 + 1);  // never empty
+  if (!owner->indices.empty()) {
+    std::memcpy(bytes.data(), owner->indices.data(), owner->indices.size() * 4);
+    std::memcpy(bytes.data() + owner->indices.size() * 4, owner->values.data(), owner->values.size() * 4);
+  }
+  return {SharedBytes::take(std::move(bytes)), {values.size(), false, owner->indices, owner->values, owner}};
+}
+
+Result<Update> QuarterCodec::decode(const SharedBytes& payload, std::uint64_t size) const {
+  if (payload.size() % 8 != 1) return make_error(ErrorCode::kCorrupt, "not of the quarter codec");
+  struct Owner {
+    std::vector<std::uint32_t> indices;
+    std::vector<float> values;
+  };
+  const std::size_t count = payload.size() / 8;
+  auto owner = std::make_shared<Owner>();
+  owner->indices.resize(count);
+  owner->values.resize(count);
+  if (count > 0) {
+    std::memcpy(owner->indices.data(), payload.data(), count * 4);
+    std::memcpy(owner->values.data(), payload.data() + count * 4, count * 4);
+  }
+  for (const std::uint32_t index : owner->indices)
+    if (index >= size) return make_error(ErrorCode::kCorrupt, "index {} of {}", index, size);
+  return Update{size, false, owner->indices, owner->values, owner};
+}
+
+std::shared_ptr<const Codec> codec_of(const Plan& plan) {
+  if (plan.sparse) return std::make_shared<QuarterCodec>();
+  return std::make_shared<DenseFloat32Codec>();
+}
+
+}  // namespace nanduti::sim

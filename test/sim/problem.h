@@ -1,0 +1,31 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "common/codec/codec.h"
+#include "common/protocol/message.h"
+#include "test/sim/plan.h"
+
+/// The small learning problem of simulated jobs: every sample pulls every parameter towards a target of its
+/// own. Progress depends on x, so that a wrong merge shows; it lies on a grid of 2^-10, so that sums of few
+/// terms are exact.
+namespace nanduti::sim {
+
+/// Parameters at the start, shape [end - begin].
+std::vector<float> initial_values(std::uint64_t begin, std::uint64_t end);
+/// x_before - x_after of one round, shape [x.size()].
+std::vector<float> progress_of(std::span<const float> x, const SampleRange& range);
+
+/// Sends one coordinate in four, another quarter with every round: what is left out stays in the residual.
+class QuarterCodec final : public Codec {
+ public:
+  [[nodiscard]] Coding coding() const override { return static_cast<Coding>(200); }
+  [[nodiscard]] EncodedUpdate encode(std::span<const float> values, const CodecKey& key) const override;
+  [[nodiscard]] Result<Update> decode(const SharedBytes& payload, std::uint64_t size) const override;
+};
+
+std::shared_ptr<const Codec> codec_of(const Plan& plan);
+
+}  // namespace nanduti::sim
