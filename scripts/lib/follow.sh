@@ -17,7 +17,7 @@ follow_human() {
     tenths=.$((value % 1000 / 100))
     value=$((value / 1000))
   done
-  ((value < 100)) || tenths=
+  ((value < 10)) || tenths=
   echo "$value$tenths$unit"
 }
 
@@ -53,16 +53,19 @@ follow_print() {
   printf '%s\n' "$1"
 }
 
-# follow_draw TEXT PERCENT FIGURES: the live line, with as much of a bar as the terminal's width leaves.
+# follow_draw TEXT PERCENT FIGURES: the live line, with as much of a bar as the terminal's width leaves, and the
+# percentage where there is room for it as well.
 follow_draw() {
-  local width room line
+  local width room percent=" $2%" line
   { width=$(stty size <&5 2> /dev/null) || true; } 5>&1
   width=${width#* }
   [[ $width =~ ^[1-9][0-9]*$ ]] || width=80
-  room=$((width - 1 - ${#1} - ${#3} - 9))
+  room=$((width - 1 - ${#1} - ${#3} - 4))
+  if ((room < 12)); then percent=; fi
+  room=$((room - ${#percent}))
   ((room <= 20)) || room=20
-  ((room >= 4)) || room=4
-  line="$1 [$(follow_bar "$2" "$room")] $2% $3"
+  ((room >= 3)) || room=3
+  line="$1 [$(follow_bar "$2" "$room")]$percent $3"
   printf '\r%s\033[K' "${line:0:width-1}"
   follow_line_open=true
 }

@@ -135,6 +135,16 @@ run "$scripts/submit_job.sh"
 has_status 64
 
 # ---- jobs that end in each way, at the same time; plain lines in a pipe ----
+touch "$work/port.hold" # jobs wait for workers until it is gone
+# wait_for PATTERN FILE: until a line of it matches; half a minute, as other things may run here.
+wait_for() {
+  for ((i = 0; i < 300; i++)); do
+    grep -Eq -- "$1" "$2" 2> /dev/null && return
+    sleep 0.1
+  done
+  cp "$2" "$work/out"
+  fail "there is no $1 in $2"
+}
 follow() {
   "$scripts/submit_job.sh" "$work/$1.yaml" --follow > "$work/$1.out" 2> "$work/$1.err" < /dev/null 9>&-
   echo $? > "$work/$1.status"
@@ -145,10 +155,7 @@ for ending in met missed none failed; do
   follow "$ending" &
   pids+=($!)
   ids+=("$ending")
-  for ((i = 0; i < 100; i++)); do # so that ids are in order
-    [[ -s $work/$ending.out ]] && break
-    sleep 0.05
-  done
+  wait_for . "$work/$ending.out" # so that ids are in order
 done
 run "$scripts/submit_job.sh" "$work/endless.yaml"
 has_status 0
@@ -163,27 +170,48 @@ run "$scripts/job.sh" status 5
 says out '^waiting_for +2 workers \(1 is here\)$'
 says out '^accuracy +-$'
 
-# A follower on a terminal: one live line. And one that is there when the job is cancelled.
+# Followers in a pipe and on two terminals, that are there when the job is cancelled.
 "$scripts/job.sh" follow 5 > "$work/5.out" 2> "$work/5.err" < /dev/null 9>&- &
-follower=$!
+followers=($!)
 if command -v script > /dev/null; then
-  timeout 3 script -qec "stty cols 200; $scripts/job.sh follow 5" /dev/null > "$work/out" 2> "$work/err" < /dev/null 9>&-
-  what="follow on a terminal"
-  # One live line: drawn over itself, and no plain ones.
-  says out $'\r''epoch [123]/3 \[#+\.*\] [0-9]+% 60000/s loss 0\.[0-9]{3} stale 0\.5 up [0-9.]+[KM] down [0-9.]+[KM] stall 4% ETA 0:0[0-9]'
-  says out $'\r''epoch 0/3 \(waiting for 2 workers \(1 is here\)\) \[\.{20}\] 0% '
-  says_not out '^epoch [0-9]/3 [0-9]+%'
+  for columns in 200 80; do
+    script -qefc "stty cols $columns; $scripts/job.sh follow 5" /dev/null > "$work/terminal$columns" < /dev/null 9>&- &
+    followers+=($!)
+  done
+  wait_for 'waiting for' "$work/terminal200"
+  wait_for 'waiting for' "$work/terminal80"
 else
   echo "no 'script' here: the live line is not tested"
+fi
+for file in 5.out met.err missed.err none.err failed.err; do wait_for 'waiting for' "$work/$file"; done
+rm "$work/port.hold"
+if command -v script > /dev/null; then
+  wait_for '/3 \[#' "$work/terminal200"
+  wait_for '/3 \[#' "$work/terminal80"
 fi
 run "$scripts/job.sh" cancel 5
 has_status 0
 says err 'job 5 is being cancelled'
-wait "$follower"
-status=$?
-has_status 3
+for follower in "${followers[@]}"; do
+  wait "$follower"
+  status=$?
+  what="follow a job that is cancelled"
+  has_status 3
+done
 cp "$work/5.out" "$work/out"
 says out '^job 5 was cancelled$'
+if command -v script > /dev/null; then
+  what="follow on a terminal"
+  cp "$work/terminal200" "$work/out"
+  # One live line, drawn over itself, and no plain ones.
+  says out $'\r''epoch 0/3 \(waiting for 2 workers \(1 is here\)\) \[\.{20}\] 0% '
+  says out $'\r''epoch [123]/3 \[#+\.*\] [0-9]+% 60000/s loss 0\.[0-9]{3} stale 0\.5 up [0-9.]+[KM] down [0-9.]+[KM] stall 4% ETA 0:0[0-9]'
+  says_not out '^epoch [0-9]/3 [0-9]+%'
+  what="follow on a terminal of 80 columns"
+  tr '\r' '\n' < "$work/terminal80" > "$work/out"
+  says out '^epoch [123]/3 \[#+\.*\] 60000/s loss 0\.[0-9]{3} .* ETA 0:0[0-9]'
+  says_not out '.{83}' # with the three bytes that clear the rest of the line
+fi
 run "$scripts/job.sh" cancel 5
 has_status 0
 run "$scripts/job.sh" status 5 --json
