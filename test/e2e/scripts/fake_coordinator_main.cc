@@ -1,8 +1,10 @@
-// The coordinator's HTTP server with a desk that plays jobs by the clock: three epochs of a second each. A
-// job's first line says how it ends: "# met", "# missed", "# none" (no target), "# failed", "# endless" or "#
-// bad" (it is refused). Usage: fake_coordinator PORT_FILE [PORT]. Ends when its standard input does.
+// The coordinator's HTTP server with a desk that plays jobs by the clock: three epochs of a second each.
+// A job's first line says how it ends: "# met", "# missed", "# none" (it has no target), "# failed",
+// "# endless" or "# bad" (it is refused). Jobs wait for workers while there is a file PORT_FILE.hold.
+// Usage: fake_coordinator PORT_FILE [PORT]. Ends when its standard input does.
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 
 #include <unistd.h>
@@ -17,13 +19,15 @@ using Clock = std::chrono::steady_clock;
 
 class ScriptedDesk : public JobDesk {
  public:
+  explicit ScriptedDesk(const std::string& port_file) : hold_(port_file + ".hold") {}
+
   Result<JobId> submit(std::string yaml, std::string name) override {
     const std::string ending = yaml.substr(2, yaml.find('\n') - 2);
     if (ending == "bad")
       return make_error(ErrorCode::kInvalidArgument, "{}:3: colour: unknown key; allowed are: model, data",
                         name);
     const JobId id(jobs_.size() + 1);
-    jobs_.emplace(id, Job{ending, Clock::now(), {}});
+    jobs_.emplace(id, Job{ending, {}, {}});
     return id;
   }
   Status cancel(JobId id) override {
@@ -32,7 +36,7 @@ class ScriptedDesk : public JobDesk {
   }
   Result<std::vector<JobReport>> jobs() override {
     std::vector<JobReport> reports;
-    for (const auto& [id, job] : jobs_) reports.push_back(report(id, job));
+    for (auto& [id, job] : jobs_) reports.push_back(report(id, job));
     return reports;
   }
   Result<JobReport> job(JobId id) override {
@@ -64,22 +68,23 @@ class ScriptedDesk : public JobDesk {
  private:
   struct Job {
     std::string ending;
-    Clock::time_point begin;
+    std::optional<Clock::time_point> begin;
     std::optional<Clock::time_point> cancelled;
   };
 
-  static JobReport report(JobId id, const Job& job) {
+  JobReport report(JobId id, Job& job) const {
     const Clock::time_point now = job.cancelled.value_or(Clock::now());
-    const double seconds = std::chrono::duration<double>(now - job.begin).count();
+    if (!job.begin && !std::filesystem::exists(hold_)) job.begin = now;
     JobReport report;
     report.id = id;
     report.name = "scripted";
     report.epochs = 3;
     report.state = JobState::kRunning;
-    if (seconds < 0.7) {
+    if (!job.begin) {
       report.waiting_for = "2 workers (1 is here)";
     } else {
-      const double progress = std::min((seconds - 0.7) / 3, job.ending == "endless" ? 0.9 : 1.0);
+      const double seconds = std::chrono::duration<double>(now - *job.begin).count();
+      const double progress = std::min(seconds / 3, job.ending == "endless" ? 0.9 : 1.0);
       report.samples_total = 180'000;
       report.samples = static_cast<std::uint64_t>(180'000 * progress);
       report.epoch = std::min(3u, static_cast<std::uint32_t>(progress * 3) + 1);
@@ -120,12 +125,13 @@ class ScriptedDesk : public JobDesk {
     }
   }
 
+  std::string hold_;
   std::map<JobId, Job> jobs_;
 };
 
 int run(int argc, char** argv) {
   if (argc < 2) return 64;
-  ScriptedDesk desk;
+  ScriptedDesk desk(argv[1]);
   AdminApi api(desk);
   const auto port = static_cast<std::uint16_t>(argc > 2 ? std::stoi(argv[2]) : 0);
   auto server =
