@@ -41,8 +41,9 @@ std::string lower_case(std::string_view text) {
   return lower;
 }
 
-HttpResponse plain(unsigned status, std::string text) {
-  return {status, "text/plain; charset=utf-8", std::move(text) + "\n", {}};
+/// `text` needs no escapes in JSON.
+HttpResponse failure(unsigned status, std::string_view text) {
+  return {status, "application/json", fmt::format("{{\"error\":\"{}\"}}\n", text), {}};
 }
 
 std::string place(const std::string& host, std::uint16_t port) {
@@ -80,7 +81,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   void refuse() {
     keep_alive_ = false;
-    respond(plain(503, "too many connections"));
+    respond(failure(503, "too many connections"));
   }
 
  private:
@@ -113,7 +114,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (expect.empty() || parser_->is_done()) return read_body();
     if (expect != "100-continue") {
       keep_alive_ = false;
-      return respond(plain(417, "unknown expectation"));
+      return respond(failure(417, "unknown expectation"));
     }
     output_ = "HTTP/1.1 100 Continue\r\n\r\n";
     asio::async_write(stream_, asio::buffer(output_),
@@ -135,12 +136,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (code == http::error::end_of_stream || code == http::error::partial_message) return close();
     if (code == http::error::body_limit)
       return respond(
-          plain(413, fmt::format("a request's body has at most {} bytes", shared_.limits.body_bytes_max)));
+          failure(413, fmt::format("a request's body has at most {} bytes", shared_.limits.body_bytes_max)));
     if (code == http::error::header_limit || code == http::error::buffer_overflow)
-      return respond(plain(
+      return respond(failure(
           431, fmt::format("a request's header has at most {} bytes", shared_.limits.header_bytes_max)));
     if (code.category() == make_error_code(http::error::end_of_stream).category())
-      return respond(plain(400, "not an HTTP request: " + code.message()));
+      return respond(failure(400, "not an HTTP request: " + code.message()));
     close();  // timed out, reset
   }
 
@@ -159,21 +160,21 @@ class Connection : public std::enable_shared_from_this<Connection> {
     }
     request.body = std::move(message.body());
     Result<HttpTarget> target = parse_http_target(std::string_view(message.target()));
-    if (!target.ok()) return respond(plain(400, target.error().message));
+    if (!target.ok()) return respond(failure(400, target.error().message));
     request.target = std::move(target->path);
     request.query = std::move(target->query);
     if (message.version() >= 11 && request.headers.count("host") == 0)
-      return respond(plain(400, "the Host header is missing"));
+      return respond(failure(400, "the Host header is missing"));
     const std::string host = host_without_port(request.header("host"));
     if (shared_.loopback && request.headers.count("host") > 0 && !is_address_or_localhost(host))
-      return respond(plain(403, "the Host header has to be an address or localhost here"));
+      return respond(failure(403, "the Host header has to be an address or localhost here"));
     try {
       HttpAnswer answer = shared_.handler(request);
       if (auto* response = std::get_if<HttpResponse>(&answer)) return respond(*response);
       begin_events(std::move(std::get<HttpEventStream>(answer)));
-    } catch (const std::exception& failure) {
-      log_error("{} {}: {}", request.method, request.target, failure.what());
-      respond(plain(500, "the server has failed to answer"));
+    } catch (const std::exception& thrown) {
+      log_error("{} {}: {}", request.method, request.target, thrown.what());
+      respond(failure(500, "the server has failed to answer"));
     }
   }
 
@@ -213,7 +214,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void begin_events(HttpEventStream events) {
     keep_alive_ = false;
     if (shared_.event_streams >= shared_.limits.event_streams_max)
-      return respond(plain(503, "too many event streams"));
+      return respond(failure(503, "too many event streams"));
     if (head_) return respond({200, "text/event-stream", {}, {}});
     streaming_ = true;
     ++shared_.event_streams;
@@ -240,8 +241,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::optional<std::string> data;
     try {
       data = events_.next();
-    } catch (const std::exception& failure) {
-      log_error("event stream: {}", failure.what());
+    } catch (const std::exception& thrown) {
+      log_error("event stream: {}", thrown.what());
     }
     if (data && data != last_data_) {
       append_event(*data);

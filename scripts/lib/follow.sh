@@ -11,14 +11,14 @@ follow_check() { :; }
 
 # 1234567 -> 1.2M
 follow_human() {
-  local value=$1 unit
+  local value=$1 unit tenths=
   for unit in B K M G T; do
-    if ((value < 10000)) || [[ $unit == T ]]; then
-      echo "$value$unit"
-      return
-    fi
-    value=$(((value + 500) / 1000))
+    if ((value < 1000)) || [[ $unit == T ]]; then break; fi
+    tenths=.$((value % 1000 / 100))
+    value=$((value / 1000))
   done
+  ((value < 10)) || tenths=
+  echo "$value$tenths$unit"
 }
 
 # 75 -> 1:15
@@ -31,13 +31,13 @@ follow_clock() {
   fi
 }
 
-# follow_bar PERCENT
+# follow_bar PERCENT WIDTH
 follow_bar() {
-  local full=$(($1 / 5)) bar
-  ((full > 20)) && full=20
+  local full=$(($1 * $2 / 100)) bar
+  ((full > $2)) && full=$2
   printf -v bar '%*s' "$full" ''
   bar=${bar// /#}
-  printf '%-20s' "$bar" | tr ' ' .
+  printf '%-*s' "$2" "$bar" | tr ' ' .
 }
 
 follow_close_line() {
@@ -53,12 +53,20 @@ follow_print() {
   printf '%s\n' "$1"
 }
 
-# follow_draw TEXT: the live line, cut to the terminal's width.
+# follow_draw TEXT PERCENT FIGURES: the live line, with as much of a bar as the terminal's width leaves, and the
+# percentage where there is room for it as well.
 follow_draw() {
-  local width
-  width=$(stty size <&1 2> /dev/null | cut -d' ' -f2) || true
+  local width room percent=" $2%" line
+  { width=$(stty size <&5 2> /dev/null) || true; } 5>&1
+  width=${width#* }
   [[ $width =~ ^[1-9][0-9]*$ ]] || width=80
-  printf '\r%s\033[K' "${1:0:width-1}"
+  room=$((width - 1 - ${#1} - ${#3} - 4))
+  if ((room < 12)); then percent=; fi
+  room=$((room - ${#percent}))
+  ((room <= 20)) || room=20
+  ((room >= 3)) || room=3
+  line="$1 [$(follow_bar "$2" "$room")]$percent $3"
+  printf '\r%s\033[K' "${line:0:width-1}"
   follow_line_open=true
 }
 
@@ -70,9 +78,11 @@ follow_fields='
   (.samples_total // 0) as $total
   | [ tojson, .state, (.epoch | whole), (.epochs | whole),
       (if $total > 0 then (100 * (.samples // 0) / $total | floor) else 0 end),
-      ((.samples_per_s // 0) | floor), (.loss | shown), (.accuracy | shown), (.staleness | shown),
+      ((.samples_per_s // 0) | floor), (.loss | shown), (.staleness | shown),
       ((.bytes_up // 0) | floor), ((.bytes_down // 0) | floor), ((.stall_fraction // 0) * 100 | round),
-      (.eta_s | whole), (.waiting_for | shown) ]
+      (.eta_s | whole), (.waiting_for | shown),
+      ([(.figures // [])[] | select(.accuracy != null or .loss != null)
+        | "\(.epoch),\(.accuracy | shown),\(.loss | shown)"] | join(" ")) ]
   | map(tostring) | join("\u001f")'
 
 # decimals DIGITS TEXT: numbers rounded, anything else as it is.
@@ -80,27 +90,36 @@ follow_decimals() {
   if [[ $2 =~ ^[0-9] ]]; then LC_ALL=C printf "%.$1f" "$2"; else printf '%s' "$2"; fi
 }
 
+# follow_epochs EPOCHS "EPOCH,ACCURACY,LOSS ...": a line for each epoch that has its figures now.
+follow_epochs() {
+  local item epoch accuracy loss
+  for item in $2; do
+    IFS=, read -r epoch accuracy loss <<< "$item"
+    ((epoch > follow_epoch)) || continue
+    # Without a test set there is no accuracy; with one it comes a little after the epoch.
+    [[ $accuracy != - ]] || continue
+    follow_print "epoch $epoch/$1: accuracy $(follow_decimals 4 "$accuracy"), loss $(follow_decimals 4 "$loss")"
+    follow_epoch=$epoch
+  done
+}
+
 # follow_stream ID: shows the events of one connection. Returns when it ends.
 follow_stream() {
-  local id=$1 json state epoch epochs percent rate loss accuracy staleness up down stall eta waiting
-  local figures text stream
+  local id=$1 json state epoch epochs percent rate loss staleness up down stall eta waiting epochs_done
+  local figures short text stream
   exec {stream}< <(
     curl_server -N --speed-limit 1 --speed-time 30 -H 'Accept: text/event-stream' "$server/v1/jobs/$id/events" \
       2> /dev/null | sed -un 's/^data: *//p' | jq --unbuffered -r "$follow_fields" 2> /dev/null
   )
-  while IFS=$'\x1f' read -r -u "$stream" json state epoch epochs percent rate loss accuracy staleness up down stall eta \
-    waiting; do
+  while IFS=$'\x1f' read -r -u "$stream" json state epoch epochs percent rate loss staleness up down stall eta \
+    waiting epochs_done; do
     follow_last=$json
     follow_check
+    short="$rate/s loss $(follow_decimals 3 "$loss") stale $(follow_decimals 1 "$staleness")"
+    short+=" up $(follow_human "$up") down $(follow_human "$down") stall $stall% ETA $(follow_clock "$eta")"
     figures="$rate samples/s  loss $(follow_decimals 4 "$loss")  staleness $(follow_decimals 1 "$staleness")"
     figures+="  up $(follow_human "$up")  down $(follow_human "$down")  stall $stall%  ETA $(follow_clock "$eta")"
-    if [[ $epoch != "$follow_epoch" || $accuracy != "$follow_accuracy" ]]; then
-      if [[ $accuracy != - ]]; then
-        follow_print "epoch $epoch/$epochs: accuracy $(follow_decimals 4 "$accuracy"), loss $(follow_decimals 4 "$loss")"
-      fi
-      follow_epoch=$epoch
-      follow_accuracy=$accuracy
-    fi
+    follow_epochs "$epochs" "$epochs_done"
     case $state in
       done | failed | cancelled) break ;;
     esac
@@ -108,7 +127,7 @@ follow_stream() {
     [[ $state == running ]] || text=$state
     [[ $waiting == - ]] || text+=" (waiting for $waiting)"
     if [[ -t 1 ]]; then
-      follow_draw "$text [$(follow_bar "$percent")] $percent%  $figures"
+      follow_draw "$text" "$percent" "$short"
     elif ((SECONDS >= follow_next)); then
       follow_print "$text $percent%  $figures"
       follow_next=$((SECONDS + follow_period_s))
@@ -125,8 +144,7 @@ follow_is_over() {
 # Returns 0 if it met its target or has none, 1 if it missed it, 2 if it failed, 3 if it was cancelled.
 follow_job() {
   local id=$1 lost=false
-  follow_epoch=-
-  follow_accuracy=-
+  follow_epoch=0 # the last one whose figures are shown
   follow_next=0
   job_api GET "$id"
   while true; do

@@ -16,9 +16,9 @@ std::string counted(std::size_t count, std::string_view one) {
   return fmt::format("{} {}{}", count, one, count == 1 ? "" : "s");
 }
 
-/// "2 workers (1 is here)".
-std::string missing(std::size_t wanted, std::size_t there, std::string_view one, std::string_view how) {
-  return fmt::format("{} ({} {} {})", counted(wanted, one), there, there == 1 ? "is" : "are", how);
+/// "2 workers to read the data (1 is ready)".
+std::string missing(const std::string& wanted, std::size_t there, std::string_view how) {
+  return fmt::format("{} ({} {} {})", wanted, there, there == 1 ? "is" : "are", how);
 }
 
 }  // namespace
@@ -125,7 +125,7 @@ std::string CoordinatorCore::waits_for(ProtocolTime now, const JobView& job) con
     if (run_) return fmt::format("job {}, which runs", run_->job);
     const auto connected = static_cast<std::size_t>(
         std::count_if(shards_.begin(), shards_.end(), [](const Shard& shard) { return shard.connected; }));
-    if (connected < options_.shards) return missing(options_.shards, connected, "shard", "here");
+    if (connected < options_.shards) return missing(counted(options_.shards, "shard"), connected, "here");
     return {};
   }
   std::size_t here = 0, preparing = 0, prepared = 0, joined = 0, suspended = 0, flushing = 0;
@@ -139,11 +139,11 @@ std::string CoordinatorCore::waits_for(ProtocolTime now, const JobView& job) con
     if (worker.state == MemberState::kSuspended) ++suspended;
     if (!worker.flushed) ++flushing;
   }
+  const std::string wanted = counted(job.plan.workers_to_start, "worker");
   switch (run_->phase) {
     case Phase::kPreparing:
-      if (here < job.plan.workers_to_start) return missing(job.plan.workers_to_start, here, "worker", "here");
-      if (preparing > 0)
-        return missing(job.plan.workers_to_start, prepared, "worker to read the data", "ready");
+      if (here < job.plan.workers_to_start) return missing(wanted, here, "here");
+      if (preparing > 0) return missing(wanted + " to read the data", prepared, "ready");
       return {};
     case Phase::kPlanning:
     case Phase::kOpening:

@@ -21,6 +21,7 @@ class RecentWindow {
   [[nodiscard]] double per_second(ProtocolTime now) const;
   /// Growth over the same stretch.
   [[nodiscard]] double growth(ProtocolTime now) const;
+  [[nodiscard]] std::size_t size() const { return points_.size(); }
   [[nodiscard]] double sum() const { return points_.empty() ? 0.0 : points_.back().sum; }
 
  private:

@@ -1,0 +1,251 @@
+// Goal: the API's paths, status codes and JSON are what scripts/ and other tools rely on.
+// Method: AdminApi over a desk that is set by hand; exact texts.
+#include "server/admin/admin_api.h"
+
+#include "test/support/catch.h"
+
+using namespace nanduti;
+
+namespace {
+
+class FakeDesk : public JobDesk {
+ public:
+  Result<JobId> submit(std::string yaml, std::string name) override {
+    submitted = {yaml, name};
+    if (failure) return *failure;
+    return JobId(7);
+  }
+  Status cancel(JobId job) override {
+    if (failure) return *failure;
+    cancelled = job;
+    return {};
+  }
+  Result<std::vector<JobReport>> jobs() override {
+    if (failure) return *failure;
+    return reports;
+  }
+  Result<JobReport> job(JobId job) override {
+    if (failure) return *failure;
+    for (const JobReport& report : reports)
+      if (report.id == job) return report;
+    return make_error(ErrorCode::kNotFound, "there is no job {}", job);
+  }
+  Result<std::vector<WorkerReport>> workers() override {
+    if (failure) return *failure;
+    return worker_reports;
+  }
+
+  std::vector<JobReport> reports;
+  std::vector<WorkerReport> worker_reports;
+  std::optional<Error> failure;
+  std::pair<std::string, std::string> submitted;
+  JobId cancelled;
+};
+
+HttpRequest request(const std::string& method, const std::string& target, const std::string& body = {}) {
+  HttpRequest request;
+  request.method = method;
+  request.target = target;
+  request.body = body;
+  request.headers["host"] = "127.0.0.1:7080";
+  return request;
+}
+
+HttpResponse response_of(FakeDesk& desk, const HttpRequest& request) {
+  const HttpAnswer answer = AdminApi(desk).handle(request);
+  const auto* response = std::get_if<HttpResponse>(&answer);
+  if (response == nullptr) FAIL("an event stream");
+  return *response;
+}
+
+JobReport job(std::uint64_t id, JobState state) {
+  JobReport report;
+  report.id = JobId(id);
+  report.name = "fashion";
+  report.state = state;
+  report.epochs = 5;
+  return report;
+}
+
+}  // namespace
+
+TEST_CASE("a job that is submitted goes to the desk with its file's name and comes back as an id") {
+  FakeDesk desk;
+  HttpRequest submit = request("POST", "/v1/jobs", "name: a\n");
+  submit.headers["x-nanduti-name"] = "configs/jobs/a.yaml";
+  const HttpResponse response = response_of(desk, submit);
+  CHECK(response.status == 201);
+  CHECK(response.body == "{\"id\":\"7\"}\n");
+  CHECK(desk.submitted == std::pair<std::string, std::string>("name: a\n", "configs/jobs/a.yaml"));
+  CHECK(response_of(desk, request("POST", "/v1/jobs", "x")).status == 201);
+  CHECK(desk.submitted.second == "job");
+  CHECK(response_of(desk, request("POST", "/v1/jobs")).body == "{\"error\":\"job: the job is empty\"}\n");
+}
+
+TEST_CASE("the desk's errors become status codes with the sentence in them") {
+  struct Row {
+    ErrorCode code;
+    unsigned status;
+  };
+  for (const Row& row :
+       {Row{ErrorCode::kInvalidArgument, 400}, Row{ErrorCode::kNotFound, 404}, Row{ErrorCode::kRefused, 409},
+        Row{ErrorCode::kExhausted, 503}, Row{ErrorCode::kUnavailable, 503}, Row{ErrorCode::kIo, 500}}) {
+    FakeDesk desk;
+    desk.failure = make_error(row.code, "a.yaml:3: model: 'lente' is no preset");
+    for (const HttpRequest& each :
+         {request("POST", "/v1/jobs", "x"), request("GET", "/v1/jobs"), request("GET", "/v1/jobs/1"),
+          request("GET", "/v1/jobs/1/events"), request("POST", "/v1/jobs/1/cancel"),
+          request("GET", "/v1/workers"), request("GET", "/v1/health")}) {
+      INFO(each.method << " " << each.target);
+      const HttpResponse response = response_of(desk, each);
+      CHECK(response.status == row.status);
+      CHECK(response.body == "{\"error\":\"a.yaml:3: model: 'lente' is no preset\"}\n");
+    }
+  }
+}
+
+TEST_CASE("a job's fields have the names that the scripts read, unknown ones are null") {
+  FakeDesk desk;
+  desk.reports = {job(1, JobState::kQueued)};
+  desk.reports[0].waiting_for = "2 workers (1 is here)";
+  CHECK(response_of(desk, request("GET", "/v1/jobs/1")).body ==
+        R"({"id":"1","name":"fashion","state":"queued","reason":null,"target":null,"target_met":null,)"
+        R"("epoch":0,"epochs":5,"samples":0,"samples_total":0,"repeated_samples":0,"samples_per_s":0,)"
+        R"("accuracy":null,"loss":null,"test_loss":null,"staleness":null,"stall_fraction":0,"bytes_up":0,)"
+        R"x("bytes_down":0,"eta_s":null,"waiting_for":"2 workers (1 is here)","workers":0,"model":null,)x"
+        R"("run":null,"training_seconds":0,"figures":[]})"
+        "\n");
+  JobReport& full = desk.reports[0];
+  full = job(12, JobState::kDone);
+  full.target = 0.89;
+  full.target_met = true;
+  full.epoch = 5;
+  full.samples = full.samples_total = 300'000;
+  full.repeated_samples = 64;
+  full.samples_per_s = 5000.5;
+  full.accuracy = 0.9012;
+  full.loss = 0.25;
+  full.test_loss = 0.3;
+  full.staleness = 1.5;
+  full.stall_fraction = 0.125;
+  full.bytes_up = 1'000'000'000'000;
+  full.bytes_down = 3;
+  full.eta_s = 0.0;
+  full.workers = 2;
+  full.model = "/m.safetensors";
+  full.run = "/run.json";
+  full.training_seconds = 60.25;
+  full.figures = {{1, 12.5, 0.85, 0.4, 0.5}, {2, 24.0, {}, {}, {}}};
+  CHECK(
+      response_of(desk, request("GET", "/v1/jobs")).body ==
+      R"({"jobs":[{"id":"12","name":"fashion","state":"done","reason":null,"target":0.89,"target_met":true,)"
+      R"("epoch":5,"epochs":5,"samples":300000,"samples_total":300000,"repeated_samples":64,)"
+      R"("samples_per_s":5000.5,"accuracy":0.9012,"loss":0.25,"test_loss":0.3,"staleness":1.5,)"
+      R"("stall_fraction":0.125,"bytes_up":1000000000000,"bytes_down":3,"eta_s":0,"waiting_for":null,)"
+      R"("workers":2,"model":"/m.safetensors","run":"/run.json","training_seconds":60.25,"figures":[)"
+      R"({"epoch":1,"accuracy":0.85,"loss":0.5,"test_loss":0.4,"seconds":12.5},)"
+      R"({"epoch":2,"accuracy":null,"loss":null,"test_loss":null,"seconds":24}]}]})"
+      "\n");
+}
+
+TEST_CASE("workers are shown with the names that the scripts read") {
+  FakeDesk desk;
+  WorkerReport worker;
+  worker.order = IncarnationOrder(3);
+  worker.name = "asuncion-01";
+  worker.site = "asuncion";
+  worker.state = "active";
+  worker.device = "cpu";
+  worker.job = JobId(1);
+  worker.clock = 9;
+  desk.worker_reports = {worker};
+  CHECK(response_of(desk, request("GET", "/v1/workers")).body ==
+        R"({"workers":[{"order":"3","name":"asuncion-01","site":"asuncion","state":"active",)"
+        R"("device":"cpu","hardware":"","refusal":null,"job":"1","clock":9,"samples_per_s":0,)"
+        R"("stall_fraction":0,"staleness":0,"bytes_up":0,"bytes_down":0,"last_heard_s":0,)"
+        R"("round_trip_s":null}]})"
+        "\n");
+  CHECK(response_of(desk, request("GET", "/v1/health")).body == "{\"status\":\"ok\"}\n");
+}
+
+TEST_CASE("following pulls the job until it is over, its end included") {
+  for (const JobState end : {JobState::kDone, JobState::kFailed, JobState::kCancelled}) {
+    FakeDesk desk;
+    desk.reports = {job(1, JobState::kRunning)};
+    HttpAnswer answer = AdminApi(desk).handle(request("GET", "/v1/jobs/1/events"));
+    REQUIRE(std::holds_alternative<HttpEventStream>(answer));
+    const auto& next = std::get<HttpEventStream>(answer).next;
+    CHECK(next() == to_json(desk.reports[0]));
+    desk.reports[0].samples = 64;
+    CHECK(next() == to_json(desk.reports[0]));
+    desk.reports[0].state = end;
+    CHECK(next() == to_json(desk.reports[0]));
+    CHECK(next() == std::nullopt);
+    CHECK(next() == std::nullopt);
+  }
+}
+
+TEST_CASE("a stream ends when the server stops") {
+  FakeDesk desk;
+  desk.reports = {job(1, JobState::kRunning)};
+  HttpAnswer answer = AdminApi(desk).handle(request("GET", "/v1/jobs/1/events"));
+  REQUIRE(std::holds_alternative<HttpEventStream>(answer));
+  desk.failure = make_error(ErrorCode::kUnavailable, "the server is stopping");
+  CHECK(std::get<HttpEventStream>(answer).next() == std::nullopt);
+}
+
+TEST_CASE("cancelling: what waits or runs ends, what is cancelled stays so, what is over is a conflict") {
+  FakeDesk desk;
+  desk.reports = {job(1, JobState::kRunning), job(2, JobState::kCancelled), job(3, JobState::kDone)};
+  CHECK(response_of(desk, request("POST", "/v1/jobs/1/cancel")).status == 202);
+  CHECK(desk.cancelled == JobId(1));
+  desk.cancelled = JobId();
+  CHECK(response_of(desk, request("POST", "/v1/jobs/2/cancel")).status == 202);
+  const HttpResponse over = response_of(desk, request("POST", "/v1/jobs/3/cancel"));
+  CHECK(over.status == 409);
+  CHECK(over.body == "{\"error\":\"job 3 is over already: done\"}\n");
+  CHECK(response_of(desk, request("POST", "/v1/jobs/4/cancel")).status == 404);
+  CHECK(desk.cancelled == JobId());
+}
+
+TEST_CASE(
+    "unknown paths and ids are a 404, known paths with another method a 405 that names the right ones") {
+  FakeDesk desk;
+  for (const char* target : {"/", "/v1", "/v2/jobs", "/v1/jobs/", "/v1/jobs/0", "/v1/jobs/01", "/v1/jobs/x",
+                             "/v1/jobs/-1", "/v1/jobs/99999999999999999999999", "/v1/jobs/1/what",
+                             "/v1/jobs/1/events/more", "//v1/jobs", "/v1/jobs/9", "*"}) {
+    INFO(target);
+    CHECK(response_of(desk, request("GET", target)).status == 404);
+  }
+  struct Row {
+    const char *method, *target, *allow;
+  };
+  for (const Row& row :
+       {Row{"DELETE", "/v1/jobs", "GET, POST, OPTIONS"}, Row{"POST", "/v1/jobs/1", "GET, HEAD, OPTIONS"},
+        Row{"GET", "/v1/jobs/1/cancel", "POST, OPTIONS"}, Row{"PUT", "/v1/health", "GET, HEAD, OPTIONS"},
+        Row{"PATCH", "/v1/workers", "GET, HEAD, OPTIONS"}}) {
+    INFO(row.method << " " << row.target);
+    HttpResponse response = response_of(desk, request(row.method, row.target));
+    CHECK(response.status == 405);
+    CHECK(response.body.starts_with("{\"error\":\""));
+    CHECK(response.headers.at(0) == std::pair<std::string, std::string>("Allow", row.allow));
+    response = response_of(desk, request("OPTIONS", row.target));
+    CHECK(response.status == 204);
+    CHECK(response.headers.at(0).second == row.allow);
+  }
+  CHECK(response_of(desk, request("OPTIONS", "*")).status == 204);
+}
+
+TEST_CASE("another site's page may not submit or cancel") {
+  FakeDesk desk;
+  desk.reports = {job(1, JobState::kRunning)};
+  HttpRequest submit = request("POST", "/v1/jobs", "x"), cancel = request("POST", "/v1/jobs/1/cancel");
+  for (const char* origin : {"http://evil.example", "null", "https://127.0.0.1:7080", "http://127.0.0.1"}) {
+    submit.headers["origin"] = cancel.headers["origin"] = origin;
+    CHECK(response_of(desk, submit).status == 403);
+    CHECK(response_of(desk, cancel).status == 403);
+  }
+  CHECK(desk.submitted.first.empty());
+  submit.headers["origin"] = "http://127.0.0.1:7080";
+  CHECK(response_of(desk, submit).status == 201);
+}
