@@ -53,6 +53,7 @@ JobPlan plan_of(JobId id, const JobConfig& config) {
   plan.epochs = config.training.epochs;
   plan.round_samples = std::uint64_t{config.staleness.local_steps} * config.training.batch_size;
   plan.workers_to_start = config.workers_to_start;
+  plan.deterministic = config.deterministic;
   if (config.target) plan.target_accuracy = config.target->at_least;
   return plan;
 }
@@ -295,12 +296,19 @@ void CoordinatorHost::write_run(const JobReport& report) {
   record.name = report.name;
   record.state = to_string(report.state);
   record.reason = report.reason;
+  record.target = report.target;
+  record.accuracy = report.accuracy;
   record.target_met = report.target_met;
   record.ended = now_utc();
   record.program_version = kProgramVersion;
   record.library_versions = library_versions();
   record.server_hardware = describe_hardware();
   record.training_seconds = report.training_seconds;
+  record.samples = report.samples;
+  record.repeated_samples = report.repeated_samples;
+  record.stall_fraction = report.stall_fraction;
+  record.bytes_up = report.bytes_up;
+  record.bytes_down = report.bytes_down;
   for (const EpochReport& epoch : report.figures)
     record.epochs.push_back({epoch.epoch, epoch.accuracy, epoch.test_loss, epoch.loss.value_or(std::nan("")),
                              epoch.seconds, report.samples_total / report.epochs});

@@ -25,15 +25,17 @@ struct RunRecord {
     std::optional<double> accuracy;   ///< on the test set, 0 to 1; empty without one
     std::optional<double> test_loss;  ///< mean over the test set
     double loss = 0;                  ///< mean over the samples trained
-    double seconds = 0;               ///< of training, without evaluation
-    std::uint64_t samples = 0;        ///< trained, repeated ones included
+    double seconds = 0;         ///< from the start of training until the epoch's last sample was settled
+    std::uint64_t samples = 0;  ///< that count
   };
 
   JobId job;
   std::string name;
-  std::string job_text;  ///< the job's YAML as it was submitted
-  std::string state;     ///< queued, running, done, failed or cancelled
-  std::string reason;    ///< why it failed or was cancelled
+  std::string job_text;            ///< the job's YAML as it was submitted
+  std::string state;               ///< queued, running, done, failed or cancelled
+  std::string reason;              ///< why it failed or was cancelled
+  std::optional<double> target;    ///< accuracy that was asked for
+  std::optional<double> accuracy;  ///< of the last epoch evaluated
   std::optional<bool> target_met;
   std::string program_version;
   std::map<std::string, std::string> library_versions;
@@ -44,6 +46,11 @@ struct RunRecord {
   std::string started;  ///< UTC, as the caller writes it: "2024-05-17T12:00:00Z"; empty: not yet
   std::string ended;
   double training_seconds = 0;
+  std::uint64_t samples = 0;  ///< that count, all epochs
+  std::uint64_t repeated_samples = 0;
+  double stall_fraction = 0;  ///< stall / (compute + stall), all workers
+  std::uint64_t bytes_up = 0;
+  std::uint64_t bytes_down = 0;
   std::vector<Epoch> epochs;
 };
 

@@ -16,6 +16,8 @@ RunRecord example() {
   record.name = "fashion-lenet";
   record.job_text = "name: \"x\"\nmodel: {preset: lenet}\n";
   record.state = "done";
+  record.target = 0.88;
+  record.accuracy = 0.89;
   record.target_met = true;
   record.program_version = "0.1.0";
   record.library_versions = {{"oneDNN", "2.7.2"}, {"libzmq", "4.3.4"}};
@@ -26,6 +28,11 @@ RunRecord example() {
   record.started = "2024-05-17T12:00:00Z";
   record.ended = "2024-05-17T12:01:40Z";
   record.training_seconds = 93.25;
+  record.samples = 60000;
+  record.repeated_samples = 128;
+  record.stall_fraction = 0.5;
+  record.bytes_up = 1000;
+  record.bytes_down = 2000;
   record.epochs = {{1, 0.89, 0.3, 0.1, 18.5, 60000}};
   return record;
 }
@@ -36,12 +43,19 @@ TEST_CASE("run.json of a small run is this text") {
   "name": "fashion-lenet",
   "state": "done",
   "reason": "",
+  "target": 0.88,
+  "accuracy": 0.89,
   "target_met": true,
   "seed": 18446744073709551615,
   "parameters": 431080,
   "started": "2024-05-17T12:00:00Z",
   "ended": "2024-05-17T12:01:40Z",
   "training_seconds": 93.25,
+  "samples": 60000,
+  "repeated_samples": 128,
+  "stall_fraction": 0.5,
+  "bytes_up": 1000,
+  "bytes_down": 2000,
   "epochs": [
     {
       "epoch": 1,
