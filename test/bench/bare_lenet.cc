@@ -1,6 +1,5 @@
 #include "test/bench/bare_lenet.h"
 
-#include <unordered_map>
 #include <utility>
 #include <vector>
 

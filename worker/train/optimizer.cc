@@ -2,10 +2,35 @@
 
 #include <algorithm>
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #include "common/base/check.h"
 
 namespace nanduti {
 namespace {
+
+/// While it lives, this thread takes and makes zeros for denormal numbers. The velocity of a weight whose
+/// gradient has become zero (behind a dead relu) would fade into them and stay there, and each costs some
+/// processors over a hundred cycles.
+class FlushDenormals {
+ public:
+#if defined(__SSE2__)
+  FlushDenormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040u); }  // FTZ and DAZ
+  ~FlushDenormals() { _mm_setcsr(before_); }
+#else
+  FlushDenormals() {}
+  ~FlushDenormals() {}
+#endif
+  FlushDenormals(const FlushDenormals&) = delete;
+  FlushDenormals& operator=(const FlushDenormals&) = delete;
+
+ private:
+#if defined(__SSE2__)
+  unsigned before_;
+#endif
+};
 
 /// The three factors of a step.
 struct Factors {
@@ -56,6 +81,7 @@ Optimizer::Optimizer(const OptimizerSpec& spec, const ParameterSpace& space)
 
 void Optimizer::step(double learning_rate, std::span<const float> gradient, std::span<float> x) {
   NANDUTI_CHECK(gradient.size() == x.size());
+  const FlushDenormals flush;
   const Factors factors{static_cast<float>(learning_rate), static_cast<float>(spec_.momentum),
                         static_cast<float>(spec_.weight_decay)};
   for (const ParameterRange& range : ranges_) {

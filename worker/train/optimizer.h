@@ -19,6 +19,7 @@ class Optimizer {
 
   /// One minibatch: g = gradient + weight_decay x; velocity = momentum velocity + g; x -= learning_rate
   /// velocity. Both shape [space.size()]; only tensors are read and written, not the gaps.
+  /// On x86 denormal numbers count as zero.
   void step(double learning_rate, std::span<const float> gradient, std::span<float> x);
   /// Forgets the velocity.
   void reset();

@@ -115,6 +115,11 @@ Result<BatchLoss> Trainer::evaluate(std::span<const float> x, std::uint64_t begi
     NANDUTI_RETURN_IF_ERROR(feed(*data_->test, test_indices_));
     const auto batch = network_->loss(x, labels_);
     if (!batch.ok()) return batch.error();
+    if (!std::isfinite(batch->loss_sum)) {
+      return make_error(ErrorCode::kInvalidArgument,
+                        "the loss is not a number on the test samples {} to {}: lower the learning rate",
+                        begin, begin + test_indices_.size());
+    }
     sum.loss_sum += batch->loss_sum;
     sum.correct += batch->correct;
   }

@@ -146,6 +146,41 @@ TEST_CASE("oneDNN: pools agree with the reference, overlapping and with a rest t
         }
 }
 
+TEST_CASE("oneDNN: large kernels and strides with many channels agree with the reference") {
+  Stack stack({3, 35, 31});
+  stack.window(LayerKind::kConv2d, 33, 11, 4, 2);
+  stack.relu();
+  stack.window(LayerKind::kMaxPool, 33, 3, 2, 0);
+  stack.window(LayerKind::kConv2d, 48, 3, 1, 2);
+  stack.relu();
+  stack.window(LayerKind::kConv2d, 16, 1, 1, 0);
+  stack.window(LayerKind::kAveragePool, 16, 3, 1, 0);
+  stack.dense(10);
+  require_agreement(stack, 2, 1, 0.1);
+  Stack wide({2, 9, 64});
+  wide.window(LayerKind::kConv2d, 4, 7, 5, 6);
+  wide.dense(3);
+  require_agreement(wide, 3, 2, 0.1);
+}
+
+TEST_CASE("oneDNN: of equal pixels a max pool takes the first, as the reference does") {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    INFO("seed " << seed);
+    Stack stack({1, 8, 9});
+    stack.window(LayerKind::kConv2d, 18, 2, 1, 0);
+    stack.window(LayerKind::kMaxPool, 18, 3, 2, 0);
+    stack.dense(3);
+    Sample sample(stack, 4, seed);
+    // Whole numbers: different patches often give the same value, exactly.
+    const std::size_t conv = 18 * 4 + 18;
+    for (std::size_t i = 0; i < conv; ++i) sample.parameters[i] = std::round(sample.parameters[i] * 3);
+    for (float& pixel : sample.images) pixel = std::round(pixel * 1.4f);
+    const auto fast = compile(make_onednn_backend(), stack);
+    const auto reference = compile(make_reference_backend(), stack);
+    require_agreement(*fast, *reference, sample);
+  }
+}
+
 TEST_CASE("oneDNN: dense and relu agree with the reference for every size around a vector's length") {
   for (const std::uint32_t units : {1u, 2u, 7u, 8u, 15u, 16u, 17u, 33u, 64u, 129u})
     for (const std::size_t batch : {1, 2, 5, 64}) {

@@ -18,7 +18,8 @@ namespace nanduti {
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "nanduti_train_XXXXXX").string();
+    std::string name = (std::filesystem::temp_directory_path() / "nanduti_train_").string();
+    name.append(6, 'X');
     NANDUTI_CHECK(::mkdtemp(name.data()) != nullptr);
     path_ = name;
   }
