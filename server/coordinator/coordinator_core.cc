@@ -168,7 +168,7 @@ void CoordinatorCore::on_worker_message(ProtocolTime now, Worker& worker, const 
           [&](const ResidualFlushed& m) {
             if (is_ours(m.job)) worker.flushed = true;
           },
-          [&](const Draining&) { worker.draining = true; }, [&](const Leave&) { declare_dead(worker, {}); },
+          [&](const Draining&) { on_draining(worker); }, [&](const Leave&) { declare_dead(worker, {}); },
           [&](const auto&) { declare_dead(worker, fmt::format("it sent a {}", message_name(message))); }},
       message);
 }
@@ -208,13 +208,7 @@ void CoordinatorCore::declare_dead(Worker& worker, const std::string& reason) {
 /// The incarnation does nothing more for the running job: what it had settled counts, the rest is lent again.
 void CoordinatorCore::take_out(Worker& worker) {
   const IncarnationOrder order = worker.order;
-  if (is_lockstep()) {
-    run_->ranks.clear();
-    view_of_run().warnings.push_back(fmt::format(
-        "worker '{}' has left a deterministic job: it goes on, but its result cannot be reproduced",
-        worker.registration.name));
-    note(view_of_run().warnings.back(), true);
-  }
+  if (is_lockstep()) end_lockstep(worker);
   run_->dying.insert(order);
   run_->membership_changed = true;
   run_->fences[order] = ~std::uint64_t{0} >> (kShardsMax - run_->places.size());
@@ -224,6 +218,22 @@ void CoordinatorCore::take_out(Worker& worker) {
       if (part.order == order) part.order = IncarnationOrder();
   worker.state = MemberState::kIdle;
   worker.wants_lease = false;
+}
+
+void CoordinatorCore::on_draining(Worker& worker) {
+  worker.draining = true;
+  if (is_lockstep() && worker.part == Part::kJoined) end_lockstep(worker);
+}
+
+/// Someone leaves a deterministic job: the next membership ends the shards' lockstep.
+void CoordinatorCore::end_lockstep(const Worker& worker) {
+  run_->ranks.clear();
+  run_->membership_changed = true;
+  std::vector<std::string>& warnings = view_of_run().warnings;
+  warnings.push_back(fmt::format(
+      "worker '{}' has left this deterministic job: it goes on, but its result cannot be reproduced",
+      worker.registration.name));
+  note(warnings.back(), true);
 }
 
 // ---- shards ----

@@ -225,6 +225,8 @@ class CoordinatorCore {
   void advance_end();
   void send_membership();
   void take_out(Worker& worker);
+  void on_draining(Worker& worker);
+  void end_lockstep(const Worker& worker);
   void declare_dead(Worker& worker, const std::string& reason);
   void end_job(JobState state, const std::string& reason);
   [[nodiscard]] Round smallest_active_clock() const;

@@ -336,8 +336,11 @@ void ShardCore::settle(ProtocolTime now) {
     return;
   }
   // Deterministic: one push of every active worker at a time, in order of incarnation, then a version.
+  // A step is a round of everybody or a flush of everybody: who flushes because it leaves waits for the
+  // membership without it.
   for (;;) {
     bool complete = false;
+    std::size_t active = 0, flushes = 0;
     for (auto& [order, worker] : job.workers) {
       if (worker.member.state != MemberState::kActive) continue;
       complete = true;
@@ -346,8 +349,10 @@ void ShardCore::settle(ProtocolTime now) {
         complete = false;
         break;
       }
+      ++active;
+      flushes += head->push.lease == LeaseId() ? 1 : 0;
     }
-    if (!complete) return;
+    if (!complete || (flushes != 0 && flushes != active)) return;
     for (auto& [order, worker] : job.workers)
       if (worker.member.state == MemberState::kActive) NANDUTI_CHECK(settle_head(worker));
     publish(now, false);

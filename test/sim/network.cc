@@ -16,6 +16,7 @@ void FaultCounts::add(const FaultCounts& other) {
   reordered += other.reordered;
   partitioned += other.partitioned;
   connections_broken += other.connections_broken;
+  replayed += other.replayed;
   crashes += other.crashes;
   restarts += other.restarts;
   late_joins += other.late_joins;

@@ -98,6 +98,11 @@ Plan make_plan(std::uint64_t seed) {
   plan.coordinator.lease_timeout = impatient ? seconds(15) : seconds(120);
   plan.session.forget_after = random.chance(0.5) ? seconds(7) : seconds(120);
   plan.session.redial_after = random.chance(0.5) ? seconds(2) : seconds(5);
+  plan.worker_session = plan.session;
+  if (random.chance(0.3))
+    plan.worker_session.queue_bytes_max = (plan.parameters / kBlockSize + plan.shards - 1) / plan.shards *
+                                              kBlockSize * sizeof(float) * (2 + random.below(6)) +
+                                          4096;
 
   const auto mood = static_cast<Mood>(random.below(4));
   for (std::uint32_t place = 0; place < plan.workers; ++place) {
@@ -108,6 +113,7 @@ Plan make_plan(std::uint64_t seed) {
         {kBeginning + between(random, milliseconds(0), late ? seconds(10) : milliseconds(500)),
          HappeningKind::kStart, place});
   }
+  if (mood == Mood::kLossy || mood == Mood::kWild) plan.replays = 0.02;
   plan.local = {milliseconds(0), milliseconds(1), 1e9, 0, 0, 0, true, 0};
   if (mood == Mood::kWild) plan.local = {milliseconds(1), milliseconds(5), 1e9, 0.02, 0.02, 0.02, false, 0};
   plan.heal_at = kBeginning + seconds(10);
@@ -136,6 +142,7 @@ Plan make_deterministic_plan(std::uint64_t seed, std::uint64_t network_seed) {
   plan.coordinator.lease_timeout = seconds(120);
   plan.session.forget_after = seconds(120);
   plan.session.redial_after = seconds(2);
+  plan.worker_session = plan.session;
   const auto mood = static_cast<Mood>(random.below(4));
   // One place more than the job starts with: whoever comes last is not needed.
   for (std::uint32_t place = 0; place < plan.workers + 1; ++place) {

@@ -58,9 +58,11 @@ struct Plan {
   Duration step{0};     ///< of a round on the fastest worker
   CoordinatorOptions coordinator;
   Duration unpublished_age_max = std::chrono::milliseconds(500);
-  SessionOptions session;
-  LinkPlan local;                ///< shards to coordinator
-  std::vector<LinkPlan> links;   ///< per place
+  SessionOptions session;         ///< of servers
+  SessionOptions worker_session;  ///< may overflow: then a session is lost at the worker's end only
+  LinkPlan local;                 ///< shards to coordinator
+  std::vector<LinkPlan> links;    ///< per place
+  double replays = 0;  ///< of a push that reached a shard: it comes again later, as over a second session
   std::vector<double> slowness;  ///< per place, times `step`
   std::vector<Partition> partitions;
   std::vector<Happening> happenings;  ///< by time

@@ -27,7 +27,7 @@ class Host {
  public:
   Host(int number, std::uint32_t destination, const Plan& plan)
       : node(number),
-        hub(destination, plan.session,
+        hub(destination, number < kFirstWorkerNode ? plan.session : plan.worker_session,
             RandomStream(plan.network_seed, 1000 + static_cast<std::uint64_t>(number))) {}
   virtual ~Host() = default;
 
@@ -124,6 +124,11 @@ class Simulation {
   // ---- what hosts ask for ----
 
   void before(ShardHost& host, const MessageReceived& event) {
+    if (std::holds_alternative<Push>(event.message) && events_.now() < plan_.heal_at &&
+        random_.chance(plan_.replays)) {
+      ++network_.faults.replayed;
+      later(host, duration(0, 2000), [this, event](ShardHost& h) { h.give(events_.now(), event); });
+    }
     if (event.peer != PeerId(0)) return;
     // The coordinator numbers the shards as they come.
     if (const auto* open = std::get_if<OpenShard>(&event.message)) shard_indices_[host.node] = open->index;
@@ -277,7 +282,7 @@ class Simulation {
     job.epochs = plan_.epochs;
     job.round_samples = plan_.round_samples;
     job.deterministic = plan_.deterministic;
-    job.workers_to_start = plan_.deterministic ? plan_.workers : 1 + plan_.workers / 3;
+    job.workers_to_start = workers_to_start();
     coordinator_->give(events_.now(), CoordinatorCore::SubmitJob{job});
     settle_down(coordinator_);
   }
@@ -285,6 +290,10 @@ class Simulation {
   [[nodiscard]] JobState job_state() const {
     const auto* view = coordinator_->core.view(kJob);
     return view == nullptr ? JobState::kQueued : view->state;
+  }
+
+  [[nodiscard]] std::uint32_t workers_to_start() const {
+    return plan_.deterministic ? plan_.workers : 1 + plan_.workers / 3;
   }
 
   // ---- faults ----
@@ -342,17 +351,15 @@ class Simulation {
     hosts_.erase(host.node);
   }
 
-  /// From now on all is well, and somebody is there to do the rest.
+  /// From now on all is well, and as many workers as the job wants are there to do the rest.
   void heal() {
-    if (plan_.deterministic)
-      for (std::size_t i = 0; i < plan_.workers; ++i) start(i);
-    const bool manned =
-        std::any_of(places_.begin(), places_.end(), [](const Place& p) { return p.host && !p.draining; });
-    for (std::size_t i = 0; i < places_.size() && !manned; ++i)
-      if (!places_[i].host) {
-        start(i);
-        break;
-      }
+    const auto stays = [](const Place& p) { return p.host && !p.draining; };
+    auto manned = static_cast<std::uint32_t>(std::count_if(places_.begin(), places_.end(), stays));
+    for (std::size_t i = 0; i < places_.size() && manned < workers_to_start(); ++i) {
+      if (places_[i].host) continue;
+      start(i);
+      ++manned;
+    }
     events_.at(events_.now() + std::chrono::seconds(5), [this] { heal(); });
   }
 

@@ -169,7 +169,7 @@ void ClientCore::on_coordinator_message(ProtocolTime now, const Message& message
                         },
                         [&](const FlushResidual& m) {
                           if (!is_ours(m.job)) return;
-                          job_->flush_asked = true;
+                          job_->flush_asked = job_->flush_in_step = true;
                           job_->flush_reported = false;
                         },
                         [&](const EndJob& m) {
@@ -376,11 +376,10 @@ void ClientCore::ask_for_lease() {
 void ClientCore::flush_if_asked() {
   Job& job = *job_;
   if (!job.flush_asked || job.flush_reported || job.computing || !job.leases.empty()) return;
-  // In lockstep every active worker's flush is one step of the shards, also an empty one.
   const bool joined = job.replica->epoch() > MembershipEpoch();
-  const bool lockstep = joined && job.replica->is_lockstep() && !job.lockstep_flushed;
-  if (lockstep || job.replica->has_residual()) {
-    job.lockstep_flushed = true;
+  const bool in_step = job.flush_in_step && joined && job.replica->is_lockstep();
+  if (in_step || job.replica->has_residual()) {
+    job.flush_in_step = false;
     push(job.replica->flush(job.id, job.round));
   }
   if (!job.replica->is_acknowledged() || !connected_) return;

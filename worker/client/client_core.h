@@ -146,9 +146,8 @@ class ClientCore {
     std::deque<Evaluation> evaluations;
     bool evaluating = false;
     bool flush_asked = false;
-    bool flush_pushed = false;
     bool flush_reported = false;
-    bool lockstep_flushed = false;
+    bool flush_in_step = false;  // deterministic: the shards wait for a flush of everybody, also an empty one
     ProtocolTime waiting_since = kNever;
     bool at_gate = false;
     WorkerStatus status;
