@@ -490,8 +490,10 @@ void CoordinatorCore::retire_idle() {
 
 void CoordinatorCore::cut_complete_epochs() {
   const std::uint32_t epochs = view_of_run().plan.epochs;
-  // The last epoch's cut is the final one, at rest.
-  while (run_->epochs_cut + 1 < epochs && run_->book->is_complete(DataEpoch(run_->epochs_cut)))
+  // The last epoch's cut is the final one, at rest. Where epochs end faster than they are evaluated, a cut is
+  // late rather than lost: shards hold kCutsMax.
+  while (run_->epochs_cut + 1 < epochs && run_->cuts.size() < kCutsMax &&
+         run_->book->is_complete(DataEpoch(run_->epochs_cut)))
     take_cut(++run_->epochs_cut, false);
 }
 
@@ -581,7 +583,9 @@ void CoordinatorCore::finish_cut(CutId id) {
 
 void CoordinatorCore::advance_end() {
   Run& run = *run_;
-  if (run.phase == Phase::kTraining && run.book->is_complete() && run.fences.empty()) {
+  const std::uint32_t epochs = view_of_run().plan.epochs;
+  if (run.phase == Phase::kTraining && run.book->is_complete() && run.fences.empty() &&
+      run.epochs_cut + 1 >= epochs) {
     run.phase = Phase::kFlushing;
     for (const auto& [order, worker] : workers_)
       if (worker.part == Part::kJoined) tell(worker.peer, FlushResidual{run.job});
@@ -595,8 +599,9 @@ void CoordinatorCore::advance_end() {
   if (run.phase == Phase::kResting) {
     for (std::size_t k = 0; k < run.places.size(); ++k)
       if (!shards_[k].at_rest) return;
+    if (run.cuts.size() >= kCutsMax) return;
     run.phase = Phase::kFinalCut;
-    take_cut(view_of_run().plan.epochs, true);
+    take_cut(epochs, true);
   }
 }
 

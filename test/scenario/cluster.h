@@ -85,7 +85,9 @@ class Cluster {
       if (!queue.empty()) ready.push_back(key);
     std::vector<std::size_t> computing;
     for (std::size_t i = 0; i < computing_.size(); ++i)
-      if (computing_[i]) computing.push_back(i);
+      if (computing_[i] &&
+          !(i == slow_evaluator && std::holds_alternative<ClientCore::EvaluateCut>(*computing_[i])))
+        computing.push_back(i);
     if (ready.empty() && computing.empty()) {
       // Only time can help now: the shards' bound on unpublished work.
       bool moved = false;
@@ -143,6 +145,8 @@ class Cluster {
   /// Says what the workers find when they load the data; by default all is well.
   std::function<Result<LoadedJob>(std::size_t worker, LoadedJob)> on_load;
   std::size_t stopped = 0;
+  /// This worker's evaluations do not end as long as it stands here.
+  std::optional<std::size_t> slow_evaluator;
 
  private:
   // Nodes: 0 the coordinator, 1.. shards, 1000.. workers.

@@ -139,6 +139,22 @@ TEST_CASE("two workers at bound 0 follow the trajectory of one process on the me
   }
 }
 
+TEST_CASE("epochs that end faster than they are evaluated keep all their figures") {
+  JobShape shape;
+  shape.epochs = 12;
+  shape.bound = std::nullopt;
+  Cluster cluster(shape, 5, count_samples);
+  cluster.slow_evaluator = 0;
+  for (int i = 0; i < 2'000'000 && cluster.step(); ++i) {
+  }
+  CHECK(cluster.view().samples > 2 * kCutsMax * shape.samples);
+  CHECK(cluster.view().figures.size() < kCutsMax);
+  cluster.slow_evaluator.reset();
+  cluster.run();
+  CHECK(cluster.view().state == JobState::kDone);
+  CHECK(cluster.view().figures.size() == shape.epochs);
+}
+
 TEST_CASE("data that nobody can use ends the job with the reason, and the workers live on") {
   Cluster cluster({}, 1, count_samples);
   cluster.on_load = [](std::size_t, LoadedJob) -> Result<LoadedJob> {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Goal: submit_job.sh and job.sh do what an operator and issue 2 want of them, over the real HTTP API.
+# Goal: submit_job.sh and job.sh do what an operator wants of them, over the real HTTP API.
 # Method: a coordinator's HTTP server that plays scripted jobs of 3 s (fake_coordinator_main.cc); exit statuses and
 # texts are compared. Usage: scripts_test.sh FAKE_COORDINATOR
 set -uo pipefail

@@ -1,0 +1,221 @@
+#!/usr/bin/env bash
+# Goal: server and worker daemons train whole jobs and survive what operators and machines do to them.
+# Method: real processes on loopback, one scenario a run. Usage: BIN=FOLDER daemons_test.sh SCENARIO
+# shellcheck disable=SC2317 # scenarios are called by name
+# shellcheck source=test/e2e/daemons/harness.sh
+source "$(dirname "$0")/harness.sh"
+: "${BIN:?the folder of nanduti-server and nanduti-worker}"
+
+# A worker is killed in mid-epoch, a third one joins, one drains: the job ends, each sample counts once.
+workers_come_and_go() {
+  make_data 6000 500
+  job_file churn 6 2
+  SERVER_LINES='membership: {suspend_after: 2 s, dead_after: 4 s}' start_server server
+  start_worker w1
+  start_worker w2
+  submit "$work/churn.yaml"
+  check "training begins" wait_until 30 samples_above "$id" 3000
+  stop w2 KILL
+  start_worker w3
+  check "it goes on without the dead one" wait_until 60 samples_above "$id" 12000
+  stop w1 TERM
+  check "a worker that drains in mid-job ends with status 0" test "$stop_status" = 0
+  check "the worker says that it has left" log_has w1 'the worker has left'
+  start_worker w4
+  check "the job ends by itself" wait_until 120 is_over "$id"
+  check "it is done" state_is "$id" "done"
+  check "each sample of each epoch counts once" test "$(field "$id" samples)" = 36000
+  check "the ledger has all epochs" test "$(field "$id" 'figures | length')" = 6
+  check "it has learnt" test "$(jq -n "$(field "$id" accuracy) > 0.6")" = true
+  check "the model is there" test -s "$work/data/jobs/$id/model.safetensors"
+  check "checkpoints are there" test -s "$work/data/jobs/$id/checkpoints/epoch-0006.safetensors"
+  check "run.json says so" test "$(jq -r .state "$work/data/jobs/$id/run.json")" = "done"
+  check "run.json names who took part" test "$(jq -r '.workers | length' "$work/data/jobs/$id/run.json")" -ge 2
+}
+
+# The same deterministic job twice, the second time beside something that keeps both cores busy: the same bytes.
+deterministic_jobs_repeat() {
+  make_data 3000 300
+  MODEL=lenet STALENESS='{bound: 1, local_steps: 2}' job_file twin 2 2 'deterministic: true' 'schedule: cosine'
+  start_server server
+  start_worker w1
+  start_worker w2
+  submit "$work/twin.yaml"
+  local first=$id
+  check "the first ends" wait_until 200 is_over "$first"
+  (while :; do :; done) &
+  pid_of[noise-1]=$!
+  (while :; do :; done) &
+  pid_of[noise-2]=$!
+  submit "$work/twin.yaml"
+  check "the second ends" wait_until 300 is_over "$id"
+  kill "${pid_of[noise-1]}" "${pid_of[noise-2]}"
+  check "both are done" test "$(field "$first" state) $(field "$id" state)" = "done done"
+  check "the models are the same bytes" cmp "$work/data/jobs/$first/model.safetensors" \
+    "$work/data/jobs/$id/model.safetensors"
+  sed 's/epochs: 2/epochs: 2\n  seed: 2/' "$work/twin.yaml" > "$work/other.yaml"
+  submit "$work/other.yaml"
+  check "the third ends" wait_until 300 is_over "$id"
+  check "another seed gives other bytes" test "$(cmp -s "$work/data/jobs/$first/model.safetensors" \
+    "$work/data/jobs/$id/model.safetensors" || echo differ)" = differ
+}
+
+# Data that is not what it should be ends the job with a reason; the daemons live on and do the next job.
+wrong_data_ends_the_job() {
+  make_data 500 100
+  job_file good 1 1
+  start_server server
+  start_worker w1
+
+  # fails_with NAME PATTERN: $work/NAME.yaml fails, and its reason matches.
+  fails_with() {
+    submit "$work/$1.yaml"
+    check "$1: it ends" wait_until 30 is_over "$id"
+    check "$1: it fails" state_is "$id" failed
+    check "$1: the reason: $(field "$id" reason)" grep -qE "$2" <<< "$(field "$id" reason)"
+  }
+  # broken NAME SED-EXPRESSION: the good job with something else in it.
+  broken() { sed -E "$2" "$work/good.yaml" > "$work/$1.yaml"; }
+
+  head -c 100000 "$work/train-images" > "$work/short-images"
+  broken truncated 's/train-images/short-images/'
+  fails_with truncated 'short-images.*(truncated|bytes)'
+  { printf '\1\0\10\3' && tail -c +5 "$work/train-images"; } > "$work/magic-images"
+  broken magic 's/train-images/magic-images/'
+  fails_with magic 'magic-images.*magic'
+  { head -c 407 "$work/train-labels" && printf '\372' && tail -c +409 "$work/train-labels"; } > "$work/odd-labels"
+  { head -c 57 "$work/test-labels" && printf '\372' && tail -c +59 "$work/test-labels"; } > "$work/high-labels"
+  broken label 's/test-labels/high-labels/'
+  fails_with label 'high-labels.*label 250.*out of range'
+  cut_labels train 400 "$work/few-labels"
+  broken counts 's/train-labels/few-labels/'
+  fails_with counts '400.*500|500.*400'
+  broken missing 's/train-images/no-such-file/'
+  fails_with missing 'no-such-file'
+  broken outside 's#images: train-images#images: /etc/passwd#'
+  fails_with outside '/etc/passwd'
+  broken classes 's/preset: mlp/layers: [dense: {units: 7}]/'
+  fails_with classes '7'
+  broken rate 's/learning_rate: 0.02/learning_rate: 900/'
+  fails_with rate 'loss is not a number'
+
+  submit "$work/good.yaml"
+  check "the good job ends" wait_until 60 is_over "$id"
+  check "the good job is done" state_is "$id" "done"
+  check "the server is the same process" is_running server
+  check "the worker is the same process" is_running w1
+}
+
+# What an operator does in the wrong order, or by mistake.
+operators_mistakes() {
+  make_data 500 100
+  job_file small 1 1
+  start_server server
+  local data_port=${data_endpoint##*:} http_port=${NANDUTI_SERVER##*:}
+
+  sed "s/:0\", http/:$data_port\", http/; s#'$work/data'#'$work/other'#" "$work/server.yaml" > "$work/second.yaml"
+  launch second nanduti-server "$work/second.yaml"
+  check "a second server on the data port ends" wait_until 10 has_ended second
+  check "and says why" log_has second "127.0.0.1:$data_port is in use by another program"
+  sed "s/127.0.0.1:0\"}/127.0.0.1:$http_port\"}/; s#'$work/data'#'$work/other'#" "$work/server.yaml" > "$work/third.yaml"
+  launch third nanduti-server "$work/third.yaml"
+  check "a second server on the http port ends" wait_until 10 has_ended third
+  check "and says why" log_has third "127.0.0.1:$http_port is in use by another program"
+  launch fourth nanduti-server "$work/server.yaml"
+  check "a second server on the storage ends" wait_until 10 has_ended fourth
+  check "and says why" log_has fourth 'in use by another nanduti-server'
+
+  stop server TERM
+  check "a server that is told to stop ends with status 0" test "$stop_status" = 0
+  start_worker w1 "tcp://127.0.0.1:$data_port"
+  check "a worker without a server waits and says so" \
+    wait_until 10 log_has w1 "no answer from tcp://127.0.0.1:$data_port for 3 s: is nanduti-server running there"
+  check "it goes on waiting" is_running w1
+  start_server server2 "$data_port" "$http_port"
+  check "it is there once the server is" wait_until 10 log_has server2 "worker 'w1' of site 'local' is here"
+  submit "$work/small.yaml"
+  check "and does a job" wait_until 60 state_is "$id" "done"
+
+  job_file long 500 1
+  submit "$work/long.yaml"
+  check "a long job runs" wait_until 30 samples_above "$id" 500
+  stop server2 TERM
+  check "a server stopped in mid-job ends with status 0" test "$stop_status" = 0
+  check "and leaves a record" test "$(jq -r '.state + ": " + .reason' "$work/data/jobs/$id/run.json")" = \
+    "cancelled: the server was stopped"
+  check "its worker lives on" is_running w1
+  start_server server3 "$data_port" "$http_port"
+  submit "$work/small.yaml"
+  check "job numbers go on over a restart" test "$id" = 3
+  check "the worker comes back and does a job for the next server" wait_until 60 state_is "$id" "done"
+
+  submit "$work/long.yaml"
+  check "a job runs again" wait_until 30 samples_above "$id" 500
+  kill -KILL "${pid_of[server3]}"
+  wait "${pid_of[server3]}" 2> /dev/null
+  start_server server4 "$data_port" "$http_port"
+  submit "$work/small.yaml"
+  check "a worker whose server was killed in mid-job does the next one" wait_until 60 state_is "$id" "done"
+  submit "$work/long.yaml"
+  check "a job runs once more" wait_until 30 samples_above "$id" 500
+  "$top/scripts/job.sh" cancel "$id" 2> /dev/null
+  check "a cancelled job is cancelled" wait_until 10 state_is "$id" cancelled
+  stop w1 INT
+  check "an idle worker ends at once on Ctrl-C, with status 0" test "$stop_status" = 0
+}
+
+# Models, images and classes that are not in the repository: a stack of layers on odd images with 3 classes.
+any_model_on_any_images() {
+  local i
+  { printf '\0\0\10\3' && be32 300 && be32 13 && be32 17; } > "$work/train-images"
+  { printf '\0\0\10\1' && be32 300; } > "$work/train-labels"
+  gzip -dc "$fashion/train-images-idx3-ubyte.gz" | tail -c +17 | head -c $((300 * 221)) >> "$work/train-images"
+  for ((i = 0; i < 300; i++)); do printf '%b' "\\x0$((i % 3))"; done >> "$work/train-labels"
+  gzip -k "$work/train-images"
+  cat > "$work/stack.yaml" << 'END'
+model:
+  layers:
+    - conv2d: {channels: 6, kernel: 3, padding: 1}
+    - relu
+    - average_pool: {kernel: 2, stride: 2}
+    - conv2d: {channels: 9, kernel: 3, stride: 2}
+    - max_pool: {kernel: 2, stride: 1}
+    - flatten
+    - dense: {units: 20}
+    - relu
+    - dense
+data:
+  train: {images: train-images.gz, labels: train-labels}
+training: {epochs: 2, batch_size: 7, workers: 2, schedule: {type: step, epochs: 1, factor: 0.5}}
+staleness: {bound: none, local_steps: 3}
+END
+  start_server server
+  start_worker w1
+  start_worker w2
+  submit "$work/stack.yaml"
+  check "it ends" wait_until 60 is_over "$id"
+  check "it is done: $(field "$id" reason)" state_is "$id" "done"
+  check "every sample counts" test "$(field "$id" samples)" = 600
+  check "without a test set there is no accuracy" test "$(field "$id" accuracy)" = null
+  check "the model has PyTorch's names" grep -qa '"0.weight"' "$work/data/jobs/$id/model.safetensors"
+}
+
+# Idle daemons sleep: at most 2 % of a core over ten seconds each.
+idle_daemons_sleep() {
+  ticks() { awk '{print $14 + $15}' "/proc/${pid_of[$1]}/stat"; }
+  start_server server
+  start_worker w1
+  check "the worker is there" wait_until 10 log_has server "is here"
+  sleep 1
+  local server_before worker_before server_used worker_used
+  server_before=$(ticks server) worker_before=$(ticks w1)
+  sleep 10
+  server_used=$(($(ticks server) - server_before)) worker_used=$(($(ticks w1) - worker_before))
+  echo "idle for 10 s: server $server_used, worker $worker_used hundredths of a CPU second"
+  check "the idle server uses less than 2 % of a core" test "$server_used" -lt 20
+  check "the idle worker uses less than 2 % of a core" test "$worker_used" -lt 20
+}
+
+scenario=${1:?a scenario}
+"$scenario"
+finish
