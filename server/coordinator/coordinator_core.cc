@@ -371,7 +371,15 @@ void CoordinatorCore::start_next_job() {
     job.state = JobState::kRunning;
     run_.emplace();
     run_->job = id;
-    for (auto& [order, worker] : workers_) worker.part = Part::kNone;
+    for (auto& [order, worker] : workers_) {
+      // What the last job left in a worker's record is no part of this one.
+      worker.part = Part::kNone;
+      worker.state = MemberState::kIdle;
+      worker.wants_lease = worker.flushed = worker.at_gate = false;
+      worker.entry_clock = Round();
+      worker.active_from = MembershipEpoch();
+      worker.clocks.clear();
+    }
     for (Shard& shard : shards_) shard.opened = shard.at_rest = false;
     actions_.push_back(JobChanged{id});
     return;
@@ -452,6 +460,7 @@ void CoordinatorCore::serve_leases(ProtocolTime now) {
   if (is_lockstep()) return serve_ranks();
   for (auto& [order, worker] : workers_) {
     if (!worker.wants_lease || worker.draining || worker.state == MemberState::kSuspended) continue;
+    NANDUTI_CHECK(worker.part == Part::kJoined);
     if (!run_->book->has_free()) continue;
     if (worker.state == MemberState::kIdle) {
       worker.entry_clock = std::max(clock(worker), smallest_active_clock());

@@ -65,8 +65,9 @@ struct Plan {
   double replays = 0;  ///< of a push that reached a shard: it comes again later, as over a second session
   std::vector<double> slowness;  ///< per place, times `step`
   std::vector<Partition> partitions;
-  std::vector<Happening> happenings;  ///< by time
-  ProtocolTime heal_at;               ///< no fault from here on
+  std::vector<Happening> happenings;      ///< by time
+  std::optional<ProtocolTime> cancel_at;  ///< of a first job, alike; the second one counts
+  ProtocolTime heal_at;                   ///< no fault from here on
   bool crashes = false;
 };
 
