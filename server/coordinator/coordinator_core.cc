@@ -352,8 +352,8 @@ void CoordinatorCore::advance(ProtocolTime now) {
   if (run_->phase == Phase::kTraining) {
     serve_leases(now);
     retire_idle();
-    cut_complete_epochs();
   }
+  if (run_->phase >= Phase::kTraining && run_->phase <= Phase::kResting) cut_complete_epochs();
   if (run_->book) {
     JobView& view = view_of_run();
     view.samples = run_->book->counted_in_all();
@@ -489,8 +489,10 @@ void CoordinatorCore::retire_idle() {
 
 void CoordinatorCore::cut_complete_epochs() {
   const std::uint32_t epochs = view_of_run().plan.epochs;
-  // The last epoch's cut is the final one, at rest.
-  while (run_->epochs_cut + 1 < epochs && run_->book->is_complete(DataEpoch(run_->epochs_cut)))
+  // The last epoch's cut is the final one, at rest. Epochs that are faster than their evaluation wait for it:
+  // a shard holds no more cuts than this, one of them the final one.
+  while (run_->cuts.size() + 1 < kCutsMax && run_->epochs_cut + 1 < epochs &&
+         run_->book->is_complete(DataEpoch(run_->epochs_cut)))
     take_cut(++run_->epochs_cut, false);
 }
 
@@ -568,14 +570,16 @@ void CoordinatorCore::on_evaluated(Worker& worker, const EvaluationDone& done) {
 void CoordinatorCore::finish_cut(CutId id) {
   const Cut cut = std::move(run_->cuts.at(id));
   run_->cuts.erase(id);
-  view_of_run().figures.push_back(cut.figures);
+  std::vector<EpochFigures>& figures = view_of_run().figures;
+  const auto by_epoch = [](const EpochFigures& x, const EpochFigures& y) { return x.epoch < y.epoch; };
+  figures.insert(std::upper_bound(figures.begin(), figures.end(), cut.figures, by_epoch), cut.figures);
   tell_shards(ReleaseCut{run_->job, id});
   actions_.push_back(JobChanged{run_->job});
-  if (!cut.final) return;
+  if (cut.final)
+    for (const auto& [index, values] : cut.shards) run_->result.push_back(values);
+  if (run_->result.empty() || !run_->cuts.empty()) return;
   run_->phase = Phase::kSaving;
-  SaveResult save{run_->job, {}};
-  for (const auto& [index, values] : cut.shards) save.shards.push_back(values);
-  actions_.push_back(std::move(save));
+  actions_.push_back(SaveResult{run_->job, std::move(run_->result)});
 }
 
 void CoordinatorCore::advance_end() {
@@ -594,6 +598,7 @@ void CoordinatorCore::advance_end() {
   if (run.phase == Phase::kResting) {
     for (std::size_t k = 0; k < run.places.size(); ++k)
       if (!shards_[k].at_rest) return;
+    if (run.epochs_cut + 1 < view_of_run().plan.epochs) return;
     run.phase = Phase::kFinalCut;
     take_cut(view_of_run().plan.epochs, true);
   }

@@ -11,7 +11,6 @@ namespace {
 constexpr PeerId kCoordinator{0};
 constexpr StreamIndex kControl{0};
 constexpr StreamIndex kBulk{1};
-constexpr std::size_t kCutsMax = 4;
 constexpr std::size_t kEpochsKept = 65536;
 
 template <class... Fs>

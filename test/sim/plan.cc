@@ -76,7 +76,7 @@ Plan make_plan(std::uint64_t seed) {
   plan.workers = 1 + static_cast<std::uint32_t>(random.below(5));
   plan.parameters = kBlockSize * (random.chance(0.1) ? 1 + random.below(3) : plan.shards);
   if (random.chance(0.02)) plan.parameters = kBlockSize * 40;  // pushes of several frames
-  plan.epochs = 1 + static_cast<std::uint32_t>(random.below(3));
+  plan.epochs = 1 + static_cast<std::uint32_t>(random.below(random.chance(0.15) ? 9 : 3));
   plan.round_samples = 1 + random.below(8);
   plan.samples = std::max<std::uint64_t>(1, plan.round_samples * (4 + random.below(120)) / plan.epochs);
   plan.samples += random.below(plan.round_samples + 1);
