@@ -114,6 +114,7 @@ Plan make_plan(std::uint64_t seed) {
          HappeningKind::kStart, place});
   }
   if (mood == Mood::kLossy || mood == Mood::kWild) plan.replays = 0.02;
+  if (mood == Mood::kWild || random.chance(0.1)) plan.hangs = 0.005;
   if (random.chance(0.2)) plan.cancel_at = kBeginning + between(random, milliseconds(500), seconds(8));
   plan.local = {milliseconds(0), milliseconds(1), 1e9, 0, 0, 0, true, 0};
   if (mood == Mood::kWild) plan.local = {milliseconds(1), milliseconds(5), 1e9, 0.02, 0.02, 0.02, false, 0};
@@ -132,7 +133,7 @@ Plan make_deterministic_plan(std::uint64_t seed, std::uint64_t network_seed) {
   if (!plan.bound) plan.bound = 4;
   plan.crashes = false;
   plan.cancel_at.reset();
-  plan.replays = 0;
+  plan.replays = plan.hangs = 0;
   plan.partitions.clear();
   plan.happenings.clear();
   plan.links.clear();

@@ -63,6 +63,7 @@ struct Plan {
   LinkPlan local;                 ///< shards to coordinator
   std::vector<LinkPlan> links;    ///< per place
   double replays = 0;  ///< of a push that reached a shard: it comes again later, as over a second session
+  double hangs = 0;    ///< of a round or an evaluation: it takes half a minute
   std::vector<double> slowness;  ///< per place, times `step`
   std::vector<Partition> partitions;
   std::vector<Happening> happenings;      ///< by time

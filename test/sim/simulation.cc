@@ -447,6 +447,10 @@ class Simulation {
     return Duration(static_cast<std::int64_t>(random_.uniform(low_ms, high_ms) * 1e6));
   }
   [[nodiscard]] Duration step_of(const WorkerHost& host) {
+    if (events_.now() < plan_.heal_at && random_.chance(plan_.hangs)) {
+      ++network_.faults.hangs;
+      return std::chrono::seconds(30);
+    }
     return Duration(static_cast<std::int64_t>(static_cast<double>(plan_.step.count()) *
                                               plan_.slowness[node_places_.at(host.node)] *
                                               random_.uniform(0.8, 1.3)));
