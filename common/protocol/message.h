@@ -27,7 +27,7 @@ inline constexpr std::size_t kMembersMax = 1024;       ///< worker incarnations 
 inline constexpr std::size_t kShardsMax = 64;
 inline constexpr std::size_t kRefusedMax = 4096;  ///< refused sequences in one message
 inline constexpr std::size_t kSettleEntriesMax = 4096;
-inline constexpr std::size_t kCutsMax = 4;  ///< held by a shard; the coordinator asks for no more
+inline constexpr std::size_t kCutsMax = 4;  ///< cuts that a shard holds at once; beyond: the oldest goes
 inline constexpr std::size_t kPayloadBytesMax = std::size_t{1} << 32;
 
 /// What the data of a job is, as a worker has found it; equal on all workers of a job.

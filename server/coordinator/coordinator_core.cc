@@ -359,8 +359,8 @@ void CoordinatorCore::advance(ProtocolTime now) {
   if (run_->phase == Phase::kTraining) {
     serve_leases(now);
     retire_idle();
-    cut_complete_epochs();
   }
+  if (run_->phase >= Phase::kTraining && run_->phase <= Phase::kResting) cut_complete_epochs();
   if (run_->book) {
     JobView& view = view_of_run();
     view.samples = run_->book->counted_in_all();
@@ -379,7 +379,15 @@ void CoordinatorCore::start_next_job() {
     job.state = JobState::kRunning;
     run_.emplace();
     run_->job = id;
-    for (auto& [order, worker] : workers_) worker.part = Part::kNone;
+    for (auto& [order, worker] : workers_) {
+      // What the last job left in a worker's record is no part of this one.
+      worker.part = Part::kNone;
+      worker.state = MemberState::kIdle;
+      worker.wants_lease = worker.flushed = worker.at_gate = false;
+      worker.entry_clock = Round();
+      worker.active_from = MembershipEpoch();
+      worker.clocks.clear();
+    }
     for (Shard& shard : shards_) shard.opened = shard.at_rest = false;
     actions_.push_back(JobChanged{id});
     return;
@@ -462,6 +470,7 @@ void CoordinatorCore::serve_leases(ProtocolTime now) {
   if (is_lockstep()) return serve_ranks();
   for (auto& [order, worker] : workers_) {
     if (!worker.wants_lease || worker.draining || worker.state == MemberState::kSuspended) continue;
+    NANDUTI_CHECK(worker.part == Part::kJoined);
     if (!run_->book->has_free()) continue;
     if (worker.state == MemberState::kIdle) {
       worker.entry_clock = std::max(clock(worker), smallest_active_clock());
@@ -490,9 +499,9 @@ void CoordinatorCore::retire_idle() {
 
 void CoordinatorCore::cut_complete_epochs() {
   const std::uint32_t epochs = view_of_run().plan.epochs;
-  // The last epoch's cut is the final one, at rest. Where epochs end faster than they are evaluated, a cut is
-  // late rather than lost: shards hold kCutsMax.
-  while (run_->epochs_cut + 1 < epochs && run_->cuts.size() < kCutsMax &&
+  // The last epoch's cut is the final one, at rest. Epochs that are faster than their evaluation wait for it:
+  // a shard holds no more cuts than this, one of them the final one.
+  while (run_->cuts.size() + 1 < kCutsMax && run_->epochs_cut + 1 < epochs &&
          run_->book->is_complete(DataEpoch(run_->epochs_cut)))
     take_cut(++run_->epochs_cut, false);
 }
@@ -571,21 +580,21 @@ void CoordinatorCore::on_evaluated(Worker& worker, const EvaluationDone& done) {
 void CoordinatorCore::finish_cut(CutId id) {
   const Cut cut = std::move(run_->cuts.at(id));
   run_->cuts.erase(id);
-  view_of_run().figures.push_back(cut.figures);
+  std::vector<EpochFigures>& figures = view_of_run().figures;
+  const auto by_epoch = [](const EpochFigures& x, const EpochFigures& y) { return x.epoch < y.epoch; };
+  figures.insert(std::upper_bound(figures.begin(), figures.end(), cut.figures, by_epoch), cut.figures);
   tell_shards(ReleaseCut{run_->job, id});
   actions_.push_back(JobChanged{run_->job});
-  if (!cut.final) return;
+  if (cut.final)
+    for (const auto& [index, values] : cut.shards) run_->result.push_back(values);
+  if (run_->result.empty() || !run_->cuts.empty()) return;
   run_->phase = Phase::kSaving;
-  SaveResult save{run_->job, {}};
-  for (const auto& [index, values] : cut.shards) save.shards.push_back(values);
-  actions_.push_back(std::move(save));
+  actions_.push_back(SaveResult{run_->job, std::move(run_->result)});
 }
 
 void CoordinatorCore::advance_end() {
   Run& run = *run_;
-  const std::uint32_t epochs = view_of_run().plan.epochs;
-  if (run.phase == Phase::kTraining && run.book->is_complete() && run.fences.empty() &&
-      run.epochs_cut + 1 >= epochs) {
+  if (run.phase == Phase::kTraining && run.book->is_complete() && run.fences.empty()) {
     run.phase = Phase::kFlushing;
     for (const auto& [order, worker] : workers_)
       if (worker.part == Part::kJoined) tell(worker.peer, FlushResidual{run.job});
@@ -599,9 +608,9 @@ void CoordinatorCore::advance_end() {
   if (run.phase == Phase::kResting) {
     for (std::size_t k = 0; k < run.places.size(); ++k)
       if (!shards_[k].at_rest) return;
-    if (run.cuts.size() >= kCutsMax) return;
+    if (run.epochs_cut + 1 < view_of_run().plan.epochs) return;
     run.phase = Phase::kFinalCut;
-    take_cut(epochs, true);
+    take_cut(view_of_run().plan.epochs, true);
   }
 }
 

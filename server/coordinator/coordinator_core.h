@@ -184,6 +184,7 @@ class CoordinatorCore {
     std::map<IncarnationOrder, std::uint64_t> fences;  // shards that have not answered yet, as bits
     std::uint32_t epochs_cut = 0;
     std::map<CutId, Cut> cuts;
+    std::vector<CutTaken> result;  // the final cut once it has its figures; saved when no other cut is open
     CutId next_cut{1};
     LeaseId next_evaluation{1};
   };

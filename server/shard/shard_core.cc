@@ -484,14 +484,17 @@ void ShardCore::send_version(PeerId peer, Subscriber& subscriber, Message messag
 
 void ShardCore::send_acks() {
   if (!job_) return;
+  std::vector<Worker*> acknowledged;
   for (const auto& [peer, subscriber] : job_->subscribers) {
     const auto it = job_->workers.find(subscriber.order);
     if (it == job_->workers.end() || !it->second.ack_due || !subscriber.answered) continue;
-    it->second.ack_due = false;
+    // To every session of the worker: one of two may be what a lost one has left behind.
     actions_.push_back(SendMessage{peer, kControl,
                                    PushAck{job_->request.job, AckLevel::kDurableHere,
                                            it->second.ledger.next_sequence(), it->second.ledger.refused()}});
+    acknowledged.push_back(&it->second);
   }
+  for (Worker* worker : acknowledged) worker->ack_due = false;
 }
 
 void ShardCore::send_reports() {

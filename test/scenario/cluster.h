@@ -26,6 +26,7 @@ struct JobShape {
   std::uint64_t round_samples = 8;
   std::uint64_t parameters = 3 * kBlockSize;
   std::optional<std::uint32_t> bound = 0;
+  bool deterministic = false;
 };
 
 /// Decides what a round's progress is; shape [x.size()].
@@ -48,6 +49,7 @@ class Cluster {
     plan.epochs = shape.epochs;
     plan.round_samples = shape.round_samples;
     plan.workers_to_start = shape.workers;
+    plan.deterministic = shape.deterministic;
     coordinator_.on_event(now_, CoordinatorCore::SubmitJob{plan});
   }
 
@@ -215,9 +217,9 @@ class Cluster {
   void handle(int node, const ShardCore::LoadShard& load) {
     const std::size_t size = load.request.end - load.request.begin;
     shards_[static_cast<std::size_t>(node - 1)]->on_event(
-        now_, ShardCore::ShardLoaded{load.request.job,
-                                     ShardStart{std::vector<float>(size, 1.0f),
-                                                std::make_shared<DenseFloat32Codec>(), 1, false}});
+        now_, ShardCore::ShardLoaded{load.request.job, ShardStart{std::vector<float>(size, 1.0f),
+                                                                  std::make_shared<DenseFloat32Codec>(), 1,
+                                                                  shape_.deterministic}});
   }
   void handle(int node, const ClientCore::LoadJob& load) {
     LoadedJob job;
@@ -226,6 +228,7 @@ class Cluster {
     job.parameters = shape_.parameters;
     job.round_samples = shape_.round_samples;
     job.bound = shape_.bound;
+    job.deterministic = shape_.deterministic;
     job.codec = std::make_shared<DenseFloat32Codec>();
     const auto worker = static_cast<std::size_t>(node - 1000);
     Result<LoadedJob> loaded = on_load ? on_load(worker, job) : Result<LoadedJob>(job);

@@ -3,6 +3,7 @@
 // exact.
 #include "test/scenario/cluster.h"
 
+#include <cstring>
 #include <functional>
 
 #include "test/support/catch.h"
@@ -153,6 +154,61 @@ TEST_CASE("epochs that end faster than they are evaluated keep all their figures
   cluster.run();
   CHECK(cluster.view().state == JobState::kDone);
   CHECK(cluster.view().figures.size() == shape.epochs);
+}
+
+TEST_CASE(
+    "a deterministic job ends with the same bytes under every order of events, its latecomers left out") {
+  for (std::uint64_t job = 0; job < 12; ++job) {
+    INFO("job " << job);
+    JobShape shape = shape_of(job);
+    shape.deterministic = true;
+    shape.bound = static_cast<std::uint32_t>(job % 3);
+    shape.parameters = kBlockSize;
+    // Progress depends on x, on the samples and, by 1/3, on the order of additions.
+    const auto gradient = [](IncarnationOrder, const ClientCore::ComputeRound& round) {
+      std::vector<float> progress(round.parameters->size());
+      for (std::size_t i = 0; i < progress.size(); ++i)
+        progress[i] = ((*round.parameters)[i] - static_cast<float>(round.range.begin % 7)) / 3.0f;
+      return progress;
+    };
+    std::vector<float> result;
+    for (std::uint64_t seed = 1; seed <= seeds(10); ++seed) {
+      INFO("seed " << seed);
+      Cluster cluster(shape, seed, gradient);
+      (void)cluster.add_worker();
+      cluster.run();
+      REQUIRE(cluster.view().state == JobState::kDone);
+      REQUIRE(cluster.view().samples == shape.samples * shape.epochs);
+      REQUIRE(cluster.view().warnings.empty());
+      if (seed == 1) result = cluster.result;
+      REQUIRE(std::memcmp(result.data(), cluster.result.data(), result.size() * sizeof(float)) == 0);
+    }
+  }
+}
+
+TEST_CASE("a deterministic job whose worker dies goes on, takes the next worker in and says what is lost") {
+  std::size_t warned = 0;
+  for (std::uint64_t seed = 1; seed <= seeds(60); ++seed) {
+    INFO("seed " << seed);
+    JobShape shape = shape_of(seed);
+    shape.workers = 2;
+    shape.deterministic = true;
+    Cluster cluster(shape, seed, count_samples);
+    (void)cluster.add_worker();
+    const std::uint64_t end_at = 60 + RandomStream(seed, 9).below(200);
+    for (std::uint64_t i = 0; !cluster.over(); ++i) {
+      if (i == end_at && seed % 2 == 0) cluster.kill(0);
+      if (i == end_at && seed % 2 == 1) cluster.drain(0);
+      REQUIRE(cluster.step());
+    }
+    REQUIRE(cluster.view().state == JobState::kDone);
+    REQUIRE(cluster.view().samples == shape.samples * shape.epochs);
+    REQUIRE(cluster.view().warnings.size() <= 1);  // none if it was not one of the two, or the job was over
+    if (cluster.view().warnings.empty()) continue;
+    ++warned;
+    CHECK_THAT(cluster.view().warnings[0], Catch::Contains("its result cannot be reproduced"));
+  }
+  CHECK(warned > 0);
 }
 
 TEST_CASE("data that nobody can use ends the job with the reason, and the workers live on") {

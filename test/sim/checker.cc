@@ -54,6 +54,8 @@ void Checker::on_membership_sent(const Membership& membership) {
   const auto [it, is_new] = memberships_.emplace(membership.epoch, membership);
   if (is_new && memberships_.size() != membership.epoch.value())
     fail("membership epoch {} where {} is next", membership.epoch, memberships_.size());
+  for (const Member& member : membership.members)
+    if (member.state == MemberState::kDead) dead_.insert(member.order);
 }
 
 void Checker::on_membership_received(ShardIndex index, MembershipEpoch epoch) {
@@ -128,7 +130,9 @@ void Checker::on_compute(const ClientCore& core, const ClientCore::ComputeRound&
     }
   }
 
-  // Merge: x = shadow - in flight - rho * residual.
+  // Merge: x = shadow - in flight - rho * residual. Who is dead and does not know it yet hears no verdicts
+  // any more; its rounds are void.
+  if (dead_.contains(core.order())) return;
   const float rho = 1.0f / static_cast<float>(std::max(count_active(membership), 1u));
   for (std::size_t k = 0; k < shards_.size(); ++k) {
     std::vector<float> x = records[k]->shadow;

@@ -94,6 +94,7 @@ class Checker {
   std::shared_ptr<const Codec> codec_;
   std::map<MembershipEpoch, Membership> memberships_;
   std::map<IncarnationOrder, Incarnation> incarnations_;
+  std::set<IncarnationOrder> dead_;
   std::vector<Shard> shards_;
   std::vector<std::vector<std::uint8_t>> counted_;  // per epoch and sample
   std::uint64_t rounds_ = 0;

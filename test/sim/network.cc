@@ -17,6 +17,7 @@ void FaultCounts::add(const FaultCounts& other) {
   partitioned += other.partitioned;
   connections_broken += other.connections_broken;
   replayed += other.replayed;
+  hangs += other.hangs;
   crashes += other.crashes;
   restarts += other.restarts;
   late_joins += other.late_joins;

@@ -15,7 +15,7 @@ namespace nanduti::sim {
 /// Faults that have struck, by kind.
 struct FaultCounts {
   std::uint64_t lost = 0, duplicated = 0, reordered = 0, partitioned = 0, connections_broken = 0,
-                replayed = 0;
+                replayed = 0, hangs = 0;
   std::uint64_t crashes = 0, restarts = 0, late_joins = 0, drains = 0, sessions_lost = 0;
 
   void add(const FaultCounts& other);

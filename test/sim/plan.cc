@@ -76,7 +76,7 @@ Plan make_plan(std::uint64_t seed) {
   plan.workers = 1 + static_cast<std::uint32_t>(random.below(5));
   plan.parameters = kBlockSize * (random.chance(0.1) ? 1 + random.below(3) : plan.shards);
   if (random.chance(0.02)) plan.parameters = kBlockSize * 40;  // pushes of several frames
-  plan.epochs = 1 + static_cast<std::uint32_t>(random.below(3));
+  plan.epochs = 1 + static_cast<std::uint32_t>(random.below(random.chance(0.15) ? 9 : 3));
   plan.round_samples = 1 + random.below(8);
   plan.samples = std::max<std::uint64_t>(1, plan.round_samples * (4 + random.below(120)) / plan.epochs);
   plan.samples += random.below(plan.round_samples + 1);
@@ -114,6 +114,8 @@ Plan make_plan(std::uint64_t seed) {
          HappeningKind::kStart, place});
   }
   if (mood == Mood::kLossy || mood == Mood::kWild) plan.replays = 0.02;
+  if (mood == Mood::kWild || random.chance(0.1)) plan.hangs = 0.005;
+  if (random.chance(0.2)) plan.cancel_at = kBeginning + between(random, milliseconds(500), seconds(8));
   plan.local = {milliseconds(0), milliseconds(1), 1e9, 0, 0, 0, true, 0};
   if (mood == Mood::kWild) plan.local = {milliseconds(1), milliseconds(5), 1e9, 0.02, 0.02, 0.02, false, 0};
   plan.heal_at = kBeginning + seconds(10);
@@ -130,6 +132,8 @@ Plan make_deterministic_plan(std::uint64_t seed, std::uint64_t network_seed) {
   plan.deterministic = true;
   if (!plan.bound) plan.bound = 4;
   plan.crashes = false;
+  plan.cancel_at.reset();
+  plan.replays = plan.hangs = 0;
   plan.partitions.clear();
   plan.happenings.clear();
   plan.links.clear();

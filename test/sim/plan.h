@@ -63,10 +63,12 @@ struct Plan {
   LinkPlan local;                 ///< shards to coordinator
   std::vector<LinkPlan> links;    ///< per place
   double replays = 0;  ///< of a push that reached a shard: it comes again later, as over a second session
+  double hangs = 0;    ///< of a round or an evaluation: it takes half a minute
   std::vector<double> slowness;  ///< per place, times `step`
   std::vector<Partition> partitions;
-  std::vector<Happening> happenings;  ///< by time
-  ProtocolTime heal_at;               ///< no fault from here on
+  std::vector<Happening> happenings;      ///< by time
+  std::optional<ProtocolTime> cancel_at;  ///< of a first job, alike; the second one counts
+  ProtocolTime heal_at;                   ///< no fault from here on
   bool crashes = false;
 };
 

@@ -102,11 +102,12 @@ int run(std::uint64_t from, std::uint64_t count, bool expect_failure) {
       "duplicated %llu, reordered %llu, held by partitions %llu; connections broken %llu, pushes replayed "
       "%llu, sessions lost "
       "%llu; crashes "
-      "%llu, restarts %llu, late joins %llu, drains %llu; %.1f seeds/s\n",
+      "%llu, restarts %llu, late joins %llu, drains %llu, hangs %llu; %.1f seeds/s\n",
       u(count), u(from), std::chrono::duration<double>(simulated).count() / 3600, u(events), u(rounds),
       u(faults.lost), u(faults.duplicated), u(faults.reordered), u(faults.partitioned),
       u(faults.connections_broken), u(faults.replayed), u(faults.sessions_lost), u(faults.crashes),
-      u(faults.restarts), u(faults.late_joins), u(faults.drains), static_cast<double>(count) / elapsed());
+      u(faults.restarts), u(faults.late_joins), u(faults.drains), u(faults.hangs),
+      static_cast<double>(count) / elapsed());
   return expect_failure ? 1 : 0;
 }
 

@@ -19,7 +19,8 @@ namespace {
 constexpr int kFirstWorkerNode = 1000;
 constexpr std::uint64_t kEventsMax = 3'000'000;
 constexpr std::uint64_t kLayoutHash = 5;
-constexpr JobId kJob{1};
+constexpr JobId kJob{2};           // the one that counts
+constexpr JobId kCancelledJob{1};  // before it, in some plans
 
 /// A core under its session hub. What the core asks of the world beyond messages is the derived class's
 /// affair.
@@ -96,7 +97,7 @@ class Simulation {
       : plan_(plan),
         events_(kBeginning),
         trace_(print_trace),
-        checker_(plan),
+        checkers_{{kCancelledJob, Checker(plan_)}, {kJob, Checker(plan_)}},
         random_(plan.network_seed, 3),
         network_(plan, events_,
                  [this](int node, RouteId route, const Frame& frame) { on_frame(node, route, frame); }),
@@ -112,10 +113,10 @@ class Simulation {
     }
     outcome.trace_hash = trace_.hash();
     outcome.events = trace_.count();
-    outcome.rounds = checker_.rounds();
+    outcome.rounds = checkers_.at(kJob).rounds() + checkers_.at(kCancelledJob).rounds();
     outcome.simulated = events_.now() - kBeginning;
     outcome.faults = network_.faults;
-    outcome.model = checker_.result();
+    outcome.model = checkers_.at(kJob).result();
     if (coordinator_ && coordinator_->core.view(kJob))
       outcome.warnings = coordinator_->core.view(kJob)->warnings;
     return outcome;
@@ -131,9 +132,16 @@ class Simulation {
     }
     if (event.peer != PeerId(0)) return;
     // The coordinator numbers the shards as they come.
-    if (const auto* open = std::get_if<OpenShard>(&event.message)) shard_indices_[host.node] = open->index;
+    if (const auto* open = std::get_if<OpenShard>(&event.message)) {
+      shard_indices_[host.node] = open->index;
+      jobs_[host.node] = open->job;
+    }
     if (const auto* membership = std::get_if<Membership>(&event.message))
-      if (membership->job == kJob) checker_.on_membership_received(shard_of(host), membership->epoch);
+      if (membership->job == jobs_[host.node])
+        checker(host).on_membership_received(shard_of(host), membership->epoch);
+  }
+  void before(WorkerHost& host, const MessageReceived& event) {
+    if (const auto* prepare = std::get_if<PrepareJob>(&event.message)) jobs_[host.node] = prepare->job;
   }
   template <class AnyHost, class Event>
   void before(AnyHost&, const Event&) {}
@@ -142,19 +150,19 @@ class Simulation {
     for (const auto& action : actions)
       if (const auto* send = std::get_if<SendMessage>(&action))
         if (const auto* membership = std::get_if<Membership>(&send->message))
-          checker_.on_membership_sent(*membership);
+          checkers_.at(membership->job).on_membership_sent(*membership);
   }
   void observe(ShardHost& host, const std::vector<ShardCore::Action>& actions) {
-    if (shard_indices_.contains(host.node)) checker_.after_shard(shard_of(host), host.core, actions);
+    if (shard_indices_.contains(host.node)) checker(host).after_shard(shard_of(host), host.core, actions);
   }
   void observe(WorkerHost& host, const std::vector<ClientCore::Action>& actions) {
-    checker_.after_worker(host.core);
+    if (jobs_.contains(host.node)) checker(host).after_worker(host.core);
     for (const auto& action : actions) {
       if (const auto* round = std::get_if<ClientCore::ComputeRound>(&action)) {
-        checker_.on_compute(host.core, *round);
+        checker(host).on_compute(host.core, *round);
       } else if (const auto* send = std::get_if<SendMessage>(&action)) {
         if (const auto* push = std::get_if<Push>(&send->message))
-          checker_.on_push_sent(host.core, *push, shard_of_peer(host, send->peer));
+          checker(host).on_push_sent(host.core, *push, shard_of_peer(host, send->peer));
       } else if (const auto* open = std::get_if<OpenPeer>(&action)) {
         peers_[{host.node, open->peer}] = open->destination;
       }
@@ -197,7 +205,7 @@ class Simulation {
   }
   void act(CoordinatorHost&, const CoordinatorCore::SaveCheckpoint&) {}
   void act(CoordinatorHost& host, const CoordinatorCore::SaveResult& save) {
-    checker_.on_result(save.shards);
+    checkers_.at(save.job).on_result(save.shards);
     later(host, duration(1, 300), [this, job = save.job](CoordinatorHost& h) {
       h.give(events_.now(), CoordinatorCore::ResultSaved{job, Status()});
     });
@@ -221,7 +229,7 @@ class Simulation {
     note_event(host, "computes", "round", round.round.value(), round.range.begin);
     work(host, step_of(host), [this, round](WorkerHost& h) {
       std::vector<float> progress = progress_of(*round.parameters, round.range);
-      checker_.on_computed(h.core.order(), progress);
+      checker(h).on_computed(h.core.order(), progress);
       h.give(events_.now(), ClientCore::RoundComputed{round.job, std::move(progress), 1.0, 0.01});
     });
   }
@@ -267,7 +275,7 @@ class Simulation {
       events_.run_next();
     }
     const CoordinatorCore::JobView& view = *coordinator_->core.view(kJob);
-    checker_.on_done(view.samples, view.repeated_samples);
+    checkers_.at(kJob).on_done(view.samples, view.repeated_samples);
     if (!plan_.crashes && network_.faults.drains == 0 && network_.faults.sessions_lost == 0 &&
         plan_.partitions.empty() && view.repeated_samples != 0)
       fail("P5: {} samples were repeated and nobody died", view.repeated_samples);
@@ -278,12 +286,20 @@ class Simulation {
 
   void submit() {
     JobPlan job;
-    job.id = kJob;
+    if (plan_.cancel_at)
+      events_.at(*plan_.cancel_at, [this] {
+        coordinator_->give(events_.now(), CoordinatorCore::CancelJob{kCancelledJob});
+        settle_down(coordinator_);
+      });
     job.epochs = plan_.epochs;
     job.round_samples = plan_.round_samples;
     job.deterministic = plan_.deterministic;
     job.workers_to_start = workers_to_start();
-    coordinator_->give(events_.now(), CoordinatorCore::SubmitJob{job});
+    for (const JobId id : {kCancelledJob, kJob}) {
+      if (id == kCancelledJob && !plan_.cancel_at) continue;
+      job.id = id;
+      coordinator_->give(events_.now(), CoordinatorCore::SubmitJob{job});
+    }
     settle_down(coordinator_);
   }
 
@@ -431,6 +447,10 @@ class Simulation {
     return Duration(static_cast<std::int64_t>(random_.uniform(low_ms, high_ms) * 1e6));
   }
   [[nodiscard]] Duration step_of(const WorkerHost& host) {
+    if (events_.now() < plan_.heal_at && random_.chance(plan_.hangs)) {
+      ++network_.faults.hangs;
+      return std::chrono::seconds(30);
+    }
     return Duration(static_cast<std::int64_t>(static_cast<double>(plan_.step.count()) *
                                               plan_.slowness[node_places_.at(host.node)] *
                                               random_.uniform(0.8, 1.3)));
@@ -454,6 +474,7 @@ class Simulation {
     });
   }
 
+  Checker& checker(const Host& host) { return checkers_.at(jobs_.at(host.node)); }
   Place& place_of(const Host& host) { return places_[node_places_.at(host.node)]; }
   [[nodiscard]] ShardIndex shard_of(const ShardHost& host) const { return shard_indices_.at(host.node); }
   [[nodiscard]] ShardIndex shard_of_peer(const Host& host, PeerId peer) const {
@@ -473,7 +494,8 @@ class Simulation {
   const Plan plan_;
   EventQueue events_;
   Trace trace_;
-  Checker checker_;
+  std::map<JobId, Checker> checkers_;
+  std::map<int, JobId> jobs_;  // by node
   RandomStream random_;
   Network network_;
   std::shared_ptr<CoordinatorHost> coordinator_;

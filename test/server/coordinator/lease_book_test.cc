@@ -120,3 +120,40 @@ TEST_CASE("what a worker may not claim is an error") {
         "lease 1 is not held by incarnation 3");
   CHECK(book.counted(DataEpoch(0)) == 0);
 }
+
+TEST_CASE("ranks are lent their sections in equally many rounds, whoever asks first") {
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    INFO("seed " << seed);
+    RandomStream random(seed);
+    const LeaseBookOptions options{1 + random.below(300), 1 + static_cast<std::uint32_t>(random.below(3)),
+                                   1 + random.below(9), 1};
+    const auto ranks = static_cast<std::uint32_t>(1 + random.below(5));
+    std::vector<std::vector<int>> counts(options.epochs, std::vector<int>(options.samples, 0));
+    std::vector<std::vector<SampleRange>> lent[2];
+    for (auto& by_rank : lent) {
+      LeaseBook book(options);
+      by_rank.resize(ranks);
+      std::vector<bool> done(ranks);
+      while (std::find(done.begin(), done.end(), false) != done.end()) {
+        const auto rank = static_cast<std::uint32_t>(random.below(ranks));
+        const auto lease = book.lend_section(IncarnationOrder(rank + 1), rank, ranks);
+        if (lease)
+          by_rank[rank].push_back(lease->range);
+        else
+          done[rank] = true;
+      }
+      CHECK_FALSE(book.has_free());
+    }
+    CHECK(lent[0] == lent[1]);
+    std::vector<std::uint64_t> rounds(ranks);
+    for (std::uint32_t rank = 0; rank < ranks; ++rank)
+      for (const SampleRange& range : lent[0][rank]) {
+        rounds[rank] +=
+            std::max<std::uint64_t>((range.size() + options.round_samples - 1) / options.round_samples, 1);
+        for (std::uint64_t i = range.begin; i < range.end; ++i) ++counts[range.epoch.value()][i];
+      }
+    CHECK(std::all_of(rounds.begin(), rounds.end(), [&](std::uint64_t r) { return r == rounds[0]; }));
+    for (const auto& epoch : counts)
+      CHECK(std::all_of(epoch.begin(), epoch.end(), [](int count) { return count == 1; }));
+  }
+}

@@ -283,3 +283,87 @@ TEST_CASE("a push of the wrong size or coding is refused and changes nothing") {
   CHECK(bench.core.counters().malformed == 2);
   CHECK(bench.to<ShardRefusal>(Bench::peer(1)).back().reason == "this job does not use coding 9");
 }
+
+TEST_CASE("an assignment speaks of its version, not of what has settled since") {
+  Bench bench;
+  bench.members(1, {Bench::active(1), Bench::active(2)});
+  bench.subscribe(1);
+  bench.push(1, 0, 0.5f);  // worker 2's round is missing: settled, not published
+  REQUIRE(bench.w() == 0.75f);
+  bench.subscribe(2);
+  const Assign assign = bench.to<Assign>(Bench::peer(2)).back();
+  CHECK(floats(assign.payload)[0] == 1.0f);
+  for (const Verdict& verdict : assign.header.verdicts) CHECK(verdict.next_sequence == Sequence(0));
+  for (const MemberClock& member : assign.header.active) CHECK(member.clock == Round(0));
+}
+
+TEST_CASE("a fenced worker stays in the gate until a membership takes it out") {
+  Bench bench;
+  bench.members(1, {Bench::active(1), Bench::active(2)});
+  bench.subscribe(1);
+  bench.tell(MessageReceived{kCoordinator, Fence{JobId(1), IncarnationOrder(2)}});
+  bench.push(1, 0, 0.5f);
+  bench.wait(1s);
+  CHECK(bench.to<Publish>(Bench::peer(1)).back().header.active.size() == 2);
+  bench.members(2, {Bench::active(1), {IncarnationOrder(2), {}, MemberState::kDead, {}}});
+  CHECK(bench.to<Publish>(Bench::peer(1)).back().header.active.size() == 1);
+}
+
+TEST_CASE("a flush is exact, in dense float32, and moves no clock") {
+  Bench bench;
+  bench.members(1, {Bench::active(1)});
+  bench.subscribe(1);
+  Push flush;
+  flush.job = JobId(1);
+  flush.order = IncarnationOrder(1);
+  flush.epoch = MembershipEpoch(1);
+  flush.coding = 1;
+  flush.payload = SharedBytes::take(std::vector<float>(kSize, 0.25f));
+  bench.tell(MessageReceived{Bench::peer(1), flush});
+  CHECK(bench.w() == 0.75f);
+  CHECK(bench.core.ledger(IncarnationOrder(1))->clock() == Round(0));
+}
+
+TEST_CASE("every session of a worker hears that its push is settled") {
+  Bench bench;
+  bench.members(1, {Bench::active(1)});
+  bench.subscribe(1);
+  const PeerId left_behind(50);
+  bench.tell(PeerConnected{left_behind, {}});
+  bench.tell(
+      MessageReceived{left_behind, Subscribe{JobId(1), IncarnationOrder(1), incarnation(1), {}, {}, {}}});
+  bench.push(1, 0, 0.5f);
+  REQUIRE(bench.to<PushAck>(Bench::peer(1)).size() == 1);
+  CHECK(bench.to<PushAck>(left_behind).size() == 1);
+}
+
+TEST_CASE(
+    "in lockstep a returning subscriber hears every version, and a step is rounds of all or flushes of all") {
+  Bench bench(true);
+  bench.members(1, {Bench::active(1), Bench::active(2)});
+  bench.subscribe(1);
+  bench.subscribe(2);
+  for (std::uint64_t i = 0; i < 3; ++i) {
+    bench.push(1, i, 0.5f);
+    bench.push(2, i, 0.5f);
+  }
+  const ChainId chain = bench.to<Publish>(Bench::peer(1)).back().header.chain;
+  bench.tell(PeerClosed{Bench::peer(1), "lost", false});
+  const std::size_t heard = bench.to<Publish>(Bench::peer(1)).size();
+  bench.subscribe(1, chain, Version(1));
+  CHECK(bench.to<Publish>(Bench::peer(1)).size() == heard + 2);
+  CHECK(bench.to<Publish>(Bench::peer(1)).back().header.version == Version(3));
+
+  Push flush;
+  flush.job = JobId(1);
+  flush.order = IncarnationOrder(1);
+  flush.sequence = Sequence(3);
+  flush.epoch = MembershipEpoch(1);
+  flush.coding = 1;
+  flush.payload = SharedBytes::take(std::vector<float>(kSize, 0.5f));
+  bench.tell(MessageReceived{Bench::peer(1), flush});
+  bench.push(2, 3, 0.5f);
+  CHECK(bench.core.values()->version() == Version(3));  // who flushes is about to leave
+  bench.members(2, {Bench::active(2), {IncarnationOrder(1), incarnation(1), MemberState::kIdle, {}}});
+  CHECK(bench.core.counters().settled == 8);
+}

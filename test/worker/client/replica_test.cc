@@ -197,3 +197,36 @@ TEST_CASE("versions that do not follow each other are errors and change nothing"
           .ok());
   CHECK(replica.begin_round(Round(0)) == std::vector<float>(kSize, 2.0f));
 }
+
+TEST_CASE("a deterministic replica takes an assignment that leaps over the version that is due") {
+  Replica replica = make(2, true);
+  assign_all(replica, 1.0f, {0, 0});
+  for (std::uint32_t k = 0; k < 2; ++k)
+    REQUIRE(replica
+                .on_version(ShardIndex(k),
+                            Assign{header(3, 1, {3, 3}), Version(0), false, {{0, kSize / 2}}, constant(4.0f)})
+                .ok());
+  REQUIRE(replica.gate(Round(4), MembershipEpoch(1)) == Replica::Gate::kOpen);  // version 2 is due
+  CHECK(replica.begin_round(Round(4)).at(0) == 4.0f);
+}
+
+TEST_CASE("what cannot be merged later is refused when it arrives") {
+  Replica replica = make(2, true);
+  assign_all(replica, 1.0f, {0, 0});
+  CHECK_FALSE(replica.on_version(ShardIndex(0), Publish{header(2, 1, {2, 2}), 1, constant(0.5f)}).ok());
+  CHECK_FALSE(replica.on_version(ShardIndex(0), Publish{header(1, 1, {1, 1}), 9, constant(0.5f)}).ok());
+  CHECK_FALSE(replica
+                  .on_version(ShardIndex(0),
+                              Publish{header(1, 1, {1, 1}), 1, SharedBytes::take(std::vector<char>(3))})
+                  .ok());
+  CHECK(replica.on_version(ShardIndex(0), Publish{header(1, 1, {1, 1}), 1, constant(0.5f)}).ok());
+}
+
+TEST_CASE("a flush leaves no residual, whatever the codec") {
+  Replica replica = make(0, false, std::make_shared<FirstOnlyCodec>());
+  assign_all(replica, 1.0f, {0, 0});
+  (void)replica.finish_round({kJob, Round(0), LeaseId(1), {}}, std::vector<float>(kSize, 0.5f));
+  REQUIRE(replica.has_residual());
+  CHECK(replica.flush(kJob, Round(1)).size() == 2);
+  CHECK_FALSE(replica.has_residual());
+}
