@@ -175,13 +175,18 @@ follow_outcome() {
     def shown: if . == null then "-" else tostring | gsub("[\n\r\u001f]"; " ") end;
     [.state, .reason, .target_met, .accuracy, .target, .model] | map(shown) | join("\u001f")' <<< "$follow_last")
   [[ $reason == "" ]] && reason=-
+  local warning
+  while read -r warning; do
+    follow_print "job $id: warning: $warning"
+  done < <(jq -r '(.warnings // [])[]' <<< "$follow_last")
   case $state in
     failed)
       follow_print "job $id failed: $reason"
       return 2
       ;;
     cancelled)
-      follow_print "job $id was cancelled"
+      [[ $reason == - ]] || reason=": $reason"
+      follow_print "job $id was cancelled${reason#-}"
       return 3
       ;;
   esac

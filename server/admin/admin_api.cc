@@ -99,6 +99,9 @@ void write(JsonWriter& writer, const JobReport& job) {
   writer.member("workers", job.workers);
   text_or_null("model", job.model);
   text_or_null("run", job.run);
+  writer.key("warnings").begin_array();
+  for (const std::string& warning : job.warnings) writer.value(warning);
+  writer.end_array();
   writer.member("training_seconds", job.training_seconds).key("figures").begin_array();
   for (const EpochReport& epoch : job.figures)
     writer.begin_object()

@@ -79,6 +79,7 @@ JobReport CoordinatorCore::report(ProtocolTime now, const JobView& job) const {
   report.samples = job.samples;
   report.samples_total = job.samples_total;
   report.repeated_samples = job.repeated_samples;
+  report.warnings = job.warnings;
   if (job.samples_total > 0)
     report.epoch = std::min(job.plan.epochs, static_cast<std::uint32_t>(progress.epochs().size()) + 1);
   report.loss = progress.recent_loss(now);

@@ -54,6 +54,7 @@ struct JobReport {
   std::string run;              ///< path of run.json; the same
   double training_seconds = 0;  ///< from the start of training to the last settled sample
   std::vector<EpochReport> figures;
+  std::vector<std::string> warnings;  ///< such as a deterministic job that cannot be repeated any more
 };
 
 struct WorkerReport {

@@ -199,7 +199,7 @@ for follower in "${followers[@]}"; do
   has_status 3
 done
 cp "$work/5.out" "$work/out"
-says out '^job 5 was cancelled$'
+says out '^job 5 was cancelled(: .*)?$'
 if command -v script > /dev/null; then
   what="follow on a terminal"
   cp "$work/terminal200" "$work/out"

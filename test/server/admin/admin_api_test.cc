@@ -113,7 +113,7 @@ TEST_CASE("a job's fields have the names that the scripts read, unknown ones are
         R"("epoch":0,"epochs":5,"samples":0,"samples_total":0,"repeated_samples":0,"samples_per_s":0,)"
         R"("accuracy":null,"loss":null,"test_loss":null,"staleness":null,"stall_fraction":0,"bytes_up":0,)"
         R"x("bytes_down":0,"eta_s":null,"waiting_for":"2 workers (1 is here)","workers":0,"model":null,)x"
-        R"("run":null,"training_seconds":0,"figures":[]})"
+        R"("run":null,"warnings":[],"training_seconds":0,"figures":[]})"
         "\n");
   JobReport& full = desk.reports[0];
   full = job(12, JobState::kDone);
@@ -135,6 +135,7 @@ TEST_CASE("a job's fields have the names that the scripts read, unknown ones are
   full.model = "/m.safetensors";
   full.run = "/run.json";
   full.training_seconds = 60.25;
+  full.warnings = {"it \"went\" on"};
   full.figures = {{1, 12.5, 0.85, 0.4, 0.5}, {2, 24.0, {}, {}, {}}};
   CHECK(
       response_of(desk, request("GET", "/v1/jobs")).body ==
@@ -142,7 +143,8 @@ TEST_CASE("a job's fields have the names that the scripts read, unknown ones are
       R"("epoch":5,"epochs":5,"samples":300000,"samples_total":300000,"repeated_samples":64,)"
       R"("samples_per_s":5000.5,"accuracy":0.9012,"loss":0.25,"test_loss":0.3,"staleness":1.5,)"
       R"("stall_fraction":0.125,"bytes_up":1000000000000,"bytes_down":3,"eta_s":0,"waiting_for":null,)"
-      R"("workers":2,"model":"/m.safetensors","run":"/run.json","training_seconds":60.25,"figures":[)"
+      R"("workers":2,"model":"/m.safetensors","run":"/run.json","warnings":["it \"went\" on"],)"
+      R"("training_seconds":60.25,"figures":[)"
       R"({"epoch":1,"accuracy":0.85,"loss":0.5,"test_loss":0.4,"seconds":12.5},)"
       R"({"epoch":2,"accuracy":null,"loss":null,"test_loss":null,"seconds":24}]}]})"
       "\n");
