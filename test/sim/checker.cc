@@ -165,7 +165,7 @@ void Checker::on_push_sent(const ClientCore& core, const Push& push, ShardIndex 
   const std::uint64_t sequence = push.sequence.value();
   std::vector<PushRecord>& pushes = of.pushes[k];
   if (sequence == pushes.size() && push.lease == LeaseId()) {
-    if (!pushes.empty() && pushes.back().flush && plan_.sparse)
+    if (!pushes.empty() && pushes.back().flush && !plan_.deterministic)
       fail("incarnation {} flushes shard {} twice", push.order, k);
     make_push(of, k, {}, push.round, {}, true);
   } else if (sequence == pushes.size() && push.range.size() == 0) {

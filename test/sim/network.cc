@@ -73,7 +73,7 @@ std::optional<ProtocolTime> Network::partitioned_until(const Connection& connect
   return std::nullopt;
 }
 
-void Network::carry(const Shared& connection, bool up, const EncodedFrame& frame) {
+void Network::carry(Shared connection, bool up, const EncodedFrame& frame) {
   if (!up && connection->hung_up) return;
   const LinkPlan& link = link_of(*connection);
   const ProtocolTime now = events_.now();

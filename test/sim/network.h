@@ -51,7 +51,7 @@ class Network {
   using Shared = std::shared_ptr<Connection>;
 
   void transmit(int node, const TransmitFrame& request);
-  void carry(const Shared& connection, bool up, const EncodedFrame& frame);
+  void carry(Shared connection, bool up, const EncodedFrame& frame);
   void arrive_at(ProtocolTime time, const Shared& connection, bool up, RouteId accepted,
                  const EncodedFrame& frame);
   [[nodiscard]] const LinkPlan& link_of(const Connection& connection) const;

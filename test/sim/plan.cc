@@ -65,6 +65,12 @@ void add_faults(Plan& plan, RandomStream& random, Mood mood) {
   }
 }
 
+/// Workers' sessions to shards end where a few pushes wait.
+void let_overflow(Plan& plan, RandomStream& random) {
+  const std::uint64_t blocks = (plan.parameters / kBlockSize + plan.shards - 1) / plan.shards;
+  plan.worker_session.queue_bytes_max = blocks * kBlockSize * sizeof(float) * (2 + random.below(6)) + 4096;
+}
+
 }  // namespace
 
 Plan make_plan(std::uint64_t seed) {
@@ -99,10 +105,7 @@ Plan make_plan(std::uint64_t seed) {
   plan.session.forget_after = random.chance(0.5) ? seconds(7) : seconds(120);
   plan.session.redial_after = random.chance(0.5) ? seconds(2) : seconds(5);
   plan.worker_session = plan.session;
-  if (random.chance(0.3))
-    plan.worker_session.queue_bytes_max = (plan.parameters / kBlockSize + plan.shards - 1) / plan.shards *
-                                              kBlockSize * sizeof(float) * (2 + random.below(6)) +
-                                          4096;
+  if (random.chance(0.3)) let_overflow(plan, random);
 
   const auto mood = static_cast<Mood>(random.below(4));
   for (std::uint32_t place = 0; place < plan.workers; ++place) {
@@ -147,6 +150,7 @@ Plan make_deterministic_plan(std::uint64_t seed, std::uint64_t network_seed) {
   plan.session.forget_after = seconds(120);
   plan.session.redial_after = seconds(2);
   plan.worker_session = plan.session;
+  if (random.chance(0.5)) let_overflow(plan, random);
   const auto mood = static_cast<Mood>(random.below(4));
   // One place more than the job starts with: whoever comes last is not needed.
   for (std::uint32_t place = 0; place < plan.workers + 1; ++place) {

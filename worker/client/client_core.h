@@ -95,7 +95,8 @@ class ClientCore {
     std::uint64_t end = 0;
     std::shared_ptr<const std::vector<float>> parameters;
   };
-  /// The job is over here: what still runs for it may stop.
+  /// The job is over here: what still runs for it may stop, and completions of work begun before this are not
+  /// to be delivered any more (the same job may begin anew, under another incarnation).
   struct UnloadJob {
     JobId job;
   };
