@@ -377,7 +377,7 @@ void CoordinatorCore::start_next_job() {
   for (auto& [id, job] : jobs_) {
     if (job.state != JobState::kQueued) continue;
     job.state = JobState::kRunning;
-    run_.emplace();
+    run_.emplace(Run());
     run_->job = id;
     for (auto& [order, worker] : workers_) {
       // What the last job left in a worker's record is no part of this one.

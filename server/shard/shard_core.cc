@@ -159,7 +159,7 @@ void ShardCore::open(const OpenShard& request) {
     return;
   }
   if (job_) close();
-  job_.emplace();
+  job_.emplace(Job());
   job_->request = request;
   actions_.push_back(LoadShard{request});
 }

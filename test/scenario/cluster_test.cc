@@ -211,6 +211,24 @@ TEST_CASE("a deterministic job whose worker dies goes on, takes the next worker 
   CHECK(warned > 0);
 }
 
+TEST_CASE("a job is done when every epoch has its figures, however fast the epochs are") {
+  for (std::uint64_t seed = 1; seed <= seeds(300); ++seed) {
+    INFO("seed " << seed);
+    JobShape shape;
+    shape.workers = 3;
+    shape.shards = 1;
+    shape.samples = 4 + seed % 9;
+    shape.epochs = 2 + static_cast<std::uint32_t>(seed % 7);
+    shape.parameters = kBlockSize;
+    shape.bound = std::nullopt;
+    Cluster cluster(shape, seed, count_samples);
+    cluster.run();
+    REQUIRE(cluster.view().figures.size() == shape.epochs);
+    for (std::uint32_t epoch = 0; epoch < shape.epochs; ++epoch)
+      REQUIRE(cluster.view().figures[epoch].epoch == epoch + 1);
+  }
+}
+
 TEST_CASE("data that nobody can use ends the job with the reason, and the workers live on") {
   Cluster cluster({}, 1, count_samples);
   cluster.on_load = [](std::size_t, LoadedJob) -> Result<LoadedJob> {

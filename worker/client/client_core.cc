@@ -225,7 +225,7 @@ void ClientCore::prepare(const PrepareJob& request) {
     return;
   }
   leave_job("another job begins");
-  job_.emplace();
+  job_.emplace(Job());
   job_->id = request.job;
   job_->status.job = request.job;
   job_->traffic_before = traffic_;
