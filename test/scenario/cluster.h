@@ -27,6 +27,7 @@ struct JobShape {
   std::uint64_t parameters = 3 * kBlockSize;
   std::optional<std::uint32_t> bound = 0;
   bool deterministic = false;
+  std::vector<float> initial;  ///< shape [parameters]; empty: ones
 };
 
 /// Decides what a round's progress is; shape [x.size()].
@@ -215,11 +216,14 @@ class Cluster {
   void handle(int, const Other&) {}
 
   void handle(int node, const ShardCore::LoadShard& load) {
-    const std::size_t size = load.request.end - load.request.begin;
+    std::vector<float> values(load.request.end - load.request.begin, 1.0f);
+    if (!shape_.initial.empty())
+      std::copy_n(shape_.initial.begin() + static_cast<std::ptrdiff_t>(load.request.begin), values.size(),
+                  values.begin());
     shards_[static_cast<std::size_t>(node - 1)]->on_event(
-        now_, ShardCore::ShardLoaded{load.request.job, ShardStart{std::vector<float>(size, 1.0f),
-                                                                  std::make_shared<DenseFloat32Codec>(), 1,
-                                                                  shape_.deterministic}});
+        now_, ShardCore::ShardLoaded{load.request.job,
+                                     ShardStart{std::move(values), std::make_shared<DenseFloat32Codec>(), 1,
+                                                shape_.deterministic}});
   }
   void handle(int node, const ClientCore::LoadJob& load) {
     LoadedJob job;
