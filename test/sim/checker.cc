@@ -215,8 +215,11 @@ void Checker::settle(std::size_t k, IncarnationOrder order, std::uint64_t sequen
   push.settled |= std::uint64_t{1} << k;
   if (push.flush) return;
   shard.clocks[order] = std::max(shard.clocks[order], push.round.next());
-  for (const auto& pushes : of.pushes)
-    if ((pushes.at(sequence).settled & (std::uint64_t{1} << (&pushes - of.pushes.data()))) == 0) return;
+  for (std::size_t other = 0; other < shards_.size(); ++other) {
+    // A round without samples is known shard by shard, when it is first sent.
+    const auto& pushes = of.pushes[other];
+    if (sequence >= pushes.size() || (pushes[sequence].settled & (std::uint64_t{1} << other)) == 0) return;
+  }
   // Settled on all shards: its samples count.
   for (std::uint64_t i = push.range.begin; i < push.range.end; ++i)
     if (++counted_.at(push.range.epoch.value()).at(i) > 1)
