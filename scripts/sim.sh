@@ -43,27 +43,18 @@ while (($# > 0)); do
 done
 cd "$top"
 
-# The program is built if it is missing; a changed source is the caller's affair (scripts/build.sh release nanduti_sim).
-build_missing() {
-  local missing=() target
-  for target in "$@"; do
-    [[ -x build/release/bin/$target ]] || missing+=("$target")
-  done
-  if ((${#missing[@]} > 0)); then scripts/build.sh release "${missing[@]}" >&2; fi
-}
-
 if $mutants; then
   status=0
   for patch in test/sim/mutants/*.patch; do
     name=$(basename "$patch" .patch)
-    build_missing "sim_mutant_$name"
+    scripts/build.sh release "sim_mutant_$name" >&2
     printf '%-12s ' "$name"
     "build/release/bin/sim_mutant_$name" --from "${from:-1}" --seeds "$seeds" --expect-failure || status=1
   done
   exit "$status"
 fi
 
-build_missing nanduti_sim
+scripts/build.sh release nanduti_sim >&2
 if [[ -n $seed ]]; then exec build/release/bin/nanduti_sim --seed "$seed" "${trace[@]}"; fi
 if [[ -z $from ]]; then
   from=$(od -An -N6 -tu8 /dev/urandom | tr -d ' ')

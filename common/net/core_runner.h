@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <variant>
@@ -56,9 +57,10 @@ class CoreRunner {
     calls_done_.notify_all();
   }
 
-  /// Any thread.
-  void post(Event event) {
-    loop_.post([this, event = std::move(event)] {
+  /// Any thread. The event is dropped if `unless` is stopped by the time its turn has come.
+  void post(Event event, std::stop_token unless = {}) {
+    loop_.post([this, event = std::move(event), unless = std::move(unless)] {
+      if (unless.stop_requested()) return;
       const ProtocolTime now = EventLoop::now();
       core_.on_event(now, event);
       turn(now);

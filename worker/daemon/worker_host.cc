@@ -106,7 +106,7 @@ void WorkerHost::load(const ClientCore::LoadJob& request, std::stop_token stop) 
   if (stop.stop_requested()) return;
   work_.reset();
   Result<LoadedJob> loaded = load_job(request);
-  runner_.post(ClientCore::JobLoaded{request.job, std::move(loaded)});
+  runner_.post(ClientCore::JobLoaded{request.job, std::move(loaded)}, stop);
 }
 
 Result<LoadedJob> WorkerHost::load_job(const ClientCore::LoadJob& request) {
@@ -154,11 +154,10 @@ void WorkerHost::compute(const ClientCore::ComputeRound& request, std::stop_toke
   const Result<BatchLoss> loss = work_->trainer->train_round(
       *request.parameters, {request.range.epoch.value(), request.range.begin, request.range.end},
       computed.progress, stop);
-  if (stop.stop_requested()) return;
-  if (!loss.ok()) return runner_.post(ClientCore::WorkFailed{request.job, loss.error().message});
+  if (!loss.ok()) return runner_.post(ClientCore::WorkFailed{request.job, loss.error().message}, stop);
   computed.loss_sum = loss->loss_sum;
   computed.compute_seconds = seconds_since(begin);
-  runner_.post(std::move(computed));
+  runner_.post(std::move(computed), stop);
 }
 
 void WorkerHost::evaluate(const ClientCore::EvaluateCut& request, std::stop_token stop) {
@@ -166,10 +165,10 @@ void WorkerHost::evaluate(const ClientCore::EvaluateCut& request, std::stop_toke
   const auto begin = std::chrono::steady_clock::now();
   const Result<BatchLoss> loss =
       work_->trainer->evaluate(*request.parameters, request.begin, request.end, stop);
-  if (stop.stop_requested()) return;
-  if (!loss.ok()) return runner_.post(ClientCore::WorkFailed{request.job, loss.error().message});
+  if (!loss.ok()) return runner_.post(ClientCore::WorkFailed{request.job, loss.error().message}, stop);
   runner_.post(ClientCore::CutEvaluated{request.job, request.lease, loss->correct,
-                                        request.end - request.begin, loss->loss_sum, seconds_since(begin)});
+                                        request.end - request.begin, loss->loss_sum, seconds_since(begin)},
+               stop);
 }
 
 }  // namespace nanduti

@@ -46,7 +46,8 @@ class WorkerHost {
   std::unique_ptr<Backend> backend_;
   std::function<void()> on_stopped_;
   std::string failure_;
-  std::stop_source job_stop_;   // core's thread: ends what still runs for the job
+  // Core's thread. Ends what still runs for the job, and keeps its completions from a later life of it.
+  std::stop_source job_stop_;
   std::unique_ptr<Work> work_;  // compute thread
   EventLoop compute_;
   CoreRunner<ClientCore> runner_;
