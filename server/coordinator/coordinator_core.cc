@@ -373,10 +373,12 @@ void CoordinatorCore::advance(ProtocolTime now) {
 }
 
 void CoordinatorCore::start_next_job() {
-  if (shards_.size() < options_.shards) return;
+  const auto here = std::count_if(shards_.begin(), shards_.end(), [](const Shard& s) { return s.connected; });
+  if (static_cast<std::size_t>(here) < options_.shards) return;
   for (auto& [id, job] : jobs_) {
     if (job.state != JobState::kQueued) continue;
     job.state = JobState::kRunning;
+    std::erase_if(shards_, [](const Shard& shard) { return !shard.connected; });
     run_.emplace(Run());
     run_->job = id;
     for (auto& [order, worker] : workers_) {

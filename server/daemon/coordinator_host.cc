@@ -31,6 +31,13 @@ CoordinatorOptions options_of(const ServerConfig& config) {
   return options;
 }
 
+/// Sessions outlive the membership's patience: who is suspended may come back to its session.
+SessionOptions session_options(const ServerConfig& config) {
+  SessionOptions options;
+  options.forget_after = config.membership.dead_after + std::chrono::seconds(10);
+  return options;
+}
+
 RandomStream unpredictable() {
   std::random_device device;
   return RandomStream(std::uint64_t{device()} << 32 | device(), device());
@@ -89,7 +96,7 @@ CoordinatorHost::CoordinatorHost(const ServerConfig& config, ZmqTransport& trans
     : name_(config.name),
       slow_(slow),
       storage_(std::move(storage)),
-      runner_("coordinator", transport, kCoordinatorDestination, SessionOptions(), unpredictable(),
+      runner_("coordinator", transport, kCoordinatorDestination, session_options(config), unpredictable(),
               CoordinatorCore(options_of(config))) {
   runner_.set_admission(Admission{});
 }

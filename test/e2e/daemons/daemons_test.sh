@@ -200,6 +200,51 @@ END
   check "the model has PyTorch's names" grep -qa '"0.weight"' "$work/data/jobs/$id/model.safetensors"
 }
 
+# The coordinator and the shards on servers of their own. One that dies ends the job; its successor does the next.
+servers_apart() {
+  make_data 1000 200
+  job_file small 2 1
+  job_file long 500 1
+  cat > "$work/coordinator.yaml" << END
+name: coordinator
+roles: {coordinator: true, shards: 0}
+listen: {data: "tcp://127.0.0.1:0", http: "127.0.0.1:0"}
+storage: {directory: '$work/data'}
+membership: {suspend_after: 2 s, dead_after: 5 s}
+END
+  launch coordinator nanduti-server "$work/coordinator.yaml"
+  check "the coordinator starts" wait_until 10 log_has coordinator 'jobs at http'
+  data_endpoint=$(grep -oE 'tcp://[^ ,]+' "$work/coordinator.log" | head -1)
+  NANDUTI_SERVER=$(grep -oE 'http://[^ ,]+' "$work/coordinator.log" | head -1)
+  export NANDUTI_SERVER
+  start_worker w1
+  submit "$work/small.yaml"
+  check "a job without shards says what it waits for" test "$(field "$id" waiting_for)" = "1 shard (0 are here)"
+  # start_shards NAME
+  start_shards() {
+    cat > "$work/$1.yaml" << END
+name: $1
+roles: {coordinator: false, shards: 3}
+coordinator: $data_endpoint
+listen: {data: "tcp://127.0.0.1:0"}
+END
+    launch "$1" nanduti-server "$work/$1.yaml"
+  }
+  start_shards shards1
+  check "the job runs once they are there" wait_until 60 state_is "$id" "done"
+  submit "$work/long.yaml"
+  check "a long job runs" wait_until 30 samples_above "$id" 1000
+  stop shards1 KILL
+  start_shards shards2
+  check "the job whose shards died ends" wait_until 60 is_over "$id"
+  check "it failed, with the reason" test "$(field "$id" state): $(field "$id" reason)" = \
+    "failed: a shard of 'shards1' was lost"
+  submit "$work/small.yaml"
+  check "the next job runs on the new shards" wait_until 60 state_is "$id" "done"
+  check "the coordinator is the same process" is_running coordinator
+  check "the worker is the same process" is_running w1
+}
+
 # Idle daemons sleep: at most 2 % of a core over ten seconds each.
 idle_daemons_sleep() {
   ticks() { awk '{print $14 + $15}' "/proc/${pid_of[$1]}/stat"; }
@@ -217,5 +262,6 @@ idle_daemons_sleep() {
 }
 
 scenario=${1:?a scenario}
+declare -F "$scenario" > /dev/null || fail "there is no scenario $scenario"
 "$scenario"
 finish
