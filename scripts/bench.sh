@@ -7,18 +7,29 @@ source "$(dirname "$0")/lib/common.sh"
 usage() {
   cat << 'END'
 usage: scripts/bench.sh trainer [--json] [--seconds S] [--data DIRECTORY|synthetic]
-  trainer  images/s of the trainer on one thread, and of bare oneDNN forward and backward of the same model, in
-           turns: LeNet, 28 x 28, batch 64, medians of 5 pairs, by the thread's CPU time
+       scripts/bench.sh accuracy [JOB.yaml] [--seeds N] [--json]
+       scripts/bench.sh workers [JOB.yaml] [--pairs N] [--json]
+  trainer   images/s of the trainer on one thread, and of bare oneDNN forward and backward of the same model, in
+            turns: LeNet, 28 x 28, batch 64, medians of 5 pairs, by the thread's CPU time
+  accuracy  runs a whole job through quickstart.sh with seeds 1 to N: accuracies and training times
+  workers   samples/s of two epochs of a job with two workers against one, in turns (ABBA), medians
 
-  --json       stdout is one JSON object: trainer_images_per_s, bare_images_per_s, ratio and more
+  --json       stdout is one JSON object
   --seconds S  CPU seconds to measure (default: 10)
   --data DIR   folder with the four MNIST-like IDX files (default: Fashion-MNIST if installed, else synthetic)
+  --seeds N    (default: 5)
+  --pairs N    (default: 3)
+  JOB.yaml     default: configs/jobs/fashion_lenet.yaml; it names its seed, epochs and workers on lines of their own
 END
 }
 
 benchmark=
+job=$top/configs/jobs/fashion_lenet.yaml
 data=/usr/share/datasets/fashion-mnist
 [[ -d $data ]] || data=synthetic
+seeds=5
+pairs=3
+json=false
 options=()
 while (($# > 0)); do
   case "$1" in
@@ -26,7 +37,10 @@ while (($# > 0)); do
       usage
       exit 0
       ;;
-    --json) options+=(--json) ;;
+    --json)
+      json=true
+      options+=(--json)
+      ;;
     --seconds)
       seconds=$(value_of "$@")
       [[ $seconds =~ ^[0-9]+([.][0-9]+)?$ ]] || usage_error "--seconds wants a number, not '$seconds'"
@@ -37,12 +51,85 @@ while (($# > 0)); do
       data=$(value_of "$@")
       shift
       ;;
-    trainer) benchmark=$1 ;;
+    --seeds)
+      seeds=$(value_of "$@")
+      need_number --seeds "$seeds"
+      shift
+      ;;
+    --pairs)
+      pairs=$(value_of "$@")
+      need_number --pairs "$pairs"
+      shift
+      ;;
+    trainer | accuracy | workers) benchmark=$1 ;;
+    *.yaml) job=$1 ;;
     *) usage_error "unknown argument '$1'" ;;
   esac
   shift
 done
 [[ -n $benchmark ]] || usage_error "which benchmark?"
+[[ -r $job ]] || die "cannot read the job's file $job"
+
+# run_job FILE WORKERS: prints the job's run.json, or ends the benchmark with what went wrong.
+run_job() {
+  local log line
+  log=$(mktemp)
+  line=$("$top/scripts/quickstart.sh" "$1" --workers "$2" 2> "$log") || [[ $line == accuracy=* ]] || {
+    tail -n 5 "$log" >&2
+    die "the job failed"
+  }
+  rm -f "$log"
+  cat "${line##*run=}"
+}
+
+# set_key KEY VALUE FILE: every "KEY: ..." on a line of its own says VALUE now.
+set_key() {
+  grep -qE "^ +$1: *[0-9]+" "$3" || die "the job has no line of its own for '$1'"
+  sed -Ei "s/^( +)$1: *[0-9]+/\\1$1: $2/" "$3"
+}
+
+accuracy() {
+  local seed results=()
+  for ((seed = 1; seed <= seeds; seed++)); do
+    cp "$job" "$folder/job.yaml"
+    set_key seed "$seed" "$folder/job.yaml"
+    results+=("$(run_job "$folder/job.yaml" "$(sed -nE 's/^ +workers: *([0-9]+).*/\1/p' "$job")")")
+    jq -r '"seed \(.seed): accuracy \(.accuracy), training \(.training_seconds | . * 10 | round / 10) s, " +
+      "stall \(.stall_fraction * 1000 | round / 10) %"' <<< "${results[-1]}" >&2
+  done
+  jq -cs '{job: .[0].name, seeds: length, accuracies: map(.accuracy), mean: (map(.accuracy) | add / length),
+    min: (map(.accuracy) | min), training_seconds: map(.training_seconds)}' <<< "${results[*]}"
+}
+
+workers() {
+  local pair count order results=()
+  for ((pair = 0; pair < pairs; pair++)); do
+    order=(1 2)
+    ((pair % 2 == 0)) || order=(2 1)
+    for count in "${order[@]}"; do
+      sed '/^target:/d' "$job" > "$folder/job.yaml"
+      set_key workers "$count" "$folder/job.yaml"
+      set_key epochs 2 "$folder/job.yaml"
+      results+=("$(run_job "$folder/job.yaml" "$count" | jq -c --argjson workers "$count" \
+        '{workers: $workers, rate: (.samples / .training_seconds), stall: .stall_fraction}')")
+      jq -r '"\(.workers) workers: \(.rate | round) samples/s, stall \(.stall * 1000 | round / 10) %"' \
+        <<< "${results[-1]}" >&2
+    done
+  done
+  jq -cs 'def median: sort | .[(length - 1) / 2 | floor];
+    def rate(count): map(select(.workers == count) | .rate) | median;
+    {one_samples_per_s: rate(1), two_samples_per_s: rate(2), ratio: (rate(2) / rate(1))}' <<< "${results[*]}"
+}
+
+if [[ $benchmark != trainer ]]; then
+  need_tools jq
+  folder=$(mktemp -d)
+  trap 'rm -rf "$folder"' EXIT
+  result=$($benchmark)
+  if $json; then echo "$result"; else jq . <<< "$result"; fi
+  exit
+fi
+
 if [[ $data != synthetic ]]; then
   [[ -d $data ]] || die "there is no folder '$data'"
   options+=(--data "$(cd "$data" && pwd)")
