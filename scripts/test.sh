@@ -8,7 +8,7 @@ case "${1:-}" in
   -h | --help)
     echo "usage: scripts/test.sh [--full]"
     echo "Installs what is missing, checks the sources, builds release and asan and runs all tests in both."
-    echo "--full adds ThreadSanitizer and what is slow."
+    echo "--full adds ThreadSanitizer, 5,000 fresh simulator seeds and the quickstart."
     exit 0
     ;;
   --full) full=true ;;
@@ -70,6 +70,8 @@ NANDUTI_SEEDS_PERCENT=10 run_ctest asan
 if $full; then
   stage "build, tsan" scripts/build.sh tsan
   NANDUTI_SEEDS_PERCENT=10 run_ctest tsan
+  stage "simulator, 5000 fresh seeds" scripts/sim.sh --seeds 5000
+  stage "quickstart" scripts/quickstart.sh
 fi
 
 printf '%s\n' "${times[@]}"

@@ -1,5 +1,4 @@
 // nanduti-server: coordinator and shards, whichever the config gives it.
-#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <thread>
@@ -8,9 +7,8 @@
 #include "common/base/hardware.h"
 #include "common/base/log.h"
 #include "common/base/version.h"
-#include "common/config/command_line.h"
+#include "common/config/daemon_main.h"
 #include "common/config/server_config.h"
-#include "common/config/warnings.h"
 #include "common/net/event_loop.h"
 #include "common/net/http_server.h"
 #include "common/net/stop_signal.h"
@@ -100,22 +98,5 @@ int run(ServerConfig config) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto parsed = parse_daemon_arguments(kDaemon, {argv, static_cast<std::size_t>(argc)});
-  if (const auto* early = std::get_if<EarlyExit>(&parsed)) {
-    std::fputs(early->text.c_str(), early->status == 0 ? stdout : stderr);
-    return early->status;
-  }
-  const DaemonArguments& arguments = std::get<DaemonArguments>(parsed);
-  const Result<ServerConfig> config = load_server_config(arguments.config);
-  if (!config.ok()) {
-    std::fprintf(stderr, "nanduti-server: %s\n", config.error().message.c_str());
-    return 1;
-  }
-  set_log_level(config->log_level);
-  for (const std::string& warning : warnings(*config)) log_warning("{}", warning);
-  if (arguments.check_config) {
-    std::printf("%s is right\n", arguments.config.c_str());
-    return 0;
-  }
-  return run(*config);
+  return daemon_main<ServerConfig>(kDaemon, {argv, static_cast<std::size_t>(argc)}, load_server_config, run);
 }

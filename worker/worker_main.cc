@@ -1,12 +1,10 @@
 // nanduti-worker: trains what the coordinator gives it, until it is told to stop.
-#include <cstdio>
 
 #include "common/base/log.h"
 #include "common/base/version.h"
 #include "common/compute/onednn/onednn_backend.h"
 #include "common/compute/reference/reference_backend.h"
-#include "common/config/command_line.h"
-#include "common/config/warnings.h"
+#include "common/config/daemon_main.h"
 #include "common/config/worker_config.h"
 #include "common/net/stop_signal.h"
 #include "worker/daemon/worker_host.h"
@@ -34,7 +32,7 @@ Result<std::unique_ptr<Backend>> make_backend(const WorkerConfig& config) {
 }
 
 /// The worker's exit status.
-int run(const WorkerConfig& config) {
+int run(WorkerConfig config) {
   StopSignal signal;
   Result<std::unique_ptr<Backend>> backend = make_backend(config);
   if (!backend.ok()) {
@@ -76,22 +74,5 @@ int run(const WorkerConfig& config) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto parsed = parse_daemon_arguments(kDaemon, {argv, static_cast<std::size_t>(argc)});
-  if (const auto* early = std::get_if<EarlyExit>(&parsed)) {
-    std::fputs(early->text.c_str(), early->status == 0 ? stdout : stderr);
-    return early->status;
-  }
-  const DaemonArguments& arguments = std::get<DaemonArguments>(parsed);
-  const Result<WorkerConfig> config = load_worker_config(arguments.config);
-  if (!config.ok()) {
-    std::fprintf(stderr, "nanduti-worker: %s\n", config.error().message.c_str());
-    return 1;
-  }
-  set_log_level(config->log_level);
-  for (const std::string& warning : warnings(*config)) log_warning("{}", warning);
-  if (arguments.check_config) {
-    std::printf("%s is right\n", arguments.config.c_str());
-    return 0;
-  }
-  return run(*config);
+  return daemon_main<WorkerConfig>(kDaemon, {argv, static_cast<std::size_t>(argc)}, load_worker_config, run);
 }

@@ -1,5 +1,7 @@
 #include "common/base/random.h"
 
+#include <random>
+
 #include "common/base/check.h"
 
 namespace nanduti {
@@ -46,5 +48,11 @@ std::uint64_t RandomStream::below(std::uint64_t bound) {
 }
 
 double RandomStream::uniform() { return static_cast<double>(next_u64() >> 11) * 0x1.0p-53; }
+
+RandomStream unpredictable_stream() {
+  std::random_device device;
+  const auto word = [&] { return std::uint64_t{device()} << 32 | device(); };
+  return RandomStream(word(), word());
+}
 
 }  // namespace nanduti

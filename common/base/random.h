@@ -36,4 +36,7 @@ class RandomStream {
   std::size_t used_ = 4;
 };
 
+/// A stream that nobody else draws: for the names of incarnations and sessions, in daemons only.
+RandomStream unpredictable_stream();
+
 }  // namespace nanduti

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/base/check.h"
+#include "common/base/overloaded.h"
 #include "common/tensor/parameter_space.h"
 
 namespace nanduti {
@@ -11,13 +12,6 @@ namespace {
 
 constexpr StreamIndex kControl{0};
 constexpr Duration kCheckEvery = std::chrono::seconds(1);
-
-template <class... Fs>
-struct Overloaded : Fs... {
-  using Fs::operator()...;
-};
-template <class... Fs>
-Overloaded(Fs...) -> Overloaded<Fs...>;
 
 }  // namespace
 

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <ctime>
-#include <random>
 
 #include <boost/version.hpp>
 #include <flatbuffers/base.h>
@@ -12,6 +11,7 @@
 
 #include "common/base/hardware.h"
 #include "common/base/log.h"
+#include "common/base/random.h"
 #include "common/base/version.h"
 #include "server/storage/run_record.h"
 
@@ -36,11 +36,6 @@ SessionOptions session_options(const ServerConfig& config) {
   SessionOptions options;
   options.forget_after = config.membership.dead_after + std::chrono::seconds(10);
   return options;
-}
-
-RandomStream unpredictable() {
-  std::random_device device;
-  return RandomStream(std::uint64_t{device()} << 32 | device(), device());
 }
 
 /// "2026-11-24T20:41:07Z"
@@ -96,8 +91,8 @@ CoordinatorHost::CoordinatorHost(const ServerConfig& config, ZmqTransport& trans
     : name_(config.name),
       slow_(slow),
       storage_(std::move(storage)),
-      runner_("coordinator", transport, kCoordinatorDestination, session_options(config), unpredictable(),
-              CoordinatorCore(options_of(config))) {
+      runner_("coordinator", transport, kCoordinatorDestination, session_options(config),
+              unpredictable_stream(), CoordinatorCore(options_of(config))) {
   runner_.set_admission(Admission{});
 }
 

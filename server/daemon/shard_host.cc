@@ -1,19 +1,13 @@
 #include "server/daemon/shard_host.h"
 
-#include <random>
-
 #include "common/base/hardware.h"
+#include "common/base/random.h"
 #include "common/config/job_config.h"
 #include "common/model/resolved_model.h"
 
 namespace nanduti {
 
 namespace {
-
-RandomStream unpredictable() {
-  std::random_device device;
-  return RandomStream(std::uint64_t{device()} << 32 | device(), device());
-}
 
 ShardOptions shard_options(const std::string& server_name, const std::string& coordinator,
                            std::uint32_t destination, const std::string& endpoint) {
@@ -48,9 +42,10 @@ Result<ShardStart> load_shard(const OpenShard& request) {
 ShardHost::ShardHost(const std::string& server_name, const std::string& coordinator,
                      std::uint32_t destination, ZmqTransport& transport, EventLoop& slow)
     : slow_(slow),
-      runner_(fmt::format("shard-{}", destination), transport, destination, SessionOptions(), unpredictable(),
+      runner_(fmt::format("shard-{}", destination), transport, destination, SessionOptions(),
+              unpredictable_stream(),
               ShardCore(shard_options(server_name, coordinator, destination, transport.endpoint()),
-                        unpredictable())) {}
+                        unpredictable_stream())) {}
 
 void ShardHost::start() {
   runner_.start([this](const ShardCore::Action& action) { carry_out(action); });

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/base/check.h"
+#include "common/base/overloaded.h"
 
 namespace nanduti {
 
@@ -12,13 +13,6 @@ constexpr PeerId kCoordinator{0};
 constexpr StreamIndex kControl{0};
 constexpr StreamIndex kBulk{1};
 constexpr std::size_t kEpochsKept = 65536;
-
-template <class... Fs>
-struct Overloaded : Fs... {
-  using Fs::operator()...;
-};
-template <class... Fs>
-Overloaded(Fs...) -> Overloaded<Fs...>;
 
 }  // namespace
 

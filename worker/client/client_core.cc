@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "common/base/check.h"
+#include "common/base/overloaded.h"
 #include "common/protocol/endpoint_text.h"
 
 namespace nanduti {
@@ -13,13 +14,6 @@ namespace {
 constexpr PeerId kCoordinator{0};
 constexpr StreamIndex kControl{0};
 constexpr StreamIndex kBulk{1};
-
-template <class... Fs>
-struct Overloaded : Fs... {
-  using Fs::operator()...;
-};
-template <class... Fs>
-Overloaded(Fs...) -> Overloaded<Fs...>;
 
 Hello make_hello(const ClientOptions& options) {
   Hello hello;

@@ -1,10 +1,10 @@
 #include "worker/daemon/worker_host.h"
 
 #include <chrono>
-#include <random>
 
 #include "common/base/hardware.h"
 #include "common/base/log.h"
+#include "common/base/random.h"
 #include "common/base/version.h"
 #include "common/config/data_files.h"
 #include "common/config/job_config.h"
@@ -25,12 +25,6 @@ ClientOptions client_options(const WorkerConfig& config, const Backend& backend)
   options.registration.device = backend.name();
   options.registration.hardware = describe_hardware();
   return options;
-}
-
-/// Incarnations and sessions are named by chance: two workers must never draw the same.
-RandomStream unpredictable() {
-  std::random_device device;
-  return RandomStream(std::uint64_t{device()} << 32 | device(), std::uint64_t{device()} << 32 | device());
 }
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
@@ -68,8 +62,8 @@ WorkerHost::WorkerHost(const WorkerConfig& config, ZmqTransport& transport, std:
       backend_(std::move(backend)),
       on_stopped_(std::move(on_stopped)),
       compute_("compute"),
-      runner_("client", transport, 0, SessionOptions(), unpredictable(),
-              ClientCore(client_options(config, *backend_), unpredictable())) {}
+      runner_("client", transport, 0, SessionOptions(), unpredictable_stream(),
+              ClientCore(client_options(config, *backend_), unpredictable_stream())) {}
 
 WorkerHost::~WorkerHost() {
   runner_.stop();

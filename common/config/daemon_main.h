@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdio>
+
+#include "common/base/log.h"
+#include "common/base/result.h"
+#include "common/config/command_line.h"
+#include "common/config/warnings.h"
+
+namespace nanduti {
+
+/// A daemon's main: command line, config, warnings; then `run`, whose exit status it returns. What is wrong
+/// with the config goes to stderr, with status 1.
+template <class Config>
+int daemon_main(const DaemonDescription& daemon, std::span<char* const> arguments,
+                Result<Config> (*load)(const std::filesystem::path&), int (*run)(Config)) {
+  const auto parsed = parse_daemon_arguments(daemon, arguments);
+  if (const auto* early = std::get_if<EarlyExit>(&parsed)) {
+    std::fputs(early->text.c_str(), early->status == 0 ? stdout : stderr);
+    return early->status;
+  }
+  const auto& wanted = std::get<DaemonArguments>(parsed);
+  Result<Config> config = load(wanted.config);
+  if (!config.ok()) {
+    std::fprintf(stderr, "%s: %s\n", daemon.program.c_str(), config.error().message.c_str());
+    return 1;
+  }
+  set_log_level(config->log_level);
+  for (const std::string& warning : warnings(*config)) log_warning("{}", warning);
+  if (wanted.check_config) {
+    std::printf("%s is right\n", wanted.config.c_str());
+    return 0;
+  }
+  return run(std::move(config).value());
+}
+
+}  // namespace nanduti
