@@ -52,8 +52,8 @@ done
 job_values() {
   local keys
   keys=$(IFS='|' && echo "$*")
-  { grep -oE "(^|[^A-Za-z_])($keys):[[:space:]]*(\"[^\"]*\"|'[^']*'|[^,}#[:space:]]+)" "$job" || true; } |
-    sed -E "s/^[^:]*:[[:space:]]*//; s/^[\"']//; s/[\"']\$//"
+  { sed -E 's/(^|[[:space:]])#.*//' "$job" | grep -oE "(^|[^A-Za-z_])($keys):[[:space:]]*(\"[^\"]*\"|'[^']*'|[^,}]+)" || true; } |
+    sed -E "s/^[^:]*:[[:space:]]*//; s/[[:space:]]*\$//; s/^[\"']//; s/[\"']\$//"
 }
 
 wanted=$(job_values workers | grep -xE '[0-9]+' | head -1 || true)
@@ -134,8 +134,10 @@ data_endpoint=$(grep -oE 'tcp://[^ ,]+' <<< "$ready")
 set_server "$(grep -oE 'http://[^ ,]+' <<< "$ready")"
 
 # The job's own folders are open to its workers, beside those of configs/worker.yaml.
-roots=$(job_values images labels | { grep '^/' || true; } | xargs -r -d '\n' -n 1 dirname | sort -u |
-  sed "s/'/''/g; s/.*/, '&'/" | tr -d '\n')
+roots=
+while read -r root; do
+  [[ -d $root ]] && roots+=", '${root//\'/\'\'}'"
+done < <(job_values images labels | { grep '^/' || true; } | xargs -r -d '\n' -n 1 dirname | sort -u)
 for ((i = 1; i <= workers; i++)); do
   sed -E "s#^name: .*#name: worker-$i#; s#tcp://127\.0\.0\.1:7070#$data_endpoint#
     s#^data_roots: \[([^]]*)\]#data_roots: [\1${roots//#/\\#}]#" "$top/configs/worker.yaml" > "$folder/worker-$i.yaml"
