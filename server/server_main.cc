@@ -84,7 +84,9 @@ int run(ServerConfig config) {
       std::_Exit(1);
     }
   });
-  if (coordinator) coordinator->end_jobs("the server was stopped");
+  // Followers hear of the end before their connections go.
+  if (coordinator && coordinator->end_jobs("the server was stopped"))
+    std::this_thread::sleep_for(2 * HttpLimits().event_period);
   if (http) http->stop();
   for (const auto& shard : shards) shard->stop();
   if (coordinator) coordinator->stop();

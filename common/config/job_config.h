@@ -14,6 +14,7 @@ namespace nanduti {
 
 inline constexpr std::uint32_t kStalenessBoundMax = 1024;
 inline constexpr std::uint32_t kLocalStepsMax = 1024;
+inline constexpr std::uint32_t kClassesMax = 256;  ///< labels are bytes
 
 /// Images and labels of one set. Absolute, or relative to a worker's data root (resolve_data_file).
 struct DataFiles {
@@ -28,6 +29,8 @@ enum class Normalize { kAuto, kNone };
 struct DataConfig {
   DataFormat format = DataFormat::kIdx;
   Normalize normalize = Normalize::kAuto;
+  /// Labels are below it. 0: the largest training label + 1, which must not be an outlier.
+  std::uint32_t classes = 0;
   DataFiles train;
   std::optional<DataFiles> test;
 };

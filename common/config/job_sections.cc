@@ -73,6 +73,7 @@ void read_data_section(YamlReader& root, DataConfig& data) {
   reader.choice<DataFormat>("format", {{"idx", DataFormat::kIdx}}, {}, data.format);
   reader.choice<Normalize>("normalize", {{"auto", Normalize::kAuto}, {"none", Normalize::kNone}}, {},
                            data.normalize);
+  reader.whole_number("classes", 2, kClassesMax, data.classes);
   reader.require("train", "a map with images and labels");
   read_files(reader.map("train"), data.train);
   if (reader.find("test") != nullptr) read_files(reader.map("test"), data.test.emplace());

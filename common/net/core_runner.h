@@ -18,6 +18,9 @@
 
 namespace nanduti {
 
+/// Frames that wait for a core that is busy.
+inline constexpr std::size_t kMailboxFramesMax = 16384;
+
 /// Runs a core in a daemon: a thread of its own with the core and its SessionHub, fed with frames from the
 /// transport, with time, and with events that the host posts. What the core asks of its sessions goes to the
 /// hub, its notes to the log, every other action to the host.
@@ -95,6 +98,7 @@ class CoreRunner {
     bool was_empty = false;
     {
       const std::lock_guard lock(mailbox_mutex_);
+      if (mailbox_.size() >= kMailboxFramesMax) return;  // as if the network had lost it: it comes again
       was_empty = mailbox_.empty();
       mailbox_.emplace_back(route, std::move(frame));
     }

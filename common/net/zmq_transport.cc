@@ -99,7 +99,7 @@ struct ZmqTransport::Impl {
   std::vector<zmq::pollitem_t> items;
   std::vector<Dialled*> polled;  // items[2 + i], or items[1 + i] without a router
   bool items_stale = true;
-  Counters counted;  // since the last publication
+  Counters counted;  // copied to `counters` after each turn
 
   std::thread thread;
 

@@ -441,6 +441,8 @@ void CoordinatorCore::begin_training(ProtocolTime now) {
 void CoordinatorCore::join(Worker& worker) {
   worker.part = Part::kJoined;
   view_of_run().progress.on_joined(worker.order);
+  const RegisterWorker& who = worker.registration;
+  view_of_run().participants.push_back({who.name, who.site, who.device, who.hardware});
   worker.state = MemberState::kIdle;
   worker.flushed = run_->phase != Phase::kTraining;  // nothing to flush
   worker.wants_lease = false;

@@ -112,6 +112,7 @@ class CoordinatorCore {
     std::vector<EpochFigures> figures;
     JobFigures progress;
     std::vector<std::string> warnings;  ///< what the job's owner should know, such as lost reproducibility
+    std::vector<ParticipantReport> participants;
   };
 
   explicit CoordinatorCore(const CoordinatorOptions& options) : options_(options) {}

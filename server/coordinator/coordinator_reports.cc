@@ -50,9 +50,11 @@ void CoordinatorCore::on_status(ProtocolTime now, Worker& worker, const WorkerSt
 void CoordinatorCore::record_progress(ProtocolTime now) {
   JobView& view = view_of_run();
   view.progress.on_samples(now, view.samples);
-  while (view.progress.epochs().size() < view.plan.epochs &&
-         run_->book->is_complete(DataEpoch(static_cast<std::uint32_t>(view.progress.epochs().size()))))
-    view.progress.on_epoch_settled(now);
+  while (view.progress.epochs().size() < view.plan.epochs) {
+    const DataEpoch next(static_cast<std::uint32_t>(view.progress.epochs().size()));
+    if (!run_->book->is_complete(next)) break;
+    view.progress.on_epoch_settled(now, run_->book->counted(next));
+  }
 }
 
 std::optional<JobReport> CoordinatorCore::job_report(ProtocolTime now, JobId job) const {
@@ -80,6 +82,7 @@ JobReport CoordinatorCore::report(ProtocolTime now, const JobView& job) const {
   report.samples_total = job.samples_total;
   report.repeated_samples = job.repeated_samples;
   report.warnings = job.warnings;
+  report.participants = job.participants;
   if (job.samples_total > 0)
     report.epoch = std::min(job.plan.epochs, static_cast<std::uint32_t>(progress.epochs().size()) + 1);
   report.loss = progress.recent_loss(now);
@@ -95,7 +98,7 @@ JobReport CoordinatorCore::report(ProtocolTime now, const JobView& job) const {
     report.samples_per_s = static_cast<double>(job.samples) / report.training_seconds;
   }
   for (const JobFigures::Epoch& epoch : progress.epochs())
-    report.figures.push_back({epoch.epoch, epoch.seconds, {}, {}, epoch.loss});
+    report.figures.push_back({epoch.epoch, epoch.seconds, {}, {}, epoch.loss, epoch.samples});
   std::uint32_t evaluated = 0;
   for (const EpochFigures& figures : job.figures) {
     if (figures.total == 0) continue;

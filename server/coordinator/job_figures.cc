@@ -94,11 +94,12 @@ void JobFigures::on_samples(ProtocolTime now, std::uint64_t counted) {
   settled_.set(now, static_cast<double>(counted));
 }
 
-void JobFigures::on_epoch_settled(ProtocolTime now) {
+void JobFigures::on_epoch_settled(ProtocolTime now, std::uint64_t samples) {
   if (!training_since_) return;
   Epoch epoch;
   epoch.epoch = static_cast<std::uint32_t>(epochs_.size()) + 1;
   epoch.seconds = seconds(now - *training_since_);
+  epoch.samples = samples;
   if (trained_.sum() > epoch_trained_)
     epoch.loss = (loss_sum_.sum() - epoch_loss_sum_) / (trained_.sum() - epoch_trained_);
   epoch_trained_ = trained_.sum();

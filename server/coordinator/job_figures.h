@@ -45,6 +45,7 @@ class JobFigures {
     std::uint32_t epoch = 0;     ///< epochs behind it: 1, 2, ...
     double seconds = 0;          ///< from the start of training until its last sample was settled
     std::optional<double> loss;  ///< mean training loss of what workers reported since the epoch before
+    std::uint64_t samples = 0;   ///< that count
   };
 
   /// The worker takes part from now on: its statuses count.
@@ -56,8 +57,8 @@ class JobFigures {
   void on_training(ProtocolTime now);
   /// So many samples count (LeaseBook::counted_in_all).
   void on_samples(ProtocolTime now, std::uint64_t counted);
-  /// The last sample of the next epoch is settled.
-  void on_epoch_settled(ProtocolTime now);
+  /// The last of the next epoch's `samples` is settled.
+  void on_epoch_settled(ProtocolTime now, std::uint64_t samples);
   /// The job is over: rates are those of its last moment. Final statuses of its workers still count.
   void on_end() { ended_ = true; }
 

@@ -25,6 +25,15 @@ struct EpochReport {
   std::optional<double> accuracy;  ///< on the test set
   std::optional<double> test_loss;
   std::optional<double> loss;  ///< mean training loss of what workers reported during it
+  std::uint64_t samples = 0;   ///< that count
+};
+
+/// A worker incarnation that has taken part in a job, alive or not.
+struct ParticipantReport {
+  std::string name;
+  std::string site;
+  std::string device;
+  std::string hardware;
 };
 
 struct JobReport {
@@ -54,6 +63,7 @@ struct JobReport {
   std::string run;              ///< path of run.json; the same
   double training_seconds = 0;  ///< from the start of training to the last settled sample
   std::vector<EpochReport> figures;
+  std::vector<ParticipantReport> participants;  ///< in the order in which they joined
   std::vector<std::string> warnings;  ///< such as a deterministic job that cannot be repeated any more
 };
 

@@ -88,8 +88,7 @@ Result<std::vector<float>> joined(const std::vector<CutTaken>& shards, std::uint
 
 CoordinatorHost::CoordinatorHost(const ServerConfig& config, ZmqTransport& transport, EventLoop& slow,
                                  StorageDirectory storage)
-    : name_(config.name),
-      slow_(slow),
+    : slow_(slow),
       storage_(std::move(storage)),
       runner_("coordinator", transport, kCoordinatorDestination, session_options(config),
               unpredictable_stream(), CoordinatorCore(options_of(config))) {
@@ -106,17 +105,19 @@ Result<JobId> CoordinatorHost::submit(std::string yaml, std::string name) {
   Result<JobConfig> config = parse_job_text(std::move(yaml), std::move(name));
   if (!config.ok()) return config.error();
   JobId id;
-  JobPlan plan;
   {
-    const std::lock_guard lock(mutex_);
-    if (jobs_.size() >= kJobsMax)
-      return make_error(ErrorCode::kExhausted, "this server has taken its maximum of {} jobs", kJobsMax);
-    const std::lock_guard storage_lock(storage_mutex_);
+    const std::lock_guard lock(storage_mutex_);
     const Result<JobId> next = storage_.next_job_id();
     if (!next.ok()) return next.error();
     id = *next;
     NANDUTI_RETURN_IF_ERROR(storage_.create_job(id, config->source.text));
-    plan = plan_of(id, *config);
+  }
+  const JobPlan plan = plan_of(id, *config);
+  {
+    const std::lock_guard lock(mutex_);
+    if (ending_) return make_error(ErrorCode::kUnavailable, "the server is stopping");
+    if (jobs_.size() >= kJobsMax)
+      return make_error(ErrorCode::kExhausted, "this server has taken its maximum of {} jobs", kJobsMax);
     Job job;
     job.config = std::move(config).value();
     jobs_.emplace(id, std::move(job));
@@ -180,8 +181,6 @@ void CoordinatorHost::carry_out(const CoordinatorCore::Action& action) {
     slow_.post([this, request = *checkpoint] { save_checkpoint(request); });
   } else if (const auto* result = std::get_if<CoordinatorCore::SaveResult>(&action)) {
     JobReport report = *runner_.core().job_report(EventLoop::now(), result->job);
-    const std::vector<WorkerReport> workers = runner_.core().worker_reports(EventLoop::now());
-    remember(result->job, workers);
     // Whoever hears that the job is done finds model and record there.
     report.state = JobState::kDone;
     if (report.target) report.target_met = report.accuracy.value_or(0.0) >= *report.target;
@@ -195,19 +194,10 @@ void CoordinatorHost::carry_out(const CoordinatorCore::Action& action) {
   }
 }
 
-void CoordinatorHost::remember(JobId id, const std::vector<WorkerReport>& workers) {
-  const std::lock_guard lock(mutex_);
-  const auto job = jobs_.find(id);
-  if (job == jobs_.end()) return;
-  for (const WorkerReport& worker : workers)
-    if (worker.job == id) job->second.workers.insert_or_assign(worker.order, worker);
-}
-
 void CoordinatorHost::on_job_changed(JobId id) {
   const ProtocolTime now = EventLoop::now();
   const std::optional<JobReport> report = runner_.core().job_report(now, id);
   if (!report) return;
-  remember(id, runner_.core().worker_reports(now));
   JobState before = JobState::kQueued;
   std::size_t evaluated_before = 0;
   {
@@ -291,9 +281,9 @@ void CoordinatorHost::write_run(const JobReport& report) {
     record.seed = job.config.training.seed;
     record.started = job.started;
     if (job.model) record.parameter_count = job.model->space.parameter_count();
-    for (const auto& [order, worker] : job.workers)
-      record.workers.push_back({worker.name, worker.site, worker.device, worker.hardware});
   }
+  for (const ParticipantReport& worker : report.participants)
+    record.workers.push_back({worker.name, worker.site, worker.device, worker.hardware});
   record.job = report.id;
   record.name = report.name;
   record.state = to_string(report.state);
@@ -313,7 +303,7 @@ void CoordinatorHost::write_run(const JobReport& report) {
   record.bytes_down = report.bytes_down;
   for (const EpochReport& epoch : report.figures)
     record.epochs.push_back({epoch.epoch, epoch.accuracy, epoch.test_loss, epoch.loss.value_or(std::nan("")),
-                             epoch.seconds, report.samples_total / report.epochs});
+                             epoch.seconds, epoch.samples});
   const std::string json = to_json(record);
   Status status;
   {
@@ -326,13 +316,20 @@ void CoordinatorHost::write_run(const JobReport& report) {
   jobs_.at(report.id).run_saved = true;
 }
 
-void CoordinatorHost::end_jobs(const std::string& reason) {
+bool CoordinatorHost::end_jobs(const std::string& reason) {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  bool any = false;
   runner_.run([&](CoordinatorCore& core, ProtocolTime now) {
     for (const JobReport& report : core.job_reports(now)) {
       if (is_over(report.state)) continue;
+      any = true;
       core.on_event(now, CoordinatorCore::CancelJob{report.id, reason});
     }
   });
+  return any;
 }
 
 }  // namespace nanduti

@@ -28,8 +28,9 @@ class CoordinatorHost final : public JobDesk {
                   StorageDirectory storage);
 
   void start();
-  /// Ends what waits or runs, with this reason; the records are written on `slow`.
-  void end_jobs(const std::string& reason);
+  /// Takes no more jobs and ends what waits or runs, with this reason; the records are written on `slow`.
+  /// Returns whether there was any.
+  bool end_jobs(const std::string& reason);
   void stop() { runner_.stop(); }
 
   Result<JobId> submit(std::string yaml, std::string name) override;
@@ -42,10 +43,9 @@ class CoordinatorHost final : public JobDesk {
   /// What is known of a job outside the core.
   struct Job {
     JobConfig config;
-    std::string started;                               ///< UTC; empty while it waits
-    std::optional<ResolvedModel> model;                ///< once the data is known
-    std::map<IncarnationOrder, WorkerReport> workers;  ///< that have taken part
-    JobState state = JobState::kQueued;                ///< that the log has told
+    std::string started;                 ///< UTC; empty while it waits
+    std::optional<ResolvedModel> model;  ///< once the data is known
+    JobState state = JobState::kQueued;  ///< that the log has told
     std::size_t epochs_logged = 0;
     bool model_saved = false;
     bool run_saved = false;
@@ -56,16 +56,15 @@ class CoordinatorHost final : public JobDesk {
   void save_checkpoint(const CoordinatorCore::SaveCheckpoint& request);
   Status save_model(const CoordinatorCore::SaveResult& request);
   void on_job_changed(JobId id);
-  void remember(JobId id, const std::vector<WorkerReport>& workers);
   [[nodiscard]] ResolvedModel model_of(JobId id);
   void write_run(const JobReport& report);
   [[nodiscard]] JobReport with_paths(JobReport report);
 
-  std::string name_;
   EventLoop& slow_;
-  std::mutex mutex_;  // jobs_
+  std::mutex mutex_;  // jobs_, ending_
+  bool ending_ = false;
   std::map<JobId, Job> jobs_;
-  std::mutex storage_mutex_;  // methods of storage_ that read or write files; after mutex_
+  std::mutex storage_mutex_;  // methods of storage_ that read or write files; never together with mutex_
   StorageDirectory storage_;
   CoreRunner<CoordinatorCore> runner_;
 };

@@ -1,5 +1,7 @@
 #include "server/daemon/shard_host.h"
 
+#include <new>
+
 #include "common/base/hardware.h"
 #include "common/base/random.h"
 #include "common/config/job_config.h"
@@ -56,7 +58,13 @@ void ShardHost::carry_out(const ShardCore::Action& action) {
     runner_.set_admission(admit->admission);
   } else if (const auto* load = std::get_if<ShardCore::LoadShard>(&action)) {
     slow_.post([this, request = load->request] {
-      runner_.post(ShardCore::ShardLoaded{request.job, load_shard(request)});
+      Result<ShardStart> start =
+          make_error(ErrorCode::kExhausted, "this server has not enough memory for its shard of the model");
+      try {
+        start = load_shard(request);
+      } catch (const std::bad_alloc&) {
+      }
+      runner_.post(ShardCore::ShardLoaded{request.job, std::move(start)});
     });
   }
 }

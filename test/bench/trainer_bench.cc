@@ -75,7 +75,7 @@ std::shared_ptr<const JobData> load(const std::string& directory) {
   if (directory.empty()) return synthetic_data();
   const std::filesystem::path base(directory);
   auto data =
-      load_job_data({base / "train-images-idx3-ubyte.gz", base / "train-labels-idx1-ubyte.gz", {}}, true);
+      load_job_data({base / "train-images-idx3-ubyte.gz", base / "train-labels-idx1-ubyte.gz", {}, 0}, true);
   if (!data.ok()) fail(data.error().message);
   return *data;
 }

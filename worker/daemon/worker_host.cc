@@ -1,6 +1,7 @@
 #include "worker/daemon/worker_host.h"
 
 #include <chrono>
+#include <new>
 
 #include "common/base/hardware.h"
 #include "common/base/log.h"
@@ -34,6 +35,7 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 /// Where the job's files lie on this machine; nothing outside the data roots.
 Result<JobDataFiles> find_files(std::span<const std::filesystem::path> roots, const DataConfig& data) {
   JobDataFiles files;
+  files.classes = data.classes;
   const auto find = [&](const std::string& file, std::filesystem::path& to) -> Status {
     Result<std::filesystem::path> found = resolve_data_file(roots, file);
     if (!found.ok()) return found.error();
@@ -99,7 +101,13 @@ void WorkerHost::carry_out(const ClientCore::Action& action) {
 void WorkerHost::load(const ClientCore::LoadJob& request, std::stop_token stop) {
   if (stop.stop_requested()) return;
   work_.reset();
-  Result<LoadedJob> loaded = load_job(request);
+  Result<LoadedJob> loaded =
+      make_error(ErrorCode::kExhausted, "this worker has not enough memory for the job's data and model");
+  try {
+    loaded = load_job(request);
+  } catch (const std::bad_alloc&) {
+    work_.reset();
+  }
   runner_.post(ClientCore::JobLoaded{request.job, std::move(loaded)}, stop);
 }
 

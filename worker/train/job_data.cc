@@ -1,6 +1,7 @@
 #include "worker/train/job_data.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 
@@ -49,6 +50,34 @@ Result<LoadedSet> load_set(const std::filesystem::path& images_file,
   const auto view = loaded.set.labels.view();
   loaded.shape.classes = static_cast<std::uint32_t>(*std::max_element(view.begin(), view.end())) + 1;
   return loaded;
+}
+
+/// The number of classes, or an error about the first label that is none of them. Without a number that was
+/// asked for, a largest label that stands alone (hardly a sample has it, none the one below) is damage.
+Result<std::uint32_t> count_classes(const LoadedSet& train, std::uint32_t asked_for,
+                                    const std::filesystem::path& labels_file) {
+  const auto labels = train.set.labels.view();
+  std::array<std::uint64_t, 256> samples{};
+  for (const std::byte label : labels) ++samples[static_cast<std::size_t>(label)];
+  const std::uint32_t largest = train.shape.classes - 1;
+  const auto position =
+      std::find(labels.begin(), labels.end(), static_cast<std::byte>(largest)) - labels.begin();
+  if (asked_for > 0) {
+    if (largest < asked_for) return asked_for;
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: label {} of sample {} is out of range: data.classes allows 0 to {}",
+                      labels_file.string(), largest, position, asked_for - 1);
+  }
+  const bool is_alone = largest > 1 && samples[largest - 1] == 0;
+  if (is_alone && samples[largest] <= std::max<std::uint64_t>(1, labels.size() / 1000)) {
+    std::uint32_t below = largest;
+    while (below > 0 && samples[below - 1] == 0) --below;
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: label {} of sample {} is out of range: no sample has the labels {} to {} "
+                      "(data.classes: {} takes it as it is)",
+                      labels_file.string(), largest, position, below, largest - 1, largest + 1);
+  }
+  return std::max(largest + 1, 2u);
 }
 
 Status check_test_set(const LoadedSet& test, const DataShape& train, const JobDataFiles::Test& files) {
@@ -102,9 +131,11 @@ Result<std::shared_ptr<const JobData>> load_job_data(const JobDataFiles& files, 
   auto train = load_set(files.train_images, files.train_labels);
   if (!train.ok()) return train.error().within("training data");
   auto data = std::make_shared<JobData>();
-  data->train = std::move(train->set);
   data->shape = train->shape;
-  data->shape.classes = std::max(data->shape.classes, 2u);
+  const Result<std::uint32_t> classes = count_classes(*train, files.classes, files.train_labels);
+  if (!classes.ok()) return classes.error().within("training data");
+  data->shape.classes = *classes;
+  data->train = std::move(train->set);
   if (files.test) {
     auto test = load_set(files.test->images, files.test->labels);
     if (!test.ok()) return test.error().within("test data");

@@ -22,6 +22,7 @@ struct JobDataFiles {
   std::filesystem::path train_images;
   std::filesystem::path train_labels;
   std::optional<Test> test;
+  std::uint32_t classes = 0;  ///< labels are below it; 0: whatever the training set has
 };
 
 /// Labelled images. Sample i's pixels are [i * image_size, (i + 1) * image_size).
@@ -36,7 +37,7 @@ struct ImageSet {
 struct JobData {
   ImageSet train;
   std::optional<ImageSet> test;
-  DataShape shape;  ///< classes: the largest training label + 1, at least 2
+  DataShape shape;  ///< classes: as asked for, or the largest training label + 1, at least 2
   /// The float that stands for each pixel value p: (p - mean) / deviation, or p / 255.
   std::array<float, 256> pixel_values{};
   double mean = 0;                ///< of the training set's pixels, in [0, 255]; 0 if not normalised

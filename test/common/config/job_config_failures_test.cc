@@ -101,6 +101,8 @@ TEST_CASE("a number of the wrong form, type or size") {
        "job.yaml:8: training.optimizer.momentum: found \"1\", allowed: a number from 0 to below 1"},
       {"learning_rate: 0.1", "weight_decay: -0.1",
        "job.yaml:8: training.optimizer.weight_decay: found \"-0.1\", allowed: a number from 0 to 1"},
+      {"data:", "data:\n  classes: 1",
+       "job.yaml:4: data.classes: found \"1\", allowed: a whole number from 2 to 256"},
       {"at_least: 0.5", "at_least: 89",
        "job.yaml:11: target.at_least: found \"89\", allowed: a number above 0, at most 1"},
   });

@@ -30,7 +30,10 @@ workers_come_and_go() {
   check "the model is there" test -s "$work/data/jobs/$id/model.safetensors"
   check "checkpoints are there" test -s "$work/data/jobs/$id/checkpoints/epoch-0006.safetensors"
   check "run.json says so" test "$(jq -r .state "$work/data/jobs/$id/run.json")" = "done"
-  check "run.json names who took part" test "$(jq -r '.workers | length' "$work/data/jobs/$id/run.json")" -ge 2
+  check "run.json names all who took part, the killed one too" test \
+    "$(jq -r '.workers | map(.name) | sort | join(" ")' "$work/data/jobs/$id/run.json")" = "w1 w2 w3 w4"
+  check "run.json has each epoch's samples" test \
+    "$(jq -r '.epochs | map(.samples) | join(" ")' "$work/data/jobs/$id/run.json")" = "6000 6000 6000 6000 6000 6000"
 }
 
 # The same deterministic job twice, the second time beside something that keeps both cores busy: the same bytes.
@@ -88,6 +91,8 @@ wrong_data_ends_the_job() {
   broken label 's/test-labels/high-labels/'
   fails_with label 'high-labels.*label 250.*out of range'
   cut_labels train 400 "$work/few-labels"
+  broken outlier 's/train-labels/odd-labels/'
+  fails_with outlier 'odd-labels.*label 250 of sample 399 is out of range'
   broken counts 's/train-labels/few-labels/'
   fails_with counts '400.*500|500.*400'
   broken missing 's/train-images/no-such-file/'
@@ -95,7 +100,7 @@ wrong_data_ends_the_job() {
   broken outside 's#images: train-images#images: /etc/passwd#'
   fails_with outside '/etc/passwd'
   broken classes 's/preset: mlp/layers: [dense: {units: 7}]/'
-  fails_with classes '7'
+  fails_with classes 'must give 10 scores, one per class, but gives 7'
   broken rate 's/learning_rate: 0.02/learning_rate: 900/'
   fails_with rate 'loss is not a number'
 
@@ -144,6 +149,7 @@ operators_mistakes() {
   check "and leaves a record" test "$(jq -r '.state + ": " + .reason' "$work/data/jobs/$id/run.json")" = \
     "cancelled: the server was stopped"
   check "its worker lives on" is_running w1
+  check "and says that the server is away" wait_until 20 log_has w1 "no answer from tcp://127.0.0.1:$data_port for 3 s"
   start_server server3 "$data_port" "$http_port"
   submit "$work/small.yaml"
   check "job numbers go on over a restart" test "$id" = 3
@@ -162,6 +168,27 @@ operators_mistakes() {
   check "a cancelled job is cancelled" wait_until 10 state_is "$id" cancelled
   stop w1 INT
   check "an idle worker ends at once on Ctrl-C, with status 0" test "$stop_status" = 0
+}
+
+# --check-config, --version and --help, and what an open address takes.
+looking_at_configs() {
+  check "the sample server config is right" test "$("$BIN/nanduti-server" --config "$top/configs/server.yaml" \
+    --check-config)" = "$top/configs/server.yaml is right"
+  check "the sample worker config is right" test "$(cd "$top" && "$BIN/nanduti-worker" --check-config --config \
+    configs/worker.yaml)" = "configs/worker.yaml is right"
+  printf 'name: x\nlisten: {data: tcp://0.0.0.0:7070}\n' > "$work/open.yaml"
+  check "an open address without security: none is an error" test "$("$BIN/nanduti-server" --config "$work/open.yaml" \
+    --check-config > /dev/null 2> "$work/open.log"; echo $?)" = 1
+  check "that names file, line and key" log_has open "open.yaml:2: listen.data: "
+  echo 'security: none' >> "$work/open.yaml"
+  check "with it the config is right" test "$("$BIN/nanduti-server" --config "$work/open.yaml" --check-config \
+    2> "$work/open.log")" = "$work/open.yaml is right"
+  check "and warns" log_has open 'warning .*0\.0\.0\.0'
+  check "an unknown key is an error" test "$(echo 'colour: red' > "$work/odd.yaml" && "$BIN/nanduti-worker" --config \
+    "$work/odd.yaml" 2> "$work/odd.log"; echo $?)" = 1
+  check "that names it" log_has odd 'odd.yaml:1: colour: '
+  check "--version" test "$("$BIN/nanduti-worker" --version)" = "nanduti-worker 0.1.0"
+  check "--help" grep -q -- --check-config <("$BIN/nanduti-server" --help)
 }
 
 # Models, images and classes that are not in the repository: a stack of layers on odd images with 3 classes.

@@ -108,11 +108,11 @@ TEST_CASE("epochs have their time from the start of training and their own mean 
   figures.on_training(at(5s));
   figures.on_status(at(6s), kFirst, status(100, 200));
   figures.on_samples(at(7s), 100);
-  figures.on_epoch_settled(at(7s));
-  figures.on_epoch_settled(at(8s));  // so short that nobody had reported anything
+  figures.on_epoch_settled(at(7s), 100);
+  figures.on_epoch_settled(at(8s), 100);  // so short that nobody had reported anything
   figures.on_status(at(9s), kFirst, status(300, 300));
   figures.on_samples(at(10s), 300);
-  figures.on_epoch_settled(at(10s));
+  figures.on_epoch_settled(at(10s), 100);
   REQUIRE(figures.epochs().size() == 3);
   CHECK(figures.epochs()[0].seconds == 2.0);
   CHECK(figures.epochs()[0].loss == 2.0);

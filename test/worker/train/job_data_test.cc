@@ -18,10 +18,11 @@ struct Files {
   std::string test_images = idx_bytes({2, 2, 2}, {1, 2, 3, 4, 5, 6, 7, 8});
   std::string test_labels = idx_bytes({2}, {1, 2});
   bool with_test = true;
+  std::uint32_t classes = 0;
 
   Result<std::shared_ptr<const JobData>> load(bool normalize) const {
     JobDataFiles files{folder.write("train_images", train_images), folder.write("train_labels", train_labels),
-                       std::nullopt};
+                       std::nullopt, classes};
     if (with_test) {
       files.test = {folder.write("test_images", test_images), folder.write("test_labels", test_labels)};
     }
@@ -46,6 +47,34 @@ std::uint8_t at(const SharedBytes& bytes, std::size_t index) {
 }
 
 }  // namespace
+
+TEST_CASE("a training label that stands alone at the top is out of range, unless the job says so") {
+  Files files;
+  files.train_labels = idx_bytes({3}, {2, 250, 1});
+  CHECK(
+      files.error() ==
+      "training data: FOLDER/train_labels: label 250 of sample 1 is out of range: no sample has the labels 3 "
+      "to 249 (data.classes: 251 takes it as it is)");
+  files.classes = 251;
+  CHECK(files.load(false).value()->shape.classes == 251);
+  files.classes = 3;
+  CHECK(files.error() ==
+        "training data: FOLDER/train_labels: label 250 of sample 1 is out of range: data.classes allows 0 to "
+        "2");
+  files.train_labels = idx_bytes({3}, {1, 0, 1});
+  files.test_labels = idx_bytes({2}, {0, 1});
+  CHECK(files.load(false).value()->shape.classes == 3);
+}
+
+TEST_CASE("classes that leave gaps are as many as their largest label says") {
+  Files files;
+  files.with_test = false;
+  files.train_images = idx_bytes({4, 1, 1}, {0, 10, 20, 30});
+  files.train_labels = idx_bytes({4}, {1, 7, 1, 7});  // 7 is no outlier
+  CHECK(files.load(false).value()->shape.classes == 8);
+  files.train_labels = idx_bytes({4}, {1, 2, 3, 4});  // no 0
+  CHECK(files.load(false).value()->shape.classes == 5);
+}
 
 TEST_CASE("good files give counts, shape, classes and pixels") {
   const Files files;
@@ -96,7 +125,7 @@ TEST_CASE("one label only still makes two classes, 255 makes 256") {
   files.with_test = false;
   files.train_labels = idx_bytes({3}, {0, 0, 0});
   CHECK(files.load(false).value()->shape.classes == 2);
-  files.train_labels = idx_bytes({3}, {0, 255, 0});
+  files.train_labels = idx_bytes({3}, {0, 255, 254});
   CHECK(files.load(false).value()->shape.classes == 256);
 }
 
