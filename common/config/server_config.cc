@@ -27,7 +27,14 @@ void read_listen(YamlReader& root, ServerConfig& config) {
   check_security(listen, "data", config.listen.data, config.security);
   read_endpoint(listen, "http", EndpointUse::kListenHttp, *config.listen.http);
   check_security(listen, "http", *config.listen.http, config.security);
+  const std::string& host = config.listen.data.host;
   if (!config.roles.coordinator) {
+    // Workers are sent to the address that stands here; all addresses of a machine are none.
+    if (host == "0.0.0.0" || host == "::") {
+      listen.conflict("data",
+                      fmt::format("all addresses ({}) of a server that is not the coordinator's", host),
+                      "the address at which workers reach this server");
+    }
     if (listen.find("http") != nullptr) {
       listen.conflict("http", "a listener without the coordinator's role",
                       "to leave it out, or roles.coordinator: true");

@@ -77,6 +77,9 @@ TEST_CASE("a server's config that must fail") {
       {"roles: {coordinator: false}",
        "server.yaml:1: coordinator: found nothing, allowed: the coordinator's host:port, as "
        "roles.coordinator is false"},
+      {"roles: {coordinator: false}\ncoordinator: localhost:1\nsecurity: none\nlisten: {data: 0.0.0.0:7071}",
+       "server.yaml:4: listen.data: found all addresses (0.0.0.0) of a server that is not the coordinator's, "
+       "allowed: the address at which workers reach this server"},
       {"roles: {coordinator: false}\ncoordinator: localhost:1\nlisten: {http: localhost:2}",
        "server.yaml:3: listen.http: found a listener without the coordinator's role, allowed: to leave it "
        "out, or roles.coordinator: true"},
