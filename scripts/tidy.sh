@@ -46,6 +46,10 @@ while IFS=: read -r folder allowed; do
   done < <(git grep -n '^#include "' -- "$folder/*.h" "$folder/*.cc" | grep -v '_generated.h')
 done < scripts/include_table.txt
 
+while read -r folder; do
+  grep -q "^$folder:" scripts/include_table.txt || complain "$folder has no row in scripts/include_table.txt"
+done < <(git ls-files 'common/*.h' 'server/*.h' 'worker/*.h' | xargs -n1 dirname | sed 's#^\(common/compute\)/.*#\1#' | sort -u)
+
 cores=(server/shard server/coordinator worker/client common/protocol common/codec common/model)
 pattern='system_clock|steady_clock|high_resolution_clock|gettimeofday|std::thread|std::jthread|std::mutex|std::async|<thread>|<mutex>|<future>|zmq|asio|socket\(|fstream|fopen|std::rand|random_device|mt19937'
 if git grep -nE "$pattern" -- "${cores[@]/%//*.h}" "${cores[@]/%//*.cc}"; then
