@@ -31,6 +31,8 @@ const DaemonDescription kDaemon{
 int run(ServerConfig config) {
   StopSignal signal;
   if (config.name.empty()) config.name = default_daemon_name();
+  // ZeroMQ listens at addresses and interfaces, not at names.
+  if (config.listen.data.host == "localhost") config.listen.data.host = "127.0.0.1";
   const auto fail = [](const Error& error) {
     log_error("{}", error.message);
     return 1;
@@ -93,6 +95,7 @@ int run(ServerConfig config) {
   slow.finish();
   signal.wake();
   impatient.join();
+  log_info("{}", transport->summary());
   log_info("stopped");
   return 0;
 }

@@ -67,6 +67,7 @@ int run(WorkerConfig config) {
     log_error("{}", host.failure());
     return 1;
   }
+  log_info("{}", (*transport)->summary());
   log_info("the worker has left");
   return 0;
 }

@@ -118,6 +118,10 @@ struct ZmqTransport::Impl {
         return make_error(ErrorCode::kUnavailable,
                           "{} is in use by another program: stop it, or choose another port in listen.data",
                           *options.listen);
+      if (error.num() == ENODEV)
+        return make_error(ErrorCode::kUnavailable,
+                          "cannot listen at {}: no address or network interface of this machine",
+                          *options.listen);
       return make_error(error.num() == EINVAL ? ErrorCode::kInvalidArgument : ErrorCode::kUnavailable,
                         "cannot listen at {}: {}", *options.listen, error.what());
     }
@@ -346,6 +350,16 @@ const std::string& ZmqTransport::endpoint() const { return impl_->endpoint; }
 ZmqTransport::Counters ZmqTransport::counters() const {
   const std::lock_guard lock(impl_->counters_mutex);
   return impl_->counters;
+}
+
+std::string ZmqTransport::summary() const {
+  const Counters c = counters();
+  return fmt::format(
+      "transport: {} frames ({} bytes) in, {} ({}) out; dropped: {} malformed, {} for nobody here, {} at "
+      "full "
+      "queues, {} to connections that had ended",
+      c.frames_in, c.bytes_in, c.frames_out, c.bytes_out, c.dropped_malformed, c.dropped_no_receiver,
+      c.dropped_queue_full, c.dropped_no_route);
 }
 
 }  // namespace nanduti

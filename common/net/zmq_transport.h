@@ -58,6 +58,8 @@ class ZmqTransport {
     std::uint64_t dropped_no_route = 0;         ///< the connection is gone
   };
   [[nodiscard]] Counters counters() const;
+  /// The counters in a line for the log.
+  [[nodiscard]] std::string summary() const;
 
  private:
   struct Impl;
