@@ -31,10 +31,11 @@ columns() {
   }
   END {
     for (row = 1; row <= NR; row++) {
-      line = ""
-      for (i = 1; i <= most; i++) line = line sprintf("%-" (width[i] + 2) "s", cell[row, i])
-      sub(/ +$/, "", line)
-      print line
+      for (i = 1; i < most; i++) {
+        printf "%s", cell[row, i]
+        for (pad = length(cell[row, i]); pad < width[i] + 2; pad++) printf " "
+      }
+      print cell[row, most]
     }
   }'
 }
@@ -58,7 +59,7 @@ status() {
     jq . <<< "$http_body"
     return
   fi
-  jq -r 'to_entries[] | [.key, (.value | if . == null then "-" else tostring end)] | @tsv' <<< "$http_body" | columns
+  jq -r 'del(.figures) | to_entries[] | [.key, (.value | if . == null then "-" else tostring end)] | @tsv' <<< "$http_body" | columns
 }
 
 workers() {
@@ -84,7 +85,8 @@ while (($# > 0)); do
       ;;
     --json) json=true ;;
     --server)
-      set_server "$(value_of "$@")"
+      url=$(value_of "$@")
+      set_server "$url"
       shift
       ;;
     -*) usage_error "unknown option '$1'" ;;

@@ -71,7 +71,6 @@ note "building"
 
 bin=$top/build/release/bin
 folder=$top/build/quickstart
-mkdir -p "$folder"
 pids=()
 names=()
 
@@ -114,18 +113,24 @@ follow_check() {
 
 port_is_free() { ! (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
 
+# Beside another one (--keep) it has ports and a folder of its own.
 data_port=7070 http_port=7080
 if ! port_is_free $data_port || ! port_is_free $http_port; then
   note "another program listens on port 7070 or 7080: taking free ports"
   data_port=0 http_port=0
+  folder+=-$$
 fi
+mkdir -p "$folder"
+# as_replacement TEXT: as it has to stand in the replacement of sed's s#...#...#.
+as_replacement() { printf '%s' "$1" | sed 's/[&#\\]/\\&/g'; }
+quoted_folder=$(as_replacement "${folder//\'/\'\'}")
 sed -E "s#tcp://127\.0\.0\.1:7070#tcp://127.0.0.1:$data_port#; s#127\.0\.0\.1:7080#127.0.0.1:$http_port#
-  s#directory: [^}]*#directory: '$folder/data'#" "$top/configs/server.yaml" > "$folder/server.yaml"
+  s#directory: [^}]*#directory: '$quoted_folder/data'#" "$top/configs/server.yaml" > "$folder/server.yaml"
 start server nanduti-server "$folder/server.yaml"
 ready=
 for ((i = 0; i < 100; i++)); do
   follow_check
-  ready=$(grep -m1 ' jobs at http' "$folder/server.log" || true)
+  ready=$(grep -sm1 ' jobs at http' "$folder/server.log" || true)
   [[ -n $ready ]] && break
   sleep 0.1
 done
@@ -138,9 +143,10 @@ roots=
 while read -r root; do
   [[ -d $root ]] && roots+=", '${root//\'/\'\'}'"
 done < <(job_values images labels | { grep '^/' || true; } | xargs -r -d '\n' -n 1 dirname | sort -u)
+quoted_roots=$(as_replacement "$roots")
 for ((i = 1; i <= workers; i++)); do
   sed -E "s#^name: .*#name: worker-$i#; s#tcp://127\.0\.0\.1:7070#$data_endpoint#
-    s#^data_roots: \[([^]]*)\]#data_roots: [\1${roots//#/\\#}]#" "$top/configs/worker.yaml" > "$folder/worker-$i.yaml"
+    s#^data_roots: \[([^]]*)\]#data_roots: [\1$quoted_roots]#" "$top/configs/worker.yaml" > "$folder/worker-$i.yaml"
   start "worker-$i" nanduti-worker "$folder/worker-$i.yaml"
 done
 

@@ -29,7 +29,8 @@ while (($# > 0)); do
       ;;
     --follow) follow=true ;;
     --server)
-      set_server "$(value_of "$@")"
+      url=$(value_of "$@")
+      set_server "$url"
       shift
       ;;
     -*) usage_error "unknown option '$1'" ;;

@@ -8,6 +8,22 @@ namespace nanduti {
 
 static_assert(std::endian::native == std::endian::little, "payloads are little-endian and are used in place");
 
+namespace {
+
+/// Whether no float32 of the bytes is NaN or infinite: none has all exponent bits set.
+bool all_finite(const SharedBytes& payload) {
+  constexpr std::uint32_t kExponent = 0x7F800000;
+  std::uint32_t found = 0;
+  for (std::size_t at = 0; at < payload.size(); at += sizeof(std::uint32_t)) {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, payload.data() + at, sizeof bits);
+    found |= (bits & kExponent) == kExponent ? 1u : 0u;
+  }
+  return found == 0;
+}
+
+}  // namespace
+
 EncodedUpdate DenseFloat32Codec::encode(std::span<const float> values, const CodecKey&) const {
   auto owner = std::make_shared<const std::vector<float>>(values.begin(), values.end());
   const std::span<const float> view(*owner);
@@ -18,6 +34,7 @@ Result<Update> DenseFloat32Codec::decode(const SharedBytes& payload, std::uint64
   if (payload.size() % sizeof(float) != 0 || payload.size() / sizeof(float) != size)
     return make_error(ErrorCode::kCorrupt, "dense payload of {} bytes where {} float32 values are due",
                       payload.size(), size);
+  if (!all_finite(payload)) return make_error(ErrorCode::kCorrupt, "a dense payload with NaN or infinity");
   const auto address = reinterpret_cast<std::uintptr_t>(payload.data());
   if (address % alignof(float) == 0) {
     const std::span<const float> view(reinterpret_cast<const float*>(payload.data()), size);

@@ -44,7 +44,7 @@ class Codec {
   /// `values` (shape [n]): what is to be sent. The update may hold less: the sender keeps the rest as its
   /// residual.
   [[nodiscard]] virtual EncodedUpdate encode(std::span<const float> values, const CodecKey& key) const = 0;
-  /// Errors: kCorrupt if `payload` is not a coding of n = `size` values.
+  /// Errors: kCorrupt if `payload` is not a coding of n = `size` finite values.
   [[nodiscard]] virtual Result<Update> decode(const SharedBytes& payload, std::uint64_t size) const = 0;
 };
 

@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include <sys/resource.h>
+
 #include "common/base/log.h"
 #include "common/base/result.h"
 #include "common/config/command_line.h"
@@ -30,6 +32,12 @@ int daemon_main(const DaemonDescription& daemon, std::span<char* const> argument
   if (wanted.check_config) {
     std::printf("%s is right\n", wanted.config.c_str());
     return 0;
+  }
+  // As many connections as the system lets this process have.
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+    files.rlim_cur = files.rlim_max;
+    (void)::setrlimit(RLIMIT_NOFILE, &files);
   }
   return run(std::move(config).value());
 }

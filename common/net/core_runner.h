@@ -48,7 +48,7 @@ class CoreRunner {
     transport_.attach(destination_,
                       [this](RouteId route, Frame frame) { take_frame(route, std::move(frame)); });
     loop_.start([this] { on_deadline(); });
-    loop_.post([this] { turn(EventLoop::now()); });
+    loop_.post([this] { turn(loop_.now()); });
   }
 
   /// Not from the core's thread. Calls of run() that wait return false.
@@ -64,7 +64,7 @@ class CoreRunner {
   void post(Event event, std::stop_token unless = {}) {
     loop_.post([this, event = std::move(event), unless = std::move(unless)] {
       if (unless.stop_requested()) return;
-      const ProtocolTime now = EventLoop::now();
+      const ProtocolTime now = loop_.now();
       core_.on_event(now, event);
       turn(now);
     });
@@ -75,7 +75,7 @@ class CoreRunner {
   bool run(std::function<void(Core&, ProtocolTime)> work) {
     auto done = std::make_shared<bool>(false);
     loop_.post([this, done, work = std::move(work)] {
-      const ProtocolTime now = EventLoop::now();
+      const ProtocolTime now = loop_.now();
       work(core_, now);
       turn(now);
       const std::lock_guard lock(calls_mutex_);
@@ -89,8 +89,8 @@ class CoreRunner {
 
   /// Core's thread, or before start().
   void set_admission(const std::optional<Admission>& admission) { hub_.set_admission(admission); }
-  /// Core's thread.
-  [[nodiscard]] const SessionHub& hub() const { return hub_; }
+  // Core's thread.
+  [[nodiscard]] ProtocolTime now() { return loop_.now(); }
   [[nodiscard]] Core& core() { return core_; }
 
  private:
@@ -111,13 +111,13 @@ class CoreRunner {
       const std::lock_guard lock(mailbox_mutex_);
       frames.swap(mailbox_);
     }
-    const ProtocolTime now = EventLoop::now();
+    const ProtocolTime now = loop_.now();
     for (const auto& [route, frame] : frames) hub_.on_frame(now, route, frame);
     turn(now);
   }
 
   void on_deadline() {
-    const ProtocolTime now = EventLoop::now();
+    const ProtocolTime now = loop_.now();
     if (hub_.next_deadline() <= now) hub_.on_deadline(now);
     if constexpr (requires { core_.set_traffic({}); }) {
       const SessionHub::Counters& counters = hub_.counters();

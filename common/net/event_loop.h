@@ -29,8 +29,10 @@ class EventLoop {
   /// Replaces the one before; kNever: none. Loop's thread only.
   void set_deadline(ProtocolTime deadline);
 
-  /// The daemons' time: a steady clock's.
-  static ProtocolTime now();
+  /// The loop's time: a steady clock's, without the stretches in which the loop should have run and did not
+  /// (the process was stopped, the machine slept): what nobody could hear is not the other side's silence.
+  /// Never goes back. Loop's thread only.
+  ProtocolTime now();
 
  private:
   struct Impl;

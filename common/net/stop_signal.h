@@ -2,8 +2,8 @@
 
 namespace nanduti {
 
-/// SIGINT and SIGTERM as something to wait for. Make it first thing in main, before any thread exists: it
-/// blocks the two signals in all of them. SIGPIPE is ignored from then on.
+/// SIGINT, SIGTERM and SIGHUP as something to wait for. Make it first thing in main, before any thread
+/// exists: it blocks the three signals in all of them. SIGPIPE is ignored from then on.
 class StopSignal {
  public:
   StopSignal();

@@ -25,7 +25,7 @@ value_of() {
 
 # need_number OPTION TEXT
 need_number() {
-  [[ $2 =~ ^[0-9]+$ ]] || usage_error "$1 wants a whole number, not '$2'"
+  [[ $2 =~ ^(0|[1-9][0-9]*)$ ]] || usage_error "$1 wants a whole number, not '$2'"
 }
 
 need_tools() {

@@ -44,7 +44,9 @@ void CoordinatorCore::on_status(ProtocolTime now, Worker& worker, const WorkerSt
   worker.status = status;
   // Also of a job that is over: the last status comes after its end.
   const auto job = jobs_.find(status.job);
-  if (job != jobs_.end()) job->second.progress.on_status(now, worker.order, status);
+  if (job == jobs_.end()) return;
+  job->second.progress.on_status(now, worker.order, status);
+  if (is_over(job->second.state)) actions_.push_back(JobChanged{status.job});
 }
 
 void CoordinatorCore::record_progress(ProtocolTime now) {

@@ -109,7 +109,9 @@ Result<JobId> CoordinatorHost::submit(std::string yaml, std::string name) {
     const std::lock_guard lock(storage_mutex_);
     const Result<JobId> next = storage_.next_job_id();
     if (!next.ok()) return next.error();
-    id = *next;
+    // Not one that is known here, even if somebody has removed its folder.
+    id = std::max(*next, next_job_);
+    next_job_ = id.next();
     NANDUTI_RETURN_IF_ERROR(storage_.create_job(id, config->source.text));
   }
   const JobPlan plan = plan_of(id, *config);
@@ -180,7 +182,7 @@ void CoordinatorHost::carry_out(const CoordinatorCore::Action& action) {
   } else if (const auto* checkpoint = std::get_if<CoordinatorCore::SaveCheckpoint>(&action)) {
     slow_.post([this, request = *checkpoint] { save_checkpoint(request); });
   } else if (const auto* result = std::get_if<CoordinatorCore::SaveResult>(&action)) {
-    JobReport report = *runner_.core().job_report(EventLoop::now(), result->job);
+    JobReport report = *runner_.core().job_report(runner_.now(), result->job);
     // Whoever hears that the job is done finds model and record there.
     report.state = JobState::kDone;
     if (report.target) report.target_met = report.accuracy.value_or(0.0) >= *report.target;
@@ -195,29 +197,33 @@ void CoordinatorHost::carry_out(const CoordinatorCore::Action& action) {
 }
 
 void CoordinatorHost::on_job_changed(JobId id) {
-  const ProtocolTime now = EventLoop::now();
+  const ProtocolTime now = runner_.now();
   const std::optional<JobReport> report = runner_.core().job_report(now, id);
   if (!report) return;
   JobState before = JobState::kQueued;
-  std::size_t evaluated_before = 0;
+  bool has_test = false;
+  std::size_t logged = 0;
   {
     const std::lock_guard lock(mutex_);
     Job& job = jobs_.at(id);
     before = std::exchange(job.state, report->state);
     if (before == JobState::kQueued && report->state == JobState::kRunning) job.started = now_utc();
-    evaluated_before = std::exchange(job.epochs_logged, report->figures.size());
+    has_test = job.config.data.test.has_value();
+    logged = job.epochs_logged;
+    while (job.epochs_logged < report->figures.size() &&
+           (!has_test || report->figures[job.epochs_logged].accuracy))
+      ++job.epochs_logged;
   }
-  for (std::size_t i = evaluated_before; i < report->figures.size(); ++i) {
-    const EpochReport& epoch = report->figures[i];
-    log_info("job {}: epoch {}/{} after {:.1f} s: accuracy {}", id, epoch.epoch, report->epochs,
-             epoch.seconds,
-             epoch.accuracy ? fmt::format("{:.4f}", *epoch.accuracy) : "is not known (no test set)");
+  for (; logged < report->figures.size() && (!has_test || report->figures[logged].accuracy); ++logged) {
+    const EpochReport& epoch = report->figures[logged];
+    log_info("job {}: epoch {}/{} settled after {:.1f} s{}", id, epoch.epoch, report->epochs, epoch.seconds,
+             epoch.accuracy ? fmt::format(", accuracy {:.4f}", *epoch.accuracy) : std::string());
   }
+  // Also a job that is done: its workers' last statuses come after its end.
+  if (is_over(report->state)) slow_.post([this, report = *report] { write_run(report); });
   if (before == report->state) return;
   log_info("job {} '{}' is {}{}{}", id, report->name, to_string(report->state),
            report->reason.empty() ? "" : ": ", report->reason);
-  const bool ended_badly = report->state == JobState::kFailed || report->state == JobState::kCancelled;
-  if (ended_badly) slow_.post([this, report = *report] { write_run(report); });
 }
 
 // ---- the thread for slow work ----

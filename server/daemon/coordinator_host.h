@@ -66,6 +66,7 @@ class CoordinatorHost final : public JobDesk {
   std::map<JobId, Job> jobs_;
   std::mutex storage_mutex_;  // methods of storage_ that read or write files; never together with mutex_
   StorageDirectory storage_;
+  JobId next_job_{1};  // with storage_mutex_
   CoreRunner<CoordinatorCore> runner_;
 };
 

@@ -134,7 +134,10 @@ Result<IdxArray> map_plain(const File& file, std::uint64_t file_bytes) {
   const auto values = bytes.subspan(header->header_bytes);
   if (values.size() < header->value_bytes) return truncated(*header, values.size());
   if (values.size() > header->value_bytes) return trailing(*header);
-  return IdxArray{std::move(header->dimensions), SharedBytes(owner, std::as_bytes(values))};
+  if (values.size() > kIdxCopiedBytesMax)
+    return IdxArray{std::move(header->dimensions), SharedBytes(owner, std::as_bytes(values))};
+  return IdxArray{std::move(header->dimensions),
+                  SharedBytes::take(std::vector<unsigned char>(values.begin(), values.end()))};
 }
 
 /// A gzip stream that is read from front to back.
@@ -165,6 +168,13 @@ class GzipReader {
       done += static_cast<std::size_t>(got);
     }
     return done;
+  }
+
+  /// After the last byte: whether the stream ends as it should, with its whole checksum.
+  Status finish() {
+    const int code = gzclose(std::exchange(stream_, nullptr));
+    if (code != Z_OK) return broken(code);
+    return {};
   }
 
  private:
@@ -208,6 +218,7 @@ Result<IdxArray> unpack_gzip(File& file) {
   got = reader.read(std::span(&beyond, 1));
   if (!got.ok()) return got.error();
   if (*got > 0) return trailing(*header);
+  NANDUTI_RETURN_IF_ERROR(reader.finish());
   return IdxArray{std::move(header->dimensions), SharedBytes::take(std::move(values))};
 }
 

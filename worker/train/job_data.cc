@@ -53,7 +53,7 @@ Result<LoadedSet> load_set(const std::filesystem::path& images_file,
 }
 
 /// The number of classes, or an error about the first label that is none of them. Without a number that was
-/// asked for, a largest label that stands alone (hardly a sample has it, none the one below) is damage.
+/// asked for, a largest label that stands alone is damage: hardly a sample has it, none those below it.
 Result<std::uint32_t> count_classes(const LoadedSet& train, std::uint32_t asked_for,
                                     const std::filesystem::path& labels_file) {
   const auto labels = train.set.labels.view();
@@ -68,10 +68,12 @@ Result<std::uint32_t> count_classes(const LoadedSet& train, std::uint32_t asked_
                       "{}: label {} of sample {} is out of range: data.classes allows 0 to {}",
                       labels_file.string(), largest, position, asked_for - 1);
   }
-  const bool is_alone = largest > 1 && samples[largest - 1] == 0;
-  if (is_alone && samples[largest] <= std::max<std::uint64_t>(1, labels.size() / 1000)) {
-    std::uint32_t below = largest;
-    while (below > 0 && samples[below - 1] == 0) --below;
+  std::uint32_t below = largest;  // nobody has the labels [below, largest)
+  while (below > 0 && samples[below - 1] == 0) --below;
+  const std::uint32_t gap = largest - below;
+  const bool is_rare = samples[largest] <= labels.size() / 1000;
+  const bool is_far = samples[largest] == 1 && gap > below + 1;
+  if (gap > 0 && below > 0 && (is_rare || is_far)) {
     return make_error(ErrorCode::kInvalidArgument,
                       "{}: label {} of sample {} is out of range: no sample has the labels {} to {} "
                       "(data.classes: {} takes it as it is)",

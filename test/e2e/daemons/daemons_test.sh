@@ -272,6 +272,29 @@ END
   check "the worker is the same process" is_running w1
 }
 
+# What a process slept through is nobody's silence: a server that is stopped for longer than dead_after goes on where it
+# was, and so does a worker that is stopped for less.
+frozen_processes_go_on() {
+  make_data 3000 200
+  job_file frozen 8 2
+  SERVER_LINES='membership: {suspend_after: 2 s, dead_after: 4 s}' start_server server
+  start_worker w1
+  start_worker w2
+  submit "$work/frozen.yaml"
+  check "training begins" wait_until 30 samples_above "$id" 2000
+  kill -STOP "${pid_of[w1]}"
+  sleep 3
+  kill -CONT "${pid_of[w1]}"
+  check "the worker that slept is missed" log_has server "worker 'w1' is silent: suspended"
+  kill -STOP "${pid_of[server]}"
+  sleep 16
+  kill -CONT "${pid_of[server]}"
+  check "the job ends" wait_until 60 is_over "$id"
+  check "it is done: $(field "$id" reason)" state_is "$id" "done"
+  check "each sample counts once" test "$(field "$id" samples)" = 24000
+  check "nobody was declared dead" test "$(grep -c 'dead to us' "$work/server.log")" = 0
+}
+
 # Idle daemons sleep: at most 2 % of a core over ten seconds each.
 idle_daemons_sleep() {
   ticks() { awk '{print $14 + $15}' "/proc/${pid_of[$1]}/stat"; }

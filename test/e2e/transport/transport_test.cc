@@ -190,3 +190,21 @@ TEST_CASE("bytes that are no frames are counted and change nothing") {
   }));
   server.runner->run([](RecordingCore& core, ProtocolTime) { REQUIRE(core.connected == 0); });
 }
+
+TEST_CASE("what a loop slept through is not part of its time, and its time never goes back") {
+  EventLoop loop("sleeper");
+  std::atomic<bool> served = false;
+  std::atomic<bool> good = false;
+  loop.start([&] { served = true; });
+  loop.post([&] {
+    const ProtocolTime before = loop.now();
+    loop.set_deadline(before + 50ms);
+    std::this_thread::sleep_for(1500ms);  // as a stopped process would
+    const ProtocolTime after = loop.now();
+    good = after >= before && after - before <= 60ms && loop.now() >= after;
+  });
+  for (int i = 0; i < 400 && !served; ++i) std::this_thread::sleep_for(10ms);
+  loop.stop();
+  CHECK(served);
+  CHECK(good);
+}
