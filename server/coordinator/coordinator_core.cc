@@ -118,9 +118,13 @@ void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) 
     if (shard.registration.endpoint != request.endpoint ||
         shard.registration.destination != request.destination)
       continue;
+    const auto index = static_cast<std::size_t>(&shard - shards_.data());
     shard.peer = peer;
     shard.connected = true;
     shard.registration = request;
+    // A new life of the same server has nothing of the job that it was part of.
+    if (run_ && index < run_->places.size() && request.job != run_->job)
+      end_job(JobState::kFailed, fmt::format("a shard of '{}' was lost", request.server_name));
     return;
   }
   if (run_ && run_->phase >= Phase::kOpening) note("a new shard waits for the next job");

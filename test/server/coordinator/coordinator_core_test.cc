@@ -1,0 +1,30 @@
+// Goal: whoever dies, restarts or misbehaves, a job goes on or ends with its reason, and the coordinator
+// stays. Method: one core; the test plays shards and workers (coordinator_bench.h).
+#include "test/server/coordinator/coordinator_bench.h"
+
+using namespace nanduti;
+using namespace std::chrono_literals;
+
+TEST_CASE("a shard server that restarts ends the job it was part of, and serves the next one") {
+  const bool opened = GENERATE(false, true);
+  CoordinatorBench bench;
+  if (opened) {
+    bench.start();
+  } else {
+    bench.add_shard(0);
+    bench.add_worker(1);
+    bench.submit();
+    bench.prepare(1);
+    bench.plan();
+  }
+  REQUIRE(bench.view().state == JobState::kRunning);
+  bench.add_shard(0, JobId(1), PeerId(200));  // a new session of the same life
+  CHECK(bench.view().state == JobState::kRunning);
+  bench.add_shard(0, JobId(), PeerId(201));
+  CHECK(bench.view().state == JobState::kFailed);
+  CHECK(bench.view().reason == "a shard of 'nyc' was lost");
+  bench.submit(2);
+  bench.prepare(1, 2);
+  bench.plan(2);
+  CHECK(bench.to<OpenShard>(PeerId(201)).size() == 1);
+}
