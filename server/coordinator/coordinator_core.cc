@@ -79,7 +79,9 @@ void CoordinatorCore::handle(ProtocolTime, const PeerClosed& event) {
     note(fmt::format("shard {} of '{}' is away: {}", shard.registration.destination,
                      shard.registration.server_name, event.reason),
          true);
-    if (run_)
+    // Spare shards, and all of them before the model is shared out, are no part of the job.
+    const auto index = static_cast<std::size_t>(&shard - shards_.data());
+    if (run_ && index < run_->places.size())
       end_job(JobState::kFailed, fmt::format("a shard of '{}' was lost", shard.registration.server_name));
   }
 }
@@ -298,6 +300,11 @@ Round CoordinatorCore::smallest_active_clock() const {
   return smallest.value_or(Round());
 }
 
+std::size_t CoordinatorCore::count_connected_shards() const {
+  return static_cast<std::size_t>(
+      std::count_if(shards_.begin(), shards_.end(), [](const Shard& shard) { return shard.connected; }));
+}
+
 std::uint32_t CoordinatorCore::count_active() const {
   std::uint32_t active = 0;
   for (const auto& [order, worker] : workers_)
@@ -329,7 +336,7 @@ void CoordinatorCore::handle(ProtocolTime, const ModelPlanned& event) {
   if (!event.result.ok()) return end_job(JobState::kFailed, event.result.error().message);
   if (event.result->layout_hash != run_->layout_hash)
     return end_job(JobState::kFailed, "the workers lay the model out differently than this server");
-  open_shards(event.result.value());
+  run_->planned = event.result.value();
 }
 
 void CoordinatorCore::handle(ProtocolTime, const ResultSaved& event) {
@@ -349,6 +356,7 @@ void CoordinatorCore::advance(ProtocolTime now) {
     tell(worker.peer, PrepareJob{run_->job, view_of_run().plan.spec_text});
   }
   if (run_->phase == Phase::kPreparing) plan_when_prepared();
+  if (run_->phase == Phase::kPlanning) open_shards();
   if (run_->phase == Phase::kOpening) begin_training(now);
   // Also late ones: the last evaluation may have nobody else.
   if (run_->phase >= Phase::kTraining && run_->phase < Phase::kSaving)
@@ -371,12 +379,10 @@ void CoordinatorCore::advance(ProtocolTime now) {
 }
 
 void CoordinatorCore::start_next_job() {
-  const auto here = std::count_if(shards_.begin(), shards_.end(), [](const Shard& s) { return s.connected; });
-  if (static_cast<std::size_t>(here) < options_.shards) return;
+  if (count_connected_shards() < options_.shards) return;
   for (auto& [id, job] : jobs_) {
     if (job.state != JobState::kQueued) continue;
     job.state = JobState::kRunning;
-    std::erase_if(shards_, [](const Shard& shard) { return !shard.connected; });
     run_.emplace(Run());
     run_->job = id;
     for (auto& [order, worker] : workers_) {
@@ -388,7 +394,6 @@ void CoordinatorCore::start_next_job() {
       worker.active_from = MembershipEpoch();
       worker.clocks.clear();
     }
-    for (Shard& shard : shards_) shard.opened = shard.at_rest = false;
     actions_.push_back(JobChanged{id});
     return;
   }
@@ -403,10 +408,14 @@ void CoordinatorCore::plan_when_prepared() {
   actions_.push_back(PlanModel{run_->job, view_of_run().plan.spec_text, *run_->data});
 }
 
-void CoordinatorCore::open_shards(const PlannedModel& model) {
+void CoordinatorCore::open_shards() {
+  // Shards may have gone since the job began.
+  if (!run_->planned || count_connected_shards() < options_.shards) return;
   run_->phase = Phase::kOpening;
+  std::erase_if(shards_, [](const Shard& shard) { return !shard.connected; });
+  for (Shard& shard : shards_) shard.opened = shard.at_rest = false;
   const auto count = static_cast<std::uint32_t>(std::min(shards_.size(), kShardsMax));
-  const std::vector<ParameterRange> ranges = split_into_shards(model.parameters, count);
+  const std::vector<ParameterRange> ranges = split_into_shards(run_->planned->parameters, count);
   for (std::uint32_t k = 0; k < count; ++k) {
     const RegisterShard& shard = shards_[k].registration;
     run_->places.push_back(

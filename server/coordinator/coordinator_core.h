@@ -175,7 +175,8 @@ class CoordinatorCore {
     Phase phase = Phase::kPreparing;
     std::optional<DataDescription> data;
     std::uint64_t layout_hash = 0;
-    std::vector<ShardPlace> places;
+    std::optional<PlannedModel> planned;  // the shards that take it may have to come yet
+    std::vector<ShardPlace> places;       // empty until then
     std::optional<LeaseBook> book;
     std::vector<IncarnationOrder> ranks;  // deterministic: who takes part; empty once one has died
     MembershipEpoch epoch;
@@ -212,7 +213,7 @@ class CoordinatorCore {
   void advance(ProtocolTime now);
   void start_next_job();
   void plan_when_prepared();
-  void open_shards(const PlannedModel& model);
+  void open_shards();
   void begin_training(ProtocolTime now);
   void join(Worker& worker);
   void serve_leases(ProtocolTime now);
@@ -233,6 +234,7 @@ class CoordinatorCore {
   [[nodiscard]] Round smallest_active_clock() const;
   [[nodiscard]] Round clock(const Worker& worker) const;
   [[nodiscard]] std::uint32_t count_active() const;
+  [[nodiscard]] std::size_t count_connected_shards() const;
   [[nodiscard]] Worker* worker_at(PeerId peer);
   void on_status(ProtocolTime now, Worker& worker, const WorkerStatus& status);
   void record_progress(ProtocolTime now);

@@ -124,8 +124,7 @@ std::string CoordinatorCore::waits_for(ProtocolTime now, const JobView& job) con
   if (is_over(job.state)) return {};
   if (job.state == JobState::kQueued) {
     if (run_) return fmt::format("job {}, which runs", run_->job);
-    const auto connected = static_cast<std::size_t>(
-        std::count_if(shards_.begin(), shards_.end(), [](const Shard& shard) { return shard.connected; }));
+    const std::size_t connected = count_connected_shards();
     if (connected < options_.shards) return missing(counted(options_.shards, "shard"), connected, "here");
     return {};
   }
@@ -147,6 +146,9 @@ std::string CoordinatorCore::waits_for(ProtocolTime now, const JobView& job) con
       if (preparing > 0) return missing(wanted + " to read the data", prepared, "ready");
       return {};
     case Phase::kPlanning:
+      if (count_connected_shards() < options_.shards)
+        return missing(counted(options_.shards, "shard"), count_connected_shards(), "here");
+      [[fallthrough]];
     case Phase::kOpening:
       return "the shards to take the model";
     case Phase::kFlushing:

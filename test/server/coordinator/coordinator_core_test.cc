@@ -28,3 +28,30 @@ TEST_CASE("a shard server that restarts ends the job it was part of, and serves 
   bench.plan(2);
   CHECK(bench.to<OpenShard>(PeerId(201)).size() == 1);
 }
+
+TEST_CASE("a spare shard's loss ends no job; one lost before the model is shared out is replaced") {
+  CoordinatorBench bench;
+  bench.start();
+  bench.add_shard(7);  // waits for the next job
+  bench.close(CoordinatorBench::shard(7));
+  CHECK(bench.view().state == JobState::kRunning);
+  bench.close(CoordinatorBench::shard(0));
+  CHECK(bench.view().state == JobState::kFailed);
+
+  CoordinatorBench early;
+  early.add_shard(0);
+  early.add_worker(1);
+  early.submit();
+  early.close(CoordinatorBench::shard(0));
+  CHECK(early.view().state == JobState::kRunning);
+  early.prepare(1);
+  CHECK(early.core.job_report(early.now, JobId(1))->waiting_for == "1 shard (0 are here)");
+  early.plan();
+  CHECK(early.view().state == JobState::kRunning);
+  CHECK(early.to<OpenShard>(CoordinatorBench::shard(0)).empty());
+  early.add_shard(1);
+  REQUIRE(early.to<OpenShard>(CoordinatorBench::shard(1)).size() == 1);
+  early.say(CoordinatorBench::shard(1), ShardOpened{JobId(1)});
+  early.say(PeerId(1), LeaseRequest{JobId(1)});
+  CHECK(early.to<LeaseGrant>(PeerId(1)).size() == 1);
+}
