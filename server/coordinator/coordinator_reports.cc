@@ -40,6 +40,11 @@ std::string_view to_string(JobState state) {
 }
 
 void CoordinatorCore::on_status(ProtocolTime now, Worker& worker, const WorkerStatus& status) {
+  // Who had to wait for others, computes or evaluates is not stuck, even if nothing of it settles.
+  const WorkerStatus& before = worker.status;
+  const bool works = status.job != before.job || status.samples > before.samples ||
+                     status.evaluation_seconds > before.evaluation_seconds;
+  if (works || (worker.at_gate && !status.at_gate)) worker.last_progress = now;
   worker.at_gate = status.at_gate;
   worker.status = status;
   // Also of a job that is over: the last status comes after its end.

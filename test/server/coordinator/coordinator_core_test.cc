@@ -55,3 +55,35 @@ TEST_CASE("a spare shard's loss ends no job; one lost before the model is shared
   early.say(PeerId(1), LeaseRequest{JobId(1)});
   CHECK(early.to<LeaseGrant>(PeerId(1)).size() == 1);
 }
+
+TEST_CASE("a worker that waited at the gate or computes for long has its lease's time from then on") {
+  CoordinatorOptions options;
+  options.suspend_after = options.dead_after = 10h;
+  options.lease_timeout = 120s;
+  const auto said = [](bool at_gate, std::uint64_t samples, double evaluation_seconds) {
+    WorkerStatus status;
+    status.job = JobId(1);
+    status.at_gate = at_gate;
+    status.samples = samples;
+    status.evaluation_seconds = evaluation_seconds;
+    return status;
+  };
+  CoordinatorBench bench(options);
+  bench.start();
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
+  bench.say(PeerId(1), said(true, 0, 0));
+  bench.wait(300s);
+  CHECK(bench.core.worker_count() == 1);
+  bench.say(PeerId(1), said(false, 0, 0));
+  bench.wait(100s);
+  CHECK(bench.core.worker_count() == 1);
+  bench.say(PeerId(1), said(false, 10, 0));  // a round is computed, and on its way
+  bench.wait(100s);
+  CHECK(bench.core.worker_count() == 1);
+  bench.say(PeerId(1), said(false, 10, 80));
+  bench.wait(100s);
+  CHECK(bench.core.worker_count() == 1);
+  bench.say(PeerId(1), said(false, 10, 80));  // nothing new
+  bench.wait(21s);
+  CHECK(bench.core.worker_count() == 0);
+}
