@@ -188,10 +188,16 @@ void CoordinatorCore::on_refused(Worker& worker, std::string reason) {
   note(fmt::format("worker '{}' cannot do job {}: {}", worker.registration.name, run_->job, reason), true);
   if (worker.part == Part::kJoined) take_out(worker);
   worker.part = Part::kRefused;
+  run_->refusal = reason;
   worker.refusal = std::move(reason);
-  for (const auto& [order, other] : workers_)
-    if (other.part != Part::kRefused) return;
-  end_job(JobState::kFailed, worker.refusal);
+}
+
+/// Nobody who is here can do the job, and at least one has said so. Without any worker the job waits.
+void CoordinatorCore::end_if_all_refused() {
+  if (workers_.empty() || run_->phase == Phase::kSaving) return;
+  for (const auto& [order, worker] : workers_)
+    if (worker.part != Part::kRefused) return;
+  end_job(JobState::kFailed, std::string(run_->refusal));
 }
 
 void CoordinatorCore::declare_dead(Worker& worker, const std::string& reason) {
@@ -348,6 +354,7 @@ void CoordinatorCore::handle(ProtocolTime, const ResultSaved& event) {
 }
 
 void CoordinatorCore::advance(ProtocolTime now) {
+  if (run_) end_if_all_refused();
   if (!run_) start_next_job();
   if (!run_) return;
   for (auto& [order, worker] : workers_) {

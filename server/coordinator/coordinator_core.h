@@ -174,6 +174,7 @@ class CoordinatorCore {
     JobId job;
     Phase phase = Phase::kPreparing;
     std::optional<DataDescription> data;
+    std::string refusal;  // the last one
     std::uint64_t layout_hash = 0;
     std::optional<PlannedModel> planned;  // the shards that take it may have to come yet
     std::vector<ShardPlace> places;       // empty until then
@@ -205,6 +206,7 @@ class CoordinatorCore {
   void on_shard_message(ProtocolTime now, ShardIndex shard, const Message& message);
   void on_prepared(Worker& worker, const JobPrepared& m);
   void on_refused(Worker& worker, std::string reason);
+  void end_if_all_refused();
   void on_settled(ProtocolTime now, ShardIndex shard, const SettleReport& report);
   void on_cut_taken(ShardIndex shard, const CutTaken& taken);
   void on_evaluated(Worker& worker, const EvaluationDone& done);

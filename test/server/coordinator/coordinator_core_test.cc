@@ -87,3 +87,21 @@ TEST_CASE("a worker that waited at the gate or computes for long has its lease's
   bench.wait(21s);
   CHECK(bench.core.worker_count() == 0);
 }
+
+TEST_CASE("a job that all who are left have refused ends, also when the last other one dies") {
+  CoordinatorBench bench;
+  bench.add_shard(0);
+  bench.add_worker(1);
+  bench.add_worker(2);
+  bench.submit(1, 2);
+  bench.say(PeerId(1), JobRefused{JobId(1), "no such file"});
+  CHECK(bench.view().state == JobState::kRunning);
+  bench.close(PeerId(2));
+  CHECK(bench.view().state == JobState::kFailed);
+  CHECK(bench.view().reason == "no such file");
+
+  // Without any worker it waits.
+  bench.submit(2, 1);
+  bench.close(PeerId(1));
+  CHECK(bench.view(2).state == JobState::kRunning);
+}
