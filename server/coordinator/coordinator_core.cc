@@ -12,6 +12,29 @@ namespace {
 
 constexpr StreamIndex kControl{0};
 constexpr Duration kCheckEvery = std::chrono::seconds(1);
+constexpr std::uint64_t kSamplesMax = std::uint64_t{1} << 40;
+constexpr std::uint32_t kSideMax = 1 << 16;  // of a sample, and classes
+constexpr std::uint64_t kSampleValuesMax = std::uint64_t{1} << 28;
+
+/// Whether a job can be planned for such data at all.
+Status check(const DataDescription& data) {
+  if (data.train_samples == 0)
+    return make_error(ErrorCode::kInvalidArgument, "its data has no training samples");
+  if (data.train_samples > kSamplesMax || data.test_samples > kSamplesMax)
+    return make_error(ErrorCode::kInvalidArgument,
+                      "its data has {} training and {} test samples, more than {}", data.train_samples,
+                      data.test_samples, kSamplesMax);
+  for (const std::uint32_t side : {data.channels, data.height, data.width, data.classes})
+    if (side == 0 || side > kSideMax)
+      return make_error(ErrorCode::kInvalidArgument,
+                        "its data has samples of {} x {} x {} in {} classes; each must be 1 to {}",
+                        data.channels, data.height, data.width, data.classes, kSideMax);
+  if (std::uint64_t{data.height} * data.width > kSampleValuesMax / data.channels)
+    return make_error(ErrorCode::kInvalidArgument,
+                      "its data has samples of {} x {} x {}: more than {} values", data.channels, data.height,
+                      data.width, kSampleValuesMax);
+  return {};
+}
 
 }  // namespace
 
@@ -65,9 +88,25 @@ void CoordinatorCore::tell_shards(const Message& message) {
 
 // ---- sessions ----
 
-void CoordinatorCore::handle(ProtocolTime, const PeerConnected&) {}  // it registers next
+void CoordinatorCore::handle(ProtocolTime, const PeerConnected& event) {  // it registers next
+  roles_[event.peer] = event.hello.role;
+}
+
+/// Closes the session of a peer that registers as what its hello did not name.
+bool CoordinatorCore::has_role(PeerId peer, PeerRole role) {
+  const auto it = roles_.find(peer);
+  if (it == roles_.end() || it->second == role) return true;
+  roles_.erase(it);
+  const std::string reason = fmt::format("it registers as a {}, which its hello did not say",
+                                         role == PeerRole::kWorker ? "worker" : "shard");
+  note(fmt::format("peer {} is sent away: {}", peer, reason), true);
+  actions_.push_back(ClosePeer{peer, reason, false});
+  handle(ProtocolTime(), PeerClosed{peer, reason, false});
+  return false;
+}
 
 void CoordinatorCore::handle(ProtocolTime, const PeerClosed& event) {
+  roles_.erase(event.peer);
   if (Worker* worker = worker_at(event.peer)) {
     // Its messages may be lost, so it cannot go on where it was.
     declare_dead(*worker, "its session ended: " + event.reason);
@@ -102,7 +141,11 @@ void CoordinatorCore::handle(ProtocolTime now, const MessageReceived& event) {
 void CoordinatorCore::handle(ProtocolTime, const MessageAcked&) {}
 
 void CoordinatorCore::register_worker(ProtocolTime now, PeerId peer, const RegisterWorker& request) {
-  if (Worker* before = worker_at(peer)) declare_dead(*before, "it has begun a new life");
+  if (!has_role(peer, PeerRole::kWorker)) return;
+  if (Worker* before = worker_at(peer)) {
+    note(fmt::format("worker '{}' begins a new life", before->registration.name));
+    declare_dead(*before, {});
+  }
   Worker worker;
   worker.order = next_order_;
   next_order_ = next_order_.next();
@@ -116,6 +159,7 @@ void CoordinatorCore::register_worker(ProtocolTime now, PeerId peer, const Regis
 }
 
 void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) {
+  if (!has_role(peer, PeerRole::kShard)) return;
   for (Shard& shard : shards_) {
     if (shard.registration.endpoint != request.endpoint ||
         shard.registration.destination != request.destination)
@@ -127,6 +171,13 @@ void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) 
     // A new life of the same server has nothing of the job that it was part of.
     if (run_ && index < run_->places.size() && request.job != run_->job)
       end_job(JobState::kFailed, fmt::format("a shard of '{}' was lost", request.server_name));
+    return;
+  }
+  if (!run_ || run_->places.empty()) std::erase_if(shards_, [](const Shard& s) { return !s.connected; });
+  if (shards_.size() >= kShardsMax) {
+    note(fmt::format("there are {} shards already: one more of '{}' is not used", kShardsMax,
+                     request.server_name),
+         true);
     return;
   }
   if (run_ && run_->phase >= Phase::kOpening) note("a new shard waits for the next job");
@@ -158,6 +209,8 @@ void CoordinatorCore::on_worker_message(ProtocolTime now, Worker& worker, const 
           },
           [&](const LeaseReturn& m) {
             if (!is_ours(m.job) || !run_->book) return;
+            // Ranks never lend again what comes back to them.
+            if (is_lockstep() && worker.part == Part::kJoined) end_lockstep(worker);
             const Status status = run_->book->give_back(worker.order, m.lease, m.range);
             if (!status.ok()) declare_dead(worker, status.error().message);
           },
@@ -166,7 +219,7 @@ void CoordinatorCore::on_worker_message(ProtocolTime now, Worker& worker, const 
           },
           [&](const WorkerStatus& m) { on_status(now, worker, m); },
           [&](const ResidualFlushed& m) {
-            if (is_ours(m.job)) worker.flushed = true;
+            if (is_ours(m.job) && worker.part == Part::kJoined) worker.flushed = true;
           },
           [&](const Draining&) { on_draining(worker); }, [&](const Leave&) { declare_dead(worker, {}); },
           [&](const auto&) { declare_dead(worker, fmt::format("it sent a {}", message_name(message))); }},
@@ -175,6 +228,7 @@ void CoordinatorCore::on_worker_message(ProtocolTime now, Worker& worker, const 
 
 void CoordinatorCore::on_prepared(Worker& worker, const JobPrepared& m) {
   if (worker.part != Part::kPreparing) return;
+  if (const Status status = check(m.data); !status.ok()) return on_refused(worker, status.error().message);
   if (run_->data && *run_->data != m.data)
     return on_refused(worker, "its data differs from the other workers' data");
   if (run_->layout_hash != 0 && run_->layout_hash != m.layout_hash)
@@ -271,7 +325,7 @@ void CoordinatorCore::on_shard_message(ProtocolTime now, ShardIndex index, const
                           if (is_ours(m.job)) on_cut_taken(index, m);
                         },
                         [&](const ShardAtRest& m) {
-                          if (is_ours(m.job)) shard.at_rest = true;
+                          if (is_ours(m.job) && run_->phase == Phase::kResting) shard.at_rest = true;
                         },
                         [&](const auto&) {
                           note(fmt::format("shard {} sent a {}", index, message_name(message)), true);
@@ -280,10 +334,14 @@ void CoordinatorCore::on_shard_message(ProtocolTime now, ShardIndex index, const
 }
 
 void CoordinatorCore::on_settled(ProtocolTime now, ShardIndex shard, const SettleReport& report) {
+  if (!run_->book) return;
   for (const SettleEntry& entry : report.entries) {
-    const Status status = run_->book->settle(shard, entry);
     const auto it = workers_.find(entry.order);
-    if (it == workers_.end()) continue;
+    const bool joined = it != workers_.end() && it->second.part == Part::kJoined;
+    // What a dead incarnation had settled counts until every shard has fenced it.
+    if (!joined && !run_->fences.contains(entry.order)) continue;
+    const Status status = run_->book->settle(shard, entry);
+    if (!joined) continue;
     if (!status.ok()) {
       declare_dead(it->second, status.error().message);
       continue;
@@ -537,6 +595,11 @@ void CoordinatorCore::on_cut_taken(ShardIndex shard, const CutTaken& taken) {
   const auto it = run_->cuts.find(taken.cut);
   if (it == run_->cuts.end()) return;
   Cut& cut = it->second;
+  const ShardPlace& place = run_->places.at(shard.value());
+  if (taken.payload.size() != (place.end - place.begin) * sizeof(float))
+    return end_job(JobState::kFailed, fmt::format("shard {} of '{}' sent a cut of {} bytes for {} parameters",
+                                                  shard, shards_.at(shard.value()).registration.server_name,
+                                                  taken.payload.size(), place.end - place.begin));
   cut.shards.emplace(shard, taken);
   if (cut.shards.size() < run_->places.size() || cut.saved) return;
   cut.saved = true;

@@ -238,6 +238,7 @@ class CoordinatorCore {
   [[nodiscard]] std::uint32_t count_active() const;
   [[nodiscard]] std::size_t count_connected_shards() const;
   [[nodiscard]] Worker* worker_at(PeerId peer);
+  [[nodiscard]] bool has_role(PeerId peer, PeerRole role);
   void on_status(ProtocolTime now, Worker& worker, const WorkerStatus& status);
   void record_progress(ProtocolTime now);
   [[nodiscard]] JobReport report(ProtocolTime now, const JobView& view) const;
@@ -250,6 +251,7 @@ class CoordinatorCore {
   CoordinatorOptions options_;
   std::map<IncarnationOrder, Worker> workers_;
   std::vector<Shard> shards_;
+  std::map<PeerId, PeerRole> roles_;  // of open sessions, as their hellos said
   std::map<JobId, JobView> jobs_;
   std::optional<Run> run_;
   IncarnationOrder next_order_{1};

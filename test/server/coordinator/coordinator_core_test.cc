@@ -105,3 +105,57 @@ TEST_CASE("a job that all who are left have refused ends, also when the last oth
   bench.close(PeerId(1));
   CHECK(bench.view(2).state == JobState::kRunning);
 }
+
+TEST_CASE("data without training samples, or of an absurd shape, is refused") {
+  DataDescription data = CoordinatorBench::data();
+  SECTION("no samples") { data.train_samples = 0; }
+  SECTION("more samples than there are") { data.train_samples = ~std::uint64_t{0}; }
+  SECTION("more test samples than there are") { data.test_samples = ~std::uint64_t{0}; }
+  SECTION("no pixels") { data.height = 0; }
+  SECTION("too many pixels") { data.width = data.height = 1u << 31; }
+  SECTION("no classes") { data.classes = 0; }
+  CoordinatorBench bench;
+  bench.add_shard(0);
+  bench.add_worker(1);
+  bench.submit();
+  bench.say(PeerId(1), JobPrepared{JobId(1), data, 5});
+  CHECK(bench.plans.empty());
+  CHECK(bench.view().state == JobState::kFailed);
+  CHECK(bench.view().reason.find("its data") != std::string::npos);
+}
+
+TEST_CASE("settled pushes of workers that are not part of the job change nothing") {
+  CoordinatorBench bench;
+  bench.add_shard(0);
+  bench.add_worker(1);
+  bench.submit();
+  const SettleReport report{
+      JobId(1), {{IncarnationOrder(2), Sequence(0), Round(0), LeaseId(1), {DataEpoch(0), 0, 10}, false}}};
+  bench.prepare(1);
+  bench.plan();
+  bench.say(CoordinatorBench::shard(0), report);  // before there is anything to settle
+  bench.say(CoordinatorBench::shard(0), ShardOpened{JobId(1)});
+  bench.add_worker(2);
+  bench.say(CoordinatorBench::shard(0), report);
+  CHECK(bench.view().state == JobState::kRunning);
+  CHECK(bench.view().samples == 0);
+  CHECK(bench.core.worker_count() == 2);
+}
+
+TEST_CASE("a worker cannot register as a shard, nor a shard as a worker") {
+  CoordinatorBench bench;
+  bench.connect(PeerId(1), PeerRole::kWorker);
+  bench.connect(CoordinatorBench::shard(0), PeerRole::kShard);
+  bench.say(PeerId(1), RegisterShard{"nyc", "tcp://x:1", 1, "", JobId()});
+  bench.say(CoordinatorBench::shard(0), RegisterWorker{});
+  CHECK(bench.closed == std::vector{PeerId(1), CoordinatorBench::shard(0)});
+  CHECK(bench.core.worker_count() == 0);
+  bench.submit();
+  CHECK(bench.view().state == JobState::kQueued);
+  bench.connect(PeerId(1), PeerRole::kWorker);
+  bench.connect(CoordinatorBench::shard(0), PeerRole::kShard);
+  bench.add_worker(1);
+  bench.add_shard(0);
+  CHECK(bench.core.worker_count() == 1);
+  CHECK(bench.view().state == JobState::kRunning);
+}
