@@ -453,6 +453,7 @@ void CoordinatorCore::start_next_job() {
     for (auto& [order, worker] : workers_) {
       // What the last job left in a worker's record is no part of this one.
       worker.part = Part::kNone;
+      worker.told_full = false;
       worker.state = MemberState::kIdle;
       worker.wants_lease = worker.flushed = worker.at_gate = false;
       worker.entry_clock = Round();
@@ -506,10 +507,11 @@ void CoordinatorCore::begin_training(ProtocolTime now) {
   for (auto& [order, worker] : workers_) {
     if (worker.part != Part::kPrepared) continue;
     if (view.plan.deterministic) {
-      if (run_->ranks.size() == view.plan.workers_to_start) continue;
+      if (run_->ranks.size() == std::min<std::size_t>(view.plan.workers_to_start, kMembersMax)) continue;
       run_->ranks.push_back(order);
     }
     join(worker);
+    if (worker.part != Part::kJoined) break;
     worker.state = MemberState::kActive;
     worker.active_from = run_->epoch.next();
     worker.last_progress = now;
@@ -517,6 +519,15 @@ void CoordinatorCore::begin_training(ProtocolTime now) {
 }
 
 void CoordinatorCore::join(Worker& worker) {
+  const auto joined = std::count_if(workers_.begin(), workers_.end(),
+                                    [](const auto& w) { return w.second.part == Part::kJoined; });
+  if (static_cast<std::size_t>(joined) >= kMembersMax) {
+    if (!std::exchange(worker.told_full, true))
+      note(fmt::format("worker '{}' waits: {} workers take part in job {} already", worker.registration.name,
+                       kMembersMax, run_->job),
+           true);
+    return;
+  }
   worker.part = Part::kJoined;
   view_of_run().progress.on_joined(worker.order);
   worker.state = MemberState::kIdle;
@@ -703,8 +714,10 @@ void CoordinatorCore::send_membership() {
     if (worker.part == Part::kJoined)
       membership.members.push_back(
           {order, worker.registration.incarnation, worker.state, worker.entry_clock});
+  // Beyond the maximum the dead are left out: each has been fenced by a message of its own.
   for (const IncarnationOrder order : std::exchange(run.dying, {}))
-    membership.members.push_back({order, {}, MemberState::kDead, {}});
+    if (membership.members.size() < kMembersMax)
+      membership.members.push_back({order, {}, MemberState::kDead, {}});
   tell_shards(membership);
 }
 

@@ -145,6 +145,7 @@ class CoordinatorCore {
     ProtocolTime last_progress;
     bool wants_lease = false;
     bool draining = false;
+    bool told_full = false;  // noted that it waits for room in the job
     bool flushed = false;
     bool at_gate = false;
     WorkerStatus status;  // the last one

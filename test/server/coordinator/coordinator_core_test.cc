@@ -159,3 +159,20 @@ TEST_CASE("a worker cannot register as a shard, nor a shard as a worker") {
   CHECK(bench.core.worker_count() == 1);
   CHECK(bench.view().state == JobState::kRunning);
 }
+
+TEST_CASE("as many workers join a job as a membership can name, the others wait with a note") {
+  CoordinatorBench bench;
+  bench.start();
+  for (std::uint64_t w = 1000; w < 1000 + kMembersMax; ++w) {
+    bench.add_worker(w);
+    bench.prepare(w);
+  }
+  const auto largest = [&] { return bench.to<Membership>(CoordinatorBench::shard(0)).back().members.size(); };
+  CHECK(largest() == kMembersMax);
+  CHECK(bench.to<JoinJob>(PeerId(1000 + kMembersMax - 1)).empty());
+  CHECK(std::count_if(bench.notes.begin(), bench.notes.end(),
+                      [](const std::string& note) { return note.find("waits") != std::string::npos; }) == 1);
+  bench.close(PeerId(1000));
+  CHECK(bench.to<JoinJob>(PeerId(1000 + kMembersMax - 1)).size() == 1);
+  CHECK(largest() == kMembersMax);
+}
