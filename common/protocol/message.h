@@ -53,7 +53,8 @@ struct SampleRange {
 
 // ---- worker to coordinator ----
 
-/// First message of a worker. `order` 0: a new incarnation.
+/// First message of a worker, answered by Registered. Again on the same session: a new incarnation, the one
+/// before is dead.
 struct RegisterWorker {
   std::string name;
   std::string site;
