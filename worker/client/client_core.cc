@@ -234,8 +234,15 @@ void ClientCore::join(const JoinJob& request) {
   }
   Job& job = *job_;
   ReplicaOptions options;
-  for (const ShardPlace& place : request.shards) options.shards.push_back({place.begin, place.end});
-  const bool covers = !options.shards.empty() && options.shards.back().end == job.loaded->parameters;
+  std::uint64_t covered = 0;
+  bool covers = !request.shards.empty();
+  for (std::size_t k = 0; k < request.shards.size(); ++k) {
+    const ShardPlace& place = request.shards[k];
+    covers = covers && place.index.value() == k && place.begin == covered && place.begin <= place.end;
+    covered = place.end;
+    options.shards.push_back({place.begin, place.end});
+  }
+  covers = covers && covered == job.loaded->parameters;
   if (!covers || request.layout_hash != job.loaded->layout_hash) {
     tell_coordinator(JobRefused{request.job, "the shards hold another model than this worker's"});
     return;
