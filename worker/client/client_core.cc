@@ -81,7 +81,7 @@ void ClientCore::handle(ProtocolTime now, const MessageReceived& event) {
   if (event.peer == kCoordinator) return on_coordinator_message(now, event.message);
   if (!job_) return;
   const auto shard = job_->shards.find(event.peer);
-  if (shard != job_->shards.end()) on_shard_message(event.peer, shard->second, event.message);
+  if (shard != job_->shards.end()) on_shard_message(now, event.peer, shard->second, event.message);
 }
 
 void ClientCore::handle(ProtocolTime, const MessageAcked&) {}
@@ -118,11 +118,15 @@ void ClientCore::handle(ProtocolTime, const CutEvaluated& event) {
 }
 
 void ClientCore::handle(ProtocolTime now, const WorkFailed& event) {
-  if (!job_ || job_->id != event.job) return;
-  note(fmt::format("cannot go on with job {}: {}", event.job, event.reason), true);
+  if (job_ && job_->id == event.job) give_up(now, event.reason);
+}
+
+/// The job cannot go on here; the coordinator hears why.
+void ClientCore::give_up(ProtocolTime now, const std::string& reason) {
+  note(fmt::format("cannot go on with job {}: {}", job_->id, reason), true);
   tell_status(now);
-  tell_coordinator(JobRefused{event.job, event.reason});
-  leave_job(event.reason);
+  tell_coordinator(JobRefused{job_->id, reason});
+  leave_job(reason);
 }
 
 void ClientCore::handle(ProtocolTime, const DrainRequested&) {
@@ -186,7 +190,7 @@ void ClientCore::on_coordinator_message(ProtocolTime now, const Message& message
              message);
 }
 
-void ClientCore::on_shard_message(PeerId peer, ShardIndex shard, const Message& message) {
+void ClientCore::on_shard_message(ProtocolTime now, PeerId peer, ShardIndex shard, const Message& message) {
   std::visit(
       Overloaded{
           [&](const Subscribed& m) { on_subscribed(peer, shard, m.next_sequence); },
@@ -194,6 +198,10 @@ void ClientCore::on_shard_message(PeerId peer, ShardIndex shard, const Message& 
           [&](const Publish& m) { on_version(peer, shard, m); },
           [&](const Assign& m) { on_version(peer, shard, m); },
           [&](const CutValues& m) {
+            const ShardPlace& place = job_->places.at(shard.value());
+            if (m.payload.size() != (place.end - place.begin) * sizeof(float))
+              return give_up(now, fmt::format("shard {} sent a cut of {} bytes for {} parameters", shard,
+                                              m.payload.size(), place.end - place.begin));
             for (Evaluation& evaluation : job_->evaluations)
               if (evaluation.lease.cut == m.cut) evaluation.values.at(shard.value()) = m.payload;
           },
@@ -319,22 +327,15 @@ bool ClientCore::begin_evaluation() {
   for (const auto& values : next.values)
     if (!values) return false;
   auto parameters = std::make_shared<std::vector<float>>(job.loaded->parameters);
-  bool fits = true;
-  for (std::size_t k = 0; k < job.places.size(); ++k) {
-    const ShardPlace& place = job.places[k];
+  for (std::size_t k = 0; k < job.places.size(); ++k) {  // sizes were checked on arrival
     const SharedBytes& bytes = *next.values[k];
-    fits = fits && bytes.size() == (place.end - place.begin) * sizeof(float);
-    if (fits && !bytes.empty()) std::memcpy(parameters->data() + place.begin, bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(parameters->data() + job.places[k].begin, bytes.data(), bytes.size());
   }
-  if (fits) {
-    job.evaluating = true;
-    actions_.push_back(
-        EvaluateCut{job.id, next.lease.lease, next.lease.begin, next.lease.end, std::move(parameters)});
-  } else {
-    note("a cut of the wrong size came from a shard", true);
-  }
+  job.evaluating = true;
+  actions_.push_back(
+      EvaluateCut{job.id, next.lease.lease, next.lease.begin, next.lease.end, std::move(parameters)});
   job.evaluations.pop_front();
-  return fits;
+  return true;
 }
 
 bool ClientCore::begin_round(ProtocolTime) {

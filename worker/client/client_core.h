@@ -166,11 +166,12 @@ class ClientCore {
   void handle(ProtocolTime now, const DrainRequested& event);
 
   void on_coordinator_message(ProtocolTime now, const Message& message);
-  void on_shard_message(PeerId peer, ShardIndex shard, const Message& message);
+  void on_shard_message(ProtocolTime now, PeerId peer, ShardIndex shard, const Message& message);
   void register_worker();
   void prepare(const PrepareJob& request);
   void join(const JoinJob& request);
   void leave_job(const std::string& reason);
+  void give_up(ProtocolTime now, const std::string& reason);
   void subscribe(PeerId peer, ShardIndex shard);
   void on_version(PeerId peer, ShardIndex shard, std::variant<Publish, Assign> version);
   void on_subscribed(PeerId peer, ShardIndex shard, Sequence next_sequence);

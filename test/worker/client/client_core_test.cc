@@ -129,3 +129,19 @@ TEST_CASE("no message of the coordinator or a shard brings a worker down") {
   }
   CHECK(rounds > 1000);
 }
+
+TEST_CASE("a cut of the wrong size is a reason to give the job up, and the coordinator hears it") {
+  Bench bench;
+  bench.join();
+  bench.hear(kCoordinator, EvaluationLease{JobId(1), LeaseId(1), CutId(1), 0, 10});
+  const auto cut = [](std::size_t values) {
+    return CutValues{JobId(1), CutId(1), SharedBytes::take(std::vector<float>(values))};
+  };
+  bench.hear(bench.peers[0], cut(4096));
+  CHECK(bench.to<JobRefused>(kCoordinator).empty());
+  bench.hear(bench.peers[1], cut(4095));
+  REQUIRE(bench.to<JobRefused>(kCoordinator).size() == 1);
+  CHECK(bench.to<JobRefused>(kCoordinator)[0].reason ==
+        "shard 1 sent a cut of 16380 bytes for 4096 parameters");
+  CHECK(bench.unloaded == 1);
+}
