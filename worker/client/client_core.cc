@@ -14,6 +14,9 @@ namespace {
 constexpr PeerId kCoordinator{0};
 constexpr StreamIndex kControl{0};
 constexpr StreamIndex kBulk{1};
+/// A shard that has closed its session for good is waited for so long: either the job ends, or the worker
+/// starts over.
+constexpr Duration kShardGoneMax = std::chrono::seconds(10);
 
 Hello make_hello(const ClientOptions& options) {
   Hello hello;
@@ -47,6 +50,15 @@ void ClientCore::on_event(ProtocolTime now, const Event& event) {
 void ClientCore::on_deadline(ProtocolTime now) {
   if (stopped_) return;
   send_status(now);
+  if (!job_ || now < job_->start_over_at) return;
+  note("a shard has closed its session and the job has not ended: starting over", true);
+  start_over("a shard is gone");
+  advance(now);
+}
+
+ProtocolTime ClientCore::next_deadline() const {
+  if (stopped_) return kNever;
+  return std::min(next_status_, job_ ? job_->start_over_at : kNever);
 }
 
 void ClientCore::handle(ProtocolTime now, const PeerConnected& event) {
@@ -60,7 +72,7 @@ void ClientCore::handle(ProtocolTime now, const PeerConnected& event) {
     subscribe(event.peer, shard->second);
 }
 
-void ClientCore::handle(ProtocolTime, const PeerClosed& event) {
+void ClientCore::handle(ProtocolTime now, const PeerClosed& event) {
   if (event.peer == kCoordinator) {
     connected_ = false;
     next_status_ = kNever;
@@ -75,6 +87,8 @@ void ClientCore::handle(ProtocolTime, const PeerClosed& event) {
   if (shard == job_->shards.end()) return;
   job_->subscribed.at(shard->second.value()) = false;
   note(fmt::format("shard {} is away: {}", shard->second, event.reason), true);
+  // At a job's regular end the coordinator's word follows soon.
+  if (!event.redialling && job_->start_over_at == kNever) job_->start_over_at = now + kShardGoneMax;
 }
 
 void ClientCore::handle(ProtocolTime now, const MessageReceived& event) {
@@ -177,10 +191,7 @@ void ClientCore::on_coordinator_message(ProtocolTime now, const Message& message
                         },
                         [&](const Fenced& m) {
                           note("declared dead by the coordinator, starting over: " + m.reason, true);
-                          leave_job(m.reason);
-                          order_ = IncarnationOrder();
-                          incarnation_.words = {random_.next_u64(), random_.next_u64() | 1};
-                          register_worker();
+                          start_over(m.reason);
                         },
                         [&](const auto&) {
                           note(fmt::format("the coordinator sent a {}, which is not for workers",
@@ -211,6 +222,13 @@ void ClientCore::on_shard_message(ProtocolTime now, PeerId peer, ShardIndex shar
                  true);
           }},
       message);
+}
+
+void ClientCore::start_over(const std::string& reason) {
+  leave_job(reason);
+  order_ = IncarnationOrder();
+  incarnation_.words = {random_.next_u64(), random_.next_u64() | 1};
+  register_worker();
 }
 
 void ClientCore::register_worker() {

@@ -145,3 +145,36 @@ TEST_CASE("a cut of the wrong size is a reason to give the job up, and the coord
         "shard 1 sent a cut of 16380 bytes for 4096 parameters");
   CHECK(bench.unloaded == 1);
 }
+
+TEST_CASE("a shard that closes its session for good makes the worker start over, unless the job ends") {
+  Bench bench;
+  bench.join();
+  bench.tell(PeerClosed{bench.peers[0], "the connection is lost", true});
+  CHECK(bench.core.next_deadline() <= bench.now + 1s);  // the next status, and no more
+  bench.tell(PeerClosed{bench.peers[1], "the job is not open here", false});
+  const auto pass = [&](Duration span) {
+    for (const ProtocolTime end = bench.now + span; bench.core.next_deadline() <= end;) {
+      bench.now = bench.core.next_deadline();
+      bench.core.on_deadline(bench.now);
+      bench.collect();
+    }
+  };
+  SECTION("it starts over as a new incarnation") {
+    pass(11s);
+    CHECK(bench.unloaded == 1);
+    const auto registered = bench.to<RegisterWorker>(kCoordinator);
+    REQUIRE(registered.size() == 2);
+    CHECK(registered[0].incarnation != registered[1].incarnation);
+    bench.hear(kCoordinator, Registered{IncarnationOrder(2)});
+    bench.hear(kCoordinator, PrepareJob{JobId(1), "x"});
+    bench.collect();
+    CHECK(bench.to<JobPrepared>(kCoordinator).size() == 2);
+  }
+  SECTION("the job's end comes in time") {
+    pass(2s);
+    bench.hear(kCoordinator, EndJob{JobId(1), "the job is done"});
+    pass(20s);
+    CHECK(bench.unloaded == 1);
+    CHECK(bench.to<RegisterWorker>(kCoordinator).size() == 1);
+  }
+}
