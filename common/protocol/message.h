@@ -12,7 +12,8 @@
 #include "common/base/result.h"
 
 /// The protocol's messages as plain structs. messages.fbs is their form on the wire; encode_message and
-/// decode_message are the only way between the two, and decode_message is where bytes are verified.
+/// decode_message are the only way between the two, and decode_message is where bytes are verified and texts,
+/// but for a job's YAML, made printable (printable_text.h).
 namespace nanduti {
 
 inline constexpr std::uint32_t kProtocolVersion = 1;
