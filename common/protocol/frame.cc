@@ -5,6 +5,7 @@
 
 #include "common/protocol/message.h"
 #include "common/protocol/messages_generated.h"
+#include "common/protocol/printable_text.h"
 
 namespace nanduti {
 
@@ -78,7 +79,7 @@ Result<Frame> decode_frame(const EncodedFrame& encoded) {
     return corrupt("content");
   if (t.text() != nullptr) {
     if (t.text()->size() > kTextBytesMax) return corrupt("text");
-    frame.text = t.text()->str();
+    frame.text = printable_text(t.text()->string_view());
   }
   if (frame.kind == FrameKind::kHello) {
     const wire::Hello* h = t.hello();
@@ -86,7 +87,7 @@ Result<Frame> decode_frame(const EncodedFrame& encoded) {
     if (h->role() < 1 || h->role() > 2) return corrupt("hello.role");
     if (h->stream_count() < 1 || h->stream_count() > 16) return corrupt("hello.stream_count");
     const auto short_text = [](const flatbuffers::String* s) {
-      return s == nullptr ? std::string() : s->str().substr(0, kNameBytesMax);
+      return s == nullptr ? std::string() : printable_text(s->string_view().substr(0, kNameBytesMax));
     };
     frame.hello = {h->protocol_version(),
                    h->codec_format(),

@@ -12,7 +12,8 @@
 #include "common/base/result.h"
 
 /// The protocol's messages as plain structs. messages.fbs is their form on the wire; encode_message and
-/// decode_message are the only way between the two, and decode_message is where bytes are verified.
+/// decode_message are the only way between the two, and decode_message is where bytes are verified and texts,
+/// but for a job's YAML, made printable (printable_text.h).
 namespace nanduti {
 
 inline constexpr std::uint32_t kProtocolVersion = 1;
@@ -53,7 +54,8 @@ struct SampleRange {
 
 // ---- worker to coordinator ----
 
-/// First message of a worker. `order` 0: a new incarnation.
+/// First message of a worker, answered by Registered. Again on the same session: a new incarnation, the one
+/// before is dead.
 struct RegisterWorker {
   std::string name;
   std::string site;

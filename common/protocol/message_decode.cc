@@ -5,6 +5,7 @@
 
 #include "common/protocol/message.h"
 #include "common/protocol/messages_generated.h"
+#include "common/protocol/printable_text.h"
 
 namespace nanduti {
 
@@ -53,9 +54,7 @@ class Reader {
   void read(const wire::Draining&, Draining&) {}
   void read(const wire::Leave&, Leave&) {}
   void read(const wire::Registered& t, Registered& m) { m = {IncarnationOrder(t.order())}; }
-  void read(const wire::PrepareJob& t, PrepareJob& m) {
-    m = {JobId(t.job()), text("spec_text", t.spec_text(), kTextBytesMax)};
-  }
+  void read(const wire::PrepareJob& t, PrepareJob& m) { m = {JobId(t.job()), spec_text(t.spec_text())}; }
   void read(const wire::JoinJob& t, JoinJob& m) {
     m = {JobId(t.job()), t.layout_hash(), {}};
     if (!count("shards", t.shards(), kShardsMax)) return;
@@ -101,10 +100,8 @@ class Reader {
   }
   void read(const wire::ShardAtRest& t, ShardAtRest& m) { m = {JobId(t.job()), Version(t.version())}; }
   void read(const wire::OpenShard& t, OpenShard& m) {
-    m = {JobId(t.job()), text("spec_text", t.spec_text(), kTextBytesMax),
-         data(t.data()), ShardIndex(t.index()),
-         t.begin(),      t.end(),
-         t.layout_hash()};
+    m = {JobId(t.job()), spec_text(t.spec_text()), data(t.data()), ShardIndex(t.index()), t.begin(),
+         t.end(),        t.layout_hash()};
     require(t.begin() <= t.end() && (t.end() - t.begin()) * sizeof(float) <= kPayloadBytesMax, "begin");
   }
   void read(const wire::Membership& t, Membership& m) {
@@ -174,7 +171,13 @@ class Reader {
   std::string text(const char* field, const flatbuffers::String* t, std::size_t bytes_max) {
     if (t == nullptr) return {};
     require(t->size() <= bytes_max, field);
-    return t->size() <= bytes_max ? t->str() : std::string();
+    return t->size() <= bytes_max ? printable_text(t->string_view()) : std::string();
+  }
+  /// A job's YAML: it has lines.
+  std::string spec_text(const flatbuffers::String* t) {
+    if (t == nullptr) return {};
+    require(t->size() <= kTextBytesMax, "spec_text");
+    return t->size() <= kTextBytesMax ? t->str() : std::string();
   }
   std::string reason(const flatbuffers::String* t) { return text("reason", t, kTextBytesMax); }
   double real(const char* field, double value) {

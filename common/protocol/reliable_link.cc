@@ -13,6 +13,9 @@ constexpr std::size_t kAckBytes = 512 * 1024;
 /// Memory is reserved for at most this much of a message that has only been announced.
 constexpr std::size_t kReserveMax = std::size_t{16} << 20;
 
+/// Frames held beyond a gap, whatever their size.
+constexpr std::size_t kAheadFramesMax = 4096;
+
 std::size_t size_of(const Frame& frame) { return frame.message_header.size() + frame.chunk.size(); }
 
 }  // namespace
@@ -31,7 +34,7 @@ void ReliableLink::on_frame(ProtocolTime now, const Frame& frame) {
     return;
   }
   if (frame.sequence != next_expected_) {
-    if (ahead_bytes_ + size_of(frame) > options_.credit_bytes) {
+    if (ahead_bytes_ + size_of(frame) > options_.credit_bytes || ahead_.size() >= kAheadFramesMax) {
       ++gaps_dropped;
       return;
     }

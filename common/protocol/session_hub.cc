@@ -11,6 +11,9 @@ namespace {
 
 constexpr Duration kFlushMax = std::chrono::seconds(5);
 constexpr std::uint32_t kStreamsMax = 16;
+/// Of a session whose streams are not all bound; beyond either it is closed.
+constexpr std::size_t kHeldEventsMax = 1024;
+constexpr std::size_t kHeldBytesMax = std::size_t{64} << 20;
 
 std::string_view role_name(PeerRole role) { return role == PeerRole::kWorker ? "worker" : "shard"; }
 
@@ -39,6 +42,7 @@ struct SessionHub::Impl {
     Hello hello;
     std::vector<Stream> streams;
     std::vector<SessionEvent> held;  // what arrived before every stream was bound
+    std::size_t held_bytes = 0;
     std::optional<std::string> closing;
     ProtocolTime close_at = kNever;
   };
@@ -115,6 +119,7 @@ struct SessionHub::Impl {
     for (Stream& stream : session.streams) hang_up(stream);
     session.streams.clear();
     session.held.clear();
+    session.held_bytes = 0;
     session.connected = false;
     session.ever_accepted = false;
     session.acceptance = 0;
@@ -167,7 +172,8 @@ struct SessionHub::Impl {
     session.ever_accepted = true;
     events.push_back(PeerConnected{session.peer, session.hello});
     for (SessionEvent& event : session.held) events.push_back(std::move(event));
-    session.held.clear();
+    session.held = {};
+    session.held_bytes = 0;
   }
 
   [[nodiscard]] std::string mismatch(const Hello& hello) const {
@@ -322,12 +328,18 @@ struct SessionHub::Impl {
     std::vector<SessionEvent>& out = session.connected ? events : session.held;
     for (const std::uint64_t tag : link.take_acked()) out.push_back(MessageAcked{session.peer, tag});
     for (const EncodedMessage& encoded : link.take_messages()) {
+      if (!session.connected) session.held_bytes += encoded.size_bytes();
       Result<Message> message = decode_message(encoded);
       if (message.ok())
         out.push_back(MessageReceived{session.peer, std::move(message).value()});
       else
         ++counters.dropped_malformed;
     }
+    if (session.held.size() <= kHeldEventsMax && session.held_bytes <= kHeldBytesMax) return;
+    ++counters.sessions_overfull;
+    const std::string reason = "too much was sent before all streams of the session were there";
+    send_close(now, session, reason);
+    lose(now, session, reason, true);
   }
 
   /// Sends what the links have to send.

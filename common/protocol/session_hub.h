@@ -18,8 +18,8 @@ namespace nanduti {
 
 // ---- what a core hears ----
 
-/// A session is open: a peer said hello to us, or the peer we dialled accepted ours. After SessionLost it
-/// comes again.
+/// A session is open: a peer said hello to us, or the peer we dialled accepted ours. After a PeerClosed that
+/// is redialling it comes again.
 struct PeerConnected {
   PeerId peer;
   Hello hello;  ///< the other side's where it dialled, our own where we did
@@ -142,6 +142,7 @@ class SessionHub {
     std::uint64_t bytes_sent = 0, bytes_received = 0;  ///< payload and message headers, resends included
     std::uint64_t dropped_duplicate = 0, dropped_gap = 0, dropped_unknown_session = 0, dropped_malformed = 0;
     std::uint64_t hellos_refused = 0, redials = 0, messages_to_nobody = 0;
+    std::uint64_t sessions_overfull = 0;  ///< closed: too much came before all their streams were bound
   };
   [[nodiscard]] const Counters& counters() const;
   /// Bytes queued or unacknowledged towards a peer, all streams.

@@ -12,6 +12,29 @@ namespace {
 
 constexpr StreamIndex kControl{0};
 constexpr Duration kCheckEvery = std::chrono::seconds(1);
+constexpr std::uint64_t kSamplesMax = std::uint64_t{1} << 40;
+constexpr std::uint32_t kSideMax = 1 << 16;  // of a sample, and classes
+constexpr std::uint64_t kSampleValuesMax = std::uint64_t{1} << 28;
+
+/// Whether a job can be planned for such data at all.
+Status check(const DataDescription& data) {
+  if (data.train_samples == 0)
+    return make_error(ErrorCode::kInvalidArgument, "its data has no training samples");
+  if (data.train_samples > kSamplesMax || data.test_samples > kSamplesMax)
+    return make_error(ErrorCode::kInvalidArgument,
+                      "its data has {} training and {} test samples, more than {}", data.train_samples,
+                      data.test_samples, kSamplesMax);
+  for (const std::uint32_t side : {data.channels, data.height, data.width, data.classes})
+    if (side == 0 || side > kSideMax)
+      return make_error(ErrorCode::kInvalidArgument,
+                        "its data has samples of {} x {} x {} in {} classes; each must be 1 to {}",
+                        data.channels, data.height, data.width, data.classes, kSideMax);
+  if (std::uint64_t{data.height} * data.width > kSampleValuesMax / data.channels)
+    return make_error(ErrorCode::kInvalidArgument,
+                      "its data has samples of {} x {} x {}: more than {} values", data.channels, data.height,
+                      data.width, kSampleValuesMax);
+  return {};
+}
 
 }  // namespace
 
@@ -65,9 +88,25 @@ void CoordinatorCore::tell_shards(const Message& message) {
 
 // ---- sessions ----
 
-void CoordinatorCore::handle(ProtocolTime, const PeerConnected&) {}  // it registers next
+void CoordinatorCore::handle(ProtocolTime, const PeerConnected& event) {  // it registers next
+  roles_[event.peer] = event.hello.role;
+}
+
+/// Closes the session of a peer that registers as what its hello did not name.
+bool CoordinatorCore::has_role(PeerId peer, PeerRole role) {
+  const auto it = roles_.find(peer);
+  if (it == roles_.end() || it->second == role) return true;
+  roles_.erase(it);
+  const std::string reason = fmt::format("it registers as a {}, which its hello did not say",
+                                         role == PeerRole::kWorker ? "worker" : "shard");
+  note(fmt::format("peer {} is sent away: {}", peer, reason), true);
+  actions_.push_back(ClosePeer{peer, reason, false});
+  handle(ProtocolTime(), PeerClosed{peer, reason, false});
+  return false;
+}
 
 void CoordinatorCore::handle(ProtocolTime, const PeerClosed& event) {
+  roles_.erase(event.peer);
   if (Worker* worker = worker_at(event.peer)) {
     // Its messages may be lost, so it cannot go on where it was.
     declare_dead(*worker, "its session ended: " + event.reason);
@@ -79,7 +118,9 @@ void CoordinatorCore::handle(ProtocolTime, const PeerClosed& event) {
     note(fmt::format("shard {} of '{}' is away: {}", shard.registration.destination,
                      shard.registration.server_name, event.reason),
          true);
-    if (run_)
+    // Spare shards, and all of them before the model is shared out, are no part of the job.
+    const auto index = static_cast<std::size_t>(&shard - shards_.data());
+    if (run_ && index < run_->places.size())
       end_job(JobState::kFailed, fmt::format("a shard of '{}' was lost", shard.registration.server_name));
   }
 }
@@ -100,7 +141,11 @@ void CoordinatorCore::handle(ProtocolTime now, const MessageReceived& event) {
 void CoordinatorCore::handle(ProtocolTime, const MessageAcked&) {}
 
 void CoordinatorCore::register_worker(ProtocolTime now, PeerId peer, const RegisterWorker& request) {
-  if (Worker* before = worker_at(peer)) declare_dead(*before, "it has begun a new life");
+  if (!has_role(peer, PeerRole::kWorker)) return;
+  if (Worker* before = worker_at(peer)) {
+    note(fmt::format("worker '{}' begins a new life", before->registration.name));
+    declare_dead(*before, {});
+  }
   Worker worker;
   worker.order = next_order_;
   next_order_ = next_order_.next();
@@ -114,13 +159,25 @@ void CoordinatorCore::register_worker(ProtocolTime now, PeerId peer, const Regis
 }
 
 void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) {
+  if (!has_role(peer, PeerRole::kShard)) return;
   for (Shard& shard : shards_) {
     if (shard.registration.endpoint != request.endpoint ||
         shard.registration.destination != request.destination)
       continue;
+    const auto index = static_cast<std::size_t>(&shard - shards_.data());
     shard.peer = peer;
     shard.connected = true;
     shard.registration = request;
+    // A new life of the same server has nothing of the job that it was part of.
+    if (run_ && index < run_->places.size() && request.job != run_->job)
+      end_job(JobState::kFailed, fmt::format("a shard of '{}' was lost", request.server_name));
+    return;
+  }
+  if (!run_ || run_->places.empty()) std::erase_if(shards_, [](const Shard& s) { return !s.connected; });
+  if (shards_.size() >= kShardsMax) {
+    note(fmt::format("there are {} shards already: one more of '{}' is not used", kShardsMax,
+                     request.server_name),
+         true);
     return;
   }
   if (run_ && run_->phase >= Phase::kOpening) note("a new shard waits for the next job");
@@ -152,6 +209,8 @@ void CoordinatorCore::on_worker_message(ProtocolTime now, Worker& worker, const 
           },
           [&](const LeaseReturn& m) {
             if (!is_ours(m.job) || !run_->book) return;
+            // Ranks never lend again what comes back to them.
+            if (is_lockstep() && worker.part == Part::kJoined) end_lockstep(worker);
             const Status status = run_->book->give_back(worker.order, m.lease, m.range);
             if (!status.ok()) declare_dead(worker, status.error().message);
           },
@@ -160,7 +219,7 @@ void CoordinatorCore::on_worker_message(ProtocolTime now, Worker& worker, const 
           },
           [&](const WorkerStatus& m) { on_status(now, worker, m); },
           [&](const ResidualFlushed& m) {
-            if (is_ours(m.job)) worker.flushed = true;
+            if (is_ours(m.job) && worker.part == Part::kJoined) worker.flushed = true;
           },
           [&](const Draining&) { on_draining(worker); }, [&](const Leave&) { declare_dead(worker, {}); },
           [&](const auto&) { declare_dead(worker, fmt::format("it sent a {}", message_name(message))); }},
@@ -169,6 +228,7 @@ void CoordinatorCore::on_worker_message(ProtocolTime now, Worker& worker, const 
 
 void CoordinatorCore::on_prepared(Worker& worker, const JobPrepared& m) {
   if (worker.part != Part::kPreparing) return;
+  if (const Status status = check(m.data); !status.ok()) return on_refused(worker, status.error().message);
   if (run_->data && *run_->data != m.data)
     return on_refused(worker, "its data differs from the other workers' data");
   if (run_->layout_hash != 0 && run_->layout_hash != m.layout_hash)
@@ -182,10 +242,16 @@ void CoordinatorCore::on_refused(Worker& worker, std::string reason) {
   note(fmt::format("worker '{}' cannot do job {}: {}", worker.registration.name, run_->job, reason), true);
   if (worker.part == Part::kJoined) take_out(worker);
   worker.part = Part::kRefused;
+  run_->refusal = reason;
   worker.refusal = std::move(reason);
-  for (const auto& [order, other] : workers_)
-    if (other.part != Part::kRefused) return;
-  end_job(JobState::kFailed, worker.refusal);
+}
+
+/// Nobody who is here can do the job, and at least one has said so. Without any worker the job waits.
+void CoordinatorCore::end_if_all_refused() {
+  if (workers_.empty() || run_->phase == Phase::kSaving) return;
+  for (const auto& [order, worker] : workers_)
+    if (worker.part != Part::kRefused) return;
+  end_job(JobState::kFailed, std::string(run_->refusal));
 }
 
 void CoordinatorCore::declare_dead(Worker& worker, const std::string& reason) {
@@ -259,7 +325,7 @@ void CoordinatorCore::on_shard_message(ProtocolTime now, ShardIndex index, const
                           if (is_ours(m.job)) on_cut_taken(index, m);
                         },
                         [&](const ShardAtRest& m) {
-                          if (is_ours(m.job)) shard.at_rest = true;
+                          if (is_ours(m.job) && run_->phase == Phase::kResting) shard.at_rest = true;
                         },
                         [&](const auto&) {
                           note(fmt::format("shard {} sent a {}", index, message_name(message)), true);
@@ -268,10 +334,14 @@ void CoordinatorCore::on_shard_message(ProtocolTime now, ShardIndex index, const
 }
 
 void CoordinatorCore::on_settled(ProtocolTime now, ShardIndex shard, const SettleReport& report) {
+  if (!run_->book) return;
   for (const SettleEntry& entry : report.entries) {
-    const Status status = run_->book->settle(shard, entry);
     const auto it = workers_.find(entry.order);
-    if (it == workers_.end()) continue;
+    const bool joined = it != workers_.end() && it->second.part == Part::kJoined;
+    // What a dead incarnation had settled counts until every shard has fenced it.
+    if (!joined && !run_->fences.contains(entry.order)) continue;
+    const Status status = run_->book->settle(shard, entry);
+    if (!joined) continue;
     if (!status.ok()) {
       declare_dead(it->second, status.error().message);
       continue;
@@ -292,6 +362,11 @@ Round CoordinatorCore::smallest_active_clock() const {
     if (worker.part == Part::kJoined && worker.state == MemberState::kActive)
       smallest = smallest ? std::min(*smallest, clock(worker)) : clock(worker);
   return smallest.value_or(Round());
+}
+
+std::size_t CoordinatorCore::count_connected_shards() const {
+  return static_cast<std::size_t>(
+      std::count_if(shards_.begin(), shards_.end(), [](const Shard& shard) { return shard.connected; }));
 }
 
 std::uint32_t CoordinatorCore::count_active() const {
@@ -325,7 +400,7 @@ void CoordinatorCore::handle(ProtocolTime, const ModelPlanned& event) {
   if (!event.result.ok()) return end_job(JobState::kFailed, event.result.error().message);
   if (event.result->layout_hash != run_->layout_hash)
     return end_job(JobState::kFailed, "the workers lay the model out differently than this server");
-  open_shards(event.result.value());
+  run_->planned = event.result.value();
 }
 
 void CoordinatorCore::handle(ProtocolTime, const ResultSaved& event) {
@@ -337,6 +412,7 @@ void CoordinatorCore::handle(ProtocolTime, const ResultSaved& event) {
 }
 
 void CoordinatorCore::advance(ProtocolTime now) {
+  if (run_) end_if_all_refused();
   if (!run_) start_next_job();
   if (!run_) return;
   for (auto& [order, worker] : workers_) {
@@ -345,6 +421,7 @@ void CoordinatorCore::advance(ProtocolTime now) {
     tell(worker.peer, PrepareJob{run_->job, view_of_run().plan.spec_text});
   }
   if (run_->phase == Phase::kPreparing) plan_when_prepared();
+  if (run_->phase == Phase::kPlanning) open_shards();
   if (run_->phase == Phase::kOpening) begin_training(now);
   // Also late ones: the last evaluation may have nobody else.
   if (run_->phase >= Phase::kTraining && run_->phase < Phase::kSaving)
@@ -367,24 +444,22 @@ void CoordinatorCore::advance(ProtocolTime now) {
 }
 
 void CoordinatorCore::start_next_job() {
-  const auto here = std::count_if(shards_.begin(), shards_.end(), [](const Shard& s) { return s.connected; });
-  if (static_cast<std::size_t>(here) < options_.shards) return;
+  if (count_connected_shards() < options_.shards) return;
   for (auto& [id, job] : jobs_) {
     if (job.state != JobState::kQueued) continue;
     job.state = JobState::kRunning;
-    std::erase_if(shards_, [](const Shard& shard) { return !shard.connected; });
     run_.emplace(Run());
     run_->job = id;
     for (auto& [order, worker] : workers_) {
       // What the last job left in a worker's record is no part of this one.
       worker.part = Part::kNone;
+      worker.told_full = false;
       worker.state = MemberState::kIdle;
       worker.wants_lease = worker.flushed = worker.at_gate = false;
       worker.entry_clock = Round();
       worker.active_from = MembershipEpoch();
       worker.clocks.clear();
     }
-    for (Shard& shard : shards_) shard.opened = shard.at_rest = false;
     actions_.push_back(JobChanged{id});
     return;
   }
@@ -399,10 +474,14 @@ void CoordinatorCore::plan_when_prepared() {
   actions_.push_back(PlanModel{run_->job, view_of_run().plan.spec_text, *run_->data});
 }
 
-void CoordinatorCore::open_shards(const PlannedModel& model) {
+void CoordinatorCore::open_shards() {
+  // Shards may have gone since the job began.
+  if (!run_->planned || count_connected_shards() < options_.shards) return;
   run_->phase = Phase::kOpening;
+  std::erase_if(shards_, [](const Shard& shard) { return !shard.connected; });
+  for (Shard& shard : shards_) shard.opened = shard.at_rest = false;
   const auto count = static_cast<std::uint32_t>(std::min(shards_.size(), kShardsMax));
-  const std::vector<ParameterRange> ranges = split_into_shards(model.parameters, count);
+  const std::vector<ParameterRange> ranges = split_into_shards(run_->planned->parameters, count);
   for (std::uint32_t k = 0; k < count; ++k) {
     const RegisterShard& shard = shards_[k].registration;
     run_->places.push_back(
@@ -428,10 +507,11 @@ void CoordinatorCore::begin_training(ProtocolTime now) {
   for (auto& [order, worker] : workers_) {
     if (worker.part != Part::kPrepared) continue;
     if (view.plan.deterministic) {
-      if (run_->ranks.size() == view.plan.workers_to_start) continue;
+      if (run_->ranks.size() == std::min<std::size_t>(view.plan.workers_to_start, kMembersMax)) continue;
       run_->ranks.push_back(order);
     }
     join(worker);
+    if (worker.part != Part::kJoined) break;
     worker.state = MemberState::kActive;
     worker.active_from = run_->epoch.next();
     worker.last_progress = now;
@@ -439,6 +519,15 @@ void CoordinatorCore::begin_training(ProtocolTime now) {
 }
 
 void CoordinatorCore::join(Worker& worker) {
+  const auto joined = std::count_if(workers_.begin(), workers_.end(),
+                                    [](const auto& w) { return w.second.part == Part::kJoined; });
+  if (static_cast<std::size_t>(joined) >= kMembersMax) {
+    if (!std::exchange(worker.told_full, true))
+      note(fmt::format("worker '{}' waits: {} workers take part in job {} already", worker.registration.name,
+                       kMembersMax, run_->job),
+           true);
+    return;
+  }
   worker.part = Part::kJoined;
   view_of_run().progress.on_joined(worker.order);
   const RegisterWorker& who = worker.registration;
@@ -519,6 +608,11 @@ void CoordinatorCore::on_cut_taken(ShardIndex shard, const CutTaken& taken) {
   const auto it = run_->cuts.find(taken.cut);
   if (it == run_->cuts.end()) return;
   Cut& cut = it->second;
+  const ShardPlace& place = run_->places.at(shard.value());
+  if (taken.payload.size() != (place.end - place.begin) * sizeof(float))
+    return end_job(JobState::kFailed, fmt::format("shard {} of '{}' sent a cut of {} bytes for {} parameters",
+                                                  shard, shards_.at(shard.value()).registration.server_name,
+                                                  taken.payload.size(), place.end - place.begin));
   cut.shards.emplace(shard, taken);
   if (cut.shards.size() < run_->places.size() || cut.saved) return;
   cut.saved = true;
@@ -622,8 +716,10 @@ void CoordinatorCore::send_membership() {
     if (worker.part == Part::kJoined)
       membership.members.push_back(
           {order, worker.registration.incarnation, worker.state, worker.entry_clock});
+  // Beyond the maximum the dead are left out: each has been fenced by a message of its own.
   for (const IncarnationOrder order : std::exchange(run.dying, {}))
-    membership.members.push_back({order, {}, MemberState::kDead, {}});
+    if (membership.members.size() < kMembersMax)
+      membership.members.push_back({order, {}, MemberState::kDead, {}});
   tell_shards(membership);
 }
 

@@ -146,6 +146,7 @@ class CoordinatorCore {
     ProtocolTime last_progress;
     bool wants_lease = false;
     bool draining = false;
+    bool told_full = false;  // noted that it waits for room in the job
     bool flushed = false;
     bool at_gate = false;
     WorkerStatus status;  // the last one
@@ -175,8 +176,10 @@ class CoordinatorCore {
     JobId job;
     Phase phase = Phase::kPreparing;
     std::optional<DataDescription> data;
+    std::string refusal;  // the last one
     std::uint64_t layout_hash = 0;
-    std::vector<ShardPlace> places;
+    std::optional<PlannedModel> planned;  // the shards that take it may have to come yet
+    std::vector<ShardPlace> places;       // empty until then
     std::optional<LeaseBook> book;
     std::vector<IncarnationOrder> ranks;  // deterministic: who takes part; empty once one has died
     MembershipEpoch epoch;
@@ -205,6 +208,7 @@ class CoordinatorCore {
   void on_shard_message(ProtocolTime now, ShardIndex shard, const Message& message);
   void on_prepared(Worker& worker, const JobPrepared& m);
   void on_refused(Worker& worker, std::string reason);
+  void end_if_all_refused();
   void on_settled(ProtocolTime now, ShardIndex shard, const SettleReport& report);
   void on_cut_taken(ShardIndex shard, const CutTaken& taken);
   void on_evaluated(Worker& worker, const EvaluationDone& done);
@@ -213,7 +217,7 @@ class CoordinatorCore {
   void advance(ProtocolTime now);
   void start_next_job();
   void plan_when_prepared();
-  void open_shards(const PlannedModel& model);
+  void open_shards();
   void begin_training(ProtocolTime now);
   void join(Worker& worker);
   void serve_leases(ProtocolTime now);
@@ -234,7 +238,9 @@ class CoordinatorCore {
   [[nodiscard]] Round smallest_active_clock() const;
   [[nodiscard]] Round clock(const Worker& worker) const;
   [[nodiscard]] std::uint32_t count_active() const;
+  [[nodiscard]] std::size_t count_connected_shards() const;
   [[nodiscard]] Worker* worker_at(PeerId peer);
+  [[nodiscard]] bool has_role(PeerId peer, PeerRole role);
   void on_status(ProtocolTime now, Worker& worker, const WorkerStatus& status);
   void record_progress(ProtocolTime now);
   [[nodiscard]] JobReport report(ProtocolTime now, const JobView& view) const;
@@ -247,6 +253,7 @@ class CoordinatorCore {
   CoordinatorOptions options_;
   std::map<IncarnationOrder, Worker> workers_;
   std::vector<Shard> shards_;
+  std::map<PeerId, PeerRole> roles_;  // of open sessions, as their hellos said
   std::map<JobId, JobView> jobs_;
   std::optional<Run> run_;
   IncarnationOrder next_order_{1};

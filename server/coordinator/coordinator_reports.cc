@@ -40,6 +40,11 @@ std::string_view to_string(JobState state) {
 }
 
 void CoordinatorCore::on_status(ProtocolTime now, Worker& worker, const WorkerStatus& status) {
+  // Who had to wait for others, computes or evaluates is not stuck, even if nothing of it settles.
+  const WorkerStatus& before = worker.status;
+  const bool works = status.job != before.job || status.samples > before.samples ||
+                     status.evaluation_seconds > before.evaluation_seconds;
+  if (works || (worker.at_gate && !status.at_gate)) worker.last_progress = now;
   worker.at_gate = status.at_gate;
   worker.status = status;
   // Also of a job that is over: the last status comes after its end.
@@ -129,8 +134,7 @@ std::string CoordinatorCore::waits_for(ProtocolTime now, const JobView& job) con
   if (is_over(job.state)) return {};
   if (job.state == JobState::kQueued) {
     if (run_) return fmt::format("job {}, which runs", run_->job);
-    const auto connected = static_cast<std::size_t>(
-        std::count_if(shards_.begin(), shards_.end(), [](const Shard& shard) { return shard.connected; }));
+    const std::size_t connected = count_connected_shards();
     if (connected < options_.shards) return missing(counted(options_.shards, "shard"), connected, "here");
     return {};
   }
@@ -152,6 +156,9 @@ std::string CoordinatorCore::waits_for(ProtocolTime now, const JobView& job) con
       if (preparing > 0) return missing(wanted + " to read the data", prepared, "ready");
       return {};
     case Phase::kPlanning:
+      if (count_connected_shards() < options_.shards)
+        return missing(counted(options_.shards, "shard"), count_connected_shards(), "here");
+      [[fallthrough]];
     case Phase::kOpening:
       return "the shards to take the model";
     case Phase::kFlushing:

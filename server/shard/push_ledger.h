@@ -10,8 +10,9 @@
 
 namespace nanduti {
 
-/// Pushes of one incarnation held because an earlier one is missing or their epoch is not known yet.
-inline constexpr std::size_t kReorderMax = 4096;
+/// Pushes of one incarnation held because an earlier one is missing or their epoch is not known yet. More
+/// than a worker's window (64 rounds) and its flushes; each may be as large as the shard.
+inline constexpr std::size_t kReorderMax = 256;
 
 /// What a shard knows about one worker incarnation's pushes: settled strictly in sequence, each once.
 class PushLedger {
@@ -24,7 +25,7 @@ class PushLedger {
     kTaken,
     kSettledBefore,  ///< a duplicate: acknowledge again
     kHeldAlready,    ///< a duplicate of one that waits
-    kNoRoom,         ///< beyond kReorderMax: the worker will send it again
+    kNoRoom,         ///< beyond kReorderMax, which no window reaches: dropped
     kFenced,
   };
 
@@ -43,7 +44,6 @@ class PushLedger {
   [[nodiscard]] Sequence next_sequence() const { return next_sequence_; }
   /// Rounds below it are settled, or do not exist.
   [[nodiscard]] Round clock() const { return clock_; }
-  [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
 
   /// The last kRefusedMax refusals: acks and versions repeat them all, the worker counts each once.
   [[nodiscard]] const std::vector<Sequence>& refused() const { return refused_; }

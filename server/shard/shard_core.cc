@@ -208,7 +208,8 @@ void ShardCore::take_cut(CutId cut) {
   if (is_new) it->second = job.values->copy_of_w();
   CutTaken taken{job.request.job, cut, job.values->version(), {}, it->second};
   for (const auto& [order, worker] : job.workers)
-    taken.settled.push_back({order, worker.ledger.next_sequence(), worker.ledger.clock()});
+    if (!worker.ledger.fenced() && taken.settled.size() < kMembersMax)
+      taken.settled.push_back({order, worker.ledger.next_sequence(), worker.ledger.clock()});
   send_reports();
   send_to_coordinator(std::move(taken));
 }
@@ -444,9 +445,9 @@ VersionHeader ShardCore::make_header() {
   header.version = job.values->version();
   header.epoch = job.epoch;
   for (const auto& [order, worker] : job.workers) {
-    if (!worker.ledger.fenced())
+    if (!worker.ledger.fenced() && header.verdicts.size() < kMembersMax)
       header.verdicts.push_back({order, worker.ledger.next_sequence(), worker.ledger.refused()});
-    if (worker.member.state == MemberState::kActive)
+    if (worker.member.state == MemberState::kActive && header.active.size() < kMembersMax)
       header.active.push_back({order, worker.member.entry_clock, worker.ledger.clock()});
   }
   return header;

@@ -14,6 +14,9 @@ namespace {
 constexpr PeerId kCoordinator{0};
 constexpr StreamIndex kControl{0};
 constexpr StreamIndex kBulk{1};
+/// A shard that has closed its session for good is waited for so long: either the job ends, or the worker
+/// starts over.
+constexpr Duration kShardGoneMax = std::chrono::seconds(10);
 
 Hello make_hello(const ClientOptions& options) {
   Hello hello;
@@ -47,6 +50,15 @@ void ClientCore::on_event(ProtocolTime now, const Event& event) {
 void ClientCore::on_deadline(ProtocolTime now) {
   if (stopped_) return;
   send_status(now);
+  if (!job_ || now < job_->start_over_at) return;
+  note("a shard has closed its session and the job has not ended: starting over", true);
+  start_over("a shard is gone");
+  advance(now);
+}
+
+ProtocolTime ClientCore::next_deadline() const {
+  if (stopped_) return kNever;
+  return std::min(next_status_, job_ ? job_->start_over_at : kNever);
 }
 
 void ClientCore::handle(ProtocolTime now, const PeerConnected& event) {
@@ -60,7 +72,7 @@ void ClientCore::handle(ProtocolTime now, const PeerConnected& event) {
     subscribe(event.peer, shard->second);
 }
 
-void ClientCore::handle(ProtocolTime, const PeerClosed& event) {
+void ClientCore::handle(ProtocolTime now, const PeerClosed& event) {
   if (event.peer == kCoordinator) {
     connected_ = false;
     next_status_ = kNever;
@@ -75,13 +87,15 @@ void ClientCore::handle(ProtocolTime, const PeerClosed& event) {
   if (shard == job_->shards.end()) return;
   job_->subscribed.at(shard->second.value()) = false;
   note(fmt::format("shard {} is away: {}", shard->second, event.reason), true);
+  // At a job's regular end the coordinator's word follows soon.
+  if (!event.redialling && job_->start_over_at == kNever) job_->start_over_at = now + kShardGoneMax;
 }
 
 void ClientCore::handle(ProtocolTime now, const MessageReceived& event) {
   if (event.peer == kCoordinator) return on_coordinator_message(now, event.message);
   if (!job_) return;
   const auto shard = job_->shards.find(event.peer);
-  if (shard != job_->shards.end()) on_shard_message(event.peer, shard->second, event.message);
+  if (shard != job_->shards.end()) on_shard_message(now, event.peer, shard->second, event.message);
 }
 
 void ClientCore::handle(ProtocolTime, const MessageAcked&) {}
@@ -118,11 +132,15 @@ void ClientCore::handle(ProtocolTime, const CutEvaluated& event) {
 }
 
 void ClientCore::handle(ProtocolTime now, const WorkFailed& event) {
-  if (!job_ || job_->id != event.job) return;
-  note(fmt::format("cannot go on with job {}: {}", event.job, event.reason), true);
+  if (job_ && job_->id == event.job) give_up(now, event.reason);
+}
+
+/// The job cannot go on here; the coordinator hears why.
+void ClientCore::give_up(ProtocolTime now, const std::string& reason) {
+  note(fmt::format("cannot go on with job {}: {}", job_->id, reason), true);
   tell_status(now);
-  tell_coordinator(JobRefused{event.job, event.reason});
-  leave_job(event.reason);
+  tell_coordinator(JobRefused{job_->id, reason});
+  leave_job(reason);
 }
 
 void ClientCore::handle(ProtocolTime, const DrainRequested&) {
@@ -173,10 +191,7 @@ void ClientCore::on_coordinator_message(ProtocolTime now, const Message& message
                         },
                         [&](const Fenced& m) {
                           note("declared dead by the coordinator, starting over: " + m.reason, true);
-                          leave_job(m.reason);
-                          order_ = IncarnationOrder();
-                          incarnation_.words = {random_.next_u64(), random_.next_u64() | 1};
-                          register_worker();
+                          start_over(m.reason);
                         },
                         [&](const auto&) {
                           note(fmt::format("the coordinator sent a {}, which is not for workers",
@@ -186,7 +201,7 @@ void ClientCore::on_coordinator_message(ProtocolTime now, const Message& message
              message);
 }
 
-void ClientCore::on_shard_message(PeerId peer, ShardIndex shard, const Message& message) {
+void ClientCore::on_shard_message(ProtocolTime now, PeerId peer, ShardIndex shard, const Message& message) {
   std::visit(
       Overloaded{
           [&](const Subscribed& m) { on_subscribed(peer, shard, m.next_sequence); },
@@ -194,6 +209,10 @@ void ClientCore::on_shard_message(PeerId peer, ShardIndex shard, const Message& 
           [&](const Publish& m) { on_version(peer, shard, m); },
           [&](const Assign& m) { on_version(peer, shard, m); },
           [&](const CutValues& m) {
+            const ShardPlace& place = job_->places.at(shard.value());
+            if (m.payload.size() != (place.end - place.begin) * sizeof(float))
+              return give_up(now, fmt::format("shard {} sent a cut of {} bytes for {} parameters", shard,
+                                              m.payload.size(), place.end - place.begin));
             for (Evaluation& evaluation : job_->evaluations)
               if (evaluation.lease.cut == m.cut) evaluation.values.at(shard.value()) = m.payload;
           },
@@ -203,6 +222,13 @@ void ClientCore::on_shard_message(PeerId peer, ShardIndex shard, const Message& 
                  true);
           }},
       message);
+}
+
+void ClientCore::start_over(const std::string& reason) {
+  leave_job(reason);
+  order_ = IncarnationOrder();
+  incarnation_.words = {random_.next_u64(), random_.next_u64() | 1};
+  register_worker();
 }
 
 void ClientCore::register_worker() {
@@ -234,8 +260,15 @@ void ClientCore::join(const JoinJob& request) {
   }
   Job& job = *job_;
   ReplicaOptions options;
-  for (const ShardPlace& place : request.shards) options.shards.push_back({place.begin, place.end});
-  const bool covers = !options.shards.empty() && options.shards.back().end == job.loaded->parameters;
+  std::uint64_t covered = 0;
+  bool covers = !request.shards.empty();
+  for (std::size_t k = 0; k < request.shards.size(); ++k) {
+    const ShardPlace& place = request.shards[k];
+    covers = covers && place.index.value() == k && place.begin == covered && place.begin <= place.end;
+    covered = place.end;
+    options.shards.push_back({place.begin, place.end});
+  }
+  covers = covers && covered == job.loaded->parameters;
   if (!covers || request.layout_hash != job.loaded->layout_hash) {
     tell_coordinator(JobRefused{request.job, "the shards hold another model than this worker's"});
     return;
@@ -312,22 +345,15 @@ bool ClientCore::begin_evaluation() {
   for (const auto& values : next.values)
     if (!values) return false;
   auto parameters = std::make_shared<std::vector<float>>(job.loaded->parameters);
-  bool fits = true;
-  for (std::size_t k = 0; k < job.places.size(); ++k) {
-    const ShardPlace& place = job.places[k];
+  for (std::size_t k = 0; k < job.places.size(); ++k) {  // sizes were checked on arrival
     const SharedBytes& bytes = *next.values[k];
-    fits = fits && bytes.size() == (place.end - place.begin) * sizeof(float);
-    if (fits && !bytes.empty()) std::memcpy(parameters->data() + place.begin, bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(parameters->data() + job.places[k].begin, bytes.data(), bytes.size());
   }
-  if (fits) {
-    job.evaluating = true;
-    actions_.push_back(
-        EvaluateCut{job.id, next.lease.lease, next.lease.begin, next.lease.end, std::move(parameters)});
-  } else {
-    note("a cut of the wrong size came from a shard", true);
-  }
+  job.evaluating = true;
+  actions_.push_back(
+      EvaluateCut{job.id, next.lease.lease, next.lease.begin, next.lease.end, std::move(parameters)});
   job.evaluations.pop_front();
-  return fits;
+  return true;
 }
 
 bool ClientCore::begin_round(ProtocolTime) {

@@ -115,7 +115,7 @@ class ClientCore {
 
   void on_event(ProtocolTime now, const Event& event);
   void on_deadline(ProtocolTime now);
-  [[nodiscard]] ProtocolTime next_deadline() const { return stopped_ ? kNever : next_status_; }
+  [[nodiscard]] ProtocolTime next_deadline() const;
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
 
   /// The host calls this now and then, at best before events and deadlines: statuses carry what has come to
@@ -151,6 +151,7 @@ class ClientCore {
     bool flush_in_step = false;  // deterministic: the shards wait for a flush of everybody, also an empty one
     ProtocolTime waiting_since = kNever;
     bool at_gate = false;
+    ProtocolTime start_over_at = kNever;  // a shard has closed its session for good
     WorkerStatus status;
     TrafficCounters traffic_before;  // of the job
   };
@@ -166,11 +167,13 @@ class ClientCore {
   void handle(ProtocolTime now, const DrainRequested& event);
 
   void on_coordinator_message(ProtocolTime now, const Message& message);
-  void on_shard_message(PeerId peer, ShardIndex shard, const Message& message);
+  void on_shard_message(ProtocolTime now, PeerId peer, ShardIndex shard, const Message& message);
   void register_worker();
   void prepare(const PrepareJob& request);
   void join(const JoinJob& request);
   void leave_job(const std::string& reason);
+  void start_over(const std::string& reason);
+  void give_up(ProtocolTime now, const std::string& reason);
   void subscribe(PeerId peer, ShardIndex shard);
   void on_version(PeerId peer, ShardIndex shard, std::variant<Publish, Assign> version);
   void on_subscribed(PeerId peer, ShardIndex shard, Sequence next_sequence);

@@ -51,7 +51,14 @@ Status Replica::check_arrival(ShardIndex index, const std::variant<Publish, Assi
   if (header.chain != chain || header.version < from || (publish != nullptr && header.version != from))
     return make_error(ErrorCode::kCorrupt, "version {} of chain {} does not follow version {} of chain {}",
                       header.version, header.chain, newest, chain);
-  if (publish == nullptr || publish->payload.empty()) return {};
+  if (publish == nullptr) {
+    const Assign& assign = std::get<Assign>(version);
+    if (!assign.whole && assign.from_version > newest)
+      return make_error(ErrorCode::kCorrupt, "an assignment from version {} does not fit version {}",
+                        assign.from_version, newest);
+    return shard(index).check_values(assign);
+  }
+  if (publish->payload.empty()) return {};
   if (publish->coding != static_cast<std::uint8_t>(options_.codec->coding()))
     return make_error(ErrorCode::kCorrupt, "a version in coding {}, which this job does not use",
                       publish->coding);

@@ -40,7 +40,6 @@ class Replica {
   explicit Replica(const ReplicaOptions& options);
 
   [[nodiscard]] const ShardReplica& shard(ShardIndex index) const { return shards_.at(index.value()).state; }
-  [[nodiscard]] std::size_t shard_count() const { return shards_.size(); }
 
   /// A version has arrived. Errors: kCorrupt, as ShardReplica::merge; the shard must be subscribed to again,
   /// from arrived().

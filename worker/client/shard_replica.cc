@@ -45,15 +45,7 @@ Status ShardReplica::merge(const Assign& assign) {
   if (!assign.whole && !continues)
     return make_error(ErrorCode::kCorrupt, "an assignment from version {} does not fit version {}",
                       assign.from_version, merged_.version);
-  std::uint64_t assigned = 0;
-  for (const AssignedRange& range : assign.ranges) {
-    if (range.end > size())
-      return make_error(ErrorCode::kCorrupt, "an assignment up to {} in a shard of {}", range.end, size());
-    assigned += range.end - range.begin;
-  }
-  if (assigned * sizeof(float) != assign.payload.size() || (assign.whole && assigned != size()))
-    return make_error(ErrorCode::kCorrupt, "an assignment of {} values carries {} bytes", assigned,
-                      assign.payload.size());
+  NANDUTI_RETURN_IF_ERROR(check_values(assign));
   const std::byte* source = assign.payload.data();
   for (const AssignedRange& range : assign.ranges) {
     const std::size_t bytes = (range.end - range.begin) * sizeof(float);
@@ -61,6 +53,19 @@ Status ShardReplica::merge(const Assign& assign) {
     source += bytes;
   }
   take_header(header);
+  return {};
+}
+
+Status ShardReplica::check_values(const Assign& assign) const {
+  std::uint64_t assigned = 0;
+  for (const AssignedRange& range : assign.ranges) {
+    if (range.end > size() || range.begin > range.end)
+      return make_error(ErrorCode::kCorrupt, "an assignment up to {} in a shard of {}", range.end, size());
+    assigned += range.end - range.begin;
+  }
+  if (assigned * sizeof(float) != assign.payload.size() || (assign.whole && assigned != size()))
+    return make_error(ErrorCode::kCorrupt, "an assignment of {} values carries {} bytes", assigned,
+                      assign.payload.size());
   return {};
 }
 

@@ -40,6 +40,8 @@ class ShardReplica {
   /// nothing has changed then, and the worker subscribes again.
   Status merge(const Publish& publish, const Codec& codec);
   Status merge(const Assign& assign);
+  /// What merge() demands of an assignment's values, whenever it is merged. Errors: kCorrupt.
+  [[nodiscard]] Status check_values(const Assign& assign) const;
   /// The shard's word on pushes, from an acknowledgement. What it refused returns to the residual, once.
   void acknowledge(Sequence next_sequence, std::span<const Sequence> refused);
 

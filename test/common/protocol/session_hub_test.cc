@@ -262,3 +262,26 @@ TEST_CASE("a hello from before the server's restart, delivered after it, does no
   world.run(5s);
   CHECK(World::all<MessageReceived>(world.at_server).size() == 2);
 }
+
+TEST_CASE("what comes before all streams of a session are bound is held up to a maximum, then it is closed") {
+  World world(1);
+  world.open();
+  std::vector<TransmitFrame> hellos;
+  for (const TransportRequest& request : world.client.take_requests())
+    if (const auto* transmit = std::get_if<TransmitFrame>(&request)) hellos.push_back(*transmit);
+  REQUIRE(hellos.size() == 2);
+  world.server.on_frame(world.now, hellos[0].route, hellos[0].frame);  // the second never comes
+  Frame frame;
+  frame.kind = FrameKind::kData;
+  frame.session = hellos[0].frame.session;
+  frame.message_header = encode_message(Leave{}).header;
+  for (; frame.sequence < 5000 && world.server.counters().sessions_overfull == 0; ++frame.sequence)
+    world.server.on_frame(world.now, hellos[0].route, frame);
+  CHECK(frame.sequence > 1000);
+  CHECK(frame.sequence < 2000);
+  CHECK(world.server.counters().sessions_overfull == 1);
+  CHECK(World::all<MessageReceived>(world.server.take_events()).empty());
+  // It is unknown from then on.
+  world.server.on_frame(world.now, hellos[0].route, frame);
+  CHECK(world.server.counters().dropped_unknown_session == 1);
+}

@@ -51,9 +51,7 @@ struct Bench {
     collect();
   }
   void prepare(std::uint64_t peer) {
-    DataDescription data;
-    data.train_samples = 20;
-    data.test_samples = 10;
+    const DataDescription data{20, 10, 1, 28, 28, 10, 3};
     say(PeerId(peer), JobPrepared{JobId(1), data, 5});
   }
   /// The lease that a worker was lent last.
@@ -134,8 +132,9 @@ TEST_CASE("a job's report follows it from the queue to its model") {
   CHECK(bench.job().waiting_for.find("which has finished no round for ") != std::string::npos);
 
   // The first epoch's evaluation arrives in the second epoch.
+  const SharedBytes values = SharedBytes::take(std::vector<float>(kBlockSize));
   const TakeCut cut = bench.all<TakeCut>().at(0);
-  bench.say(kShard, CutTaken{JobId(1), cut.cut, Version(1), {}, {}});
+  bench.say(kShard, CutTaken{JobId(1), cut.cut, Version(1), {}, values});
   for (const SendMessage& send : std::vector(bench.sent))
     if (const auto* m = std::get_if<EvaluationLease>(&send.message))
       bench.say(send.peer,
@@ -188,7 +187,7 @@ TEST_CASE("a job's report follows it from the queue to its model") {
   bench.say(kShard, ShardAtRest{JobId(1), Version(2)});
   CHECK(bench.job().waiting_for == "the evaluation");
   bench.sent.erase(bench.sent.begin(), bench.sent.end() - 1);
-  bench.say(kShard, CutTaken{JobId(1), bench.all<TakeCut>().at(0).cut, Version(2), {}, {}});
+  bench.say(kShard, CutTaken{JobId(1), bench.all<TakeCut>().at(0).cut, Version(2), {}, values});
   for (const SendMessage& send : std::vector(bench.sent))
     if (const auto* m = std::get_if<EvaluationLease>(&send.message))
       bench.say(send.peer, EvaluationDone{JobId(1), m->lease, m->end - m->begin, m->end - m->begin, 1.0});

@@ -367,3 +367,19 @@ TEST_CASE(
   bench.members(2, {Bench::active(2), {IncarnationOrder(1), incarnation(1), MemberState::kIdle, {}}});
   CHECK(bench.core.counters().settled == 8);
 }
+
+TEST_CASE("a cut and a version name the living only, however many have died before") {
+  Bench bench;
+  for (std::uint64_t order = 1; order <= kMembersMax + 10; ++order) {
+    bench.members(order, {Bench::active(order)});
+    bench.tell(MessageReceived{kCoordinator, Fence{JobId(1), IncarnationOrder(order)}});
+  }
+  bench.members(kMembersMax + 11, {Bench::active(2000)});
+  bench.subscribe(2000);
+  bench.tell(MessageReceived{kCoordinator, TakeCut{JobId(1), CutId(1)}});
+  const CutTaken cut = bench.to<CutTaken>(kCoordinator).at(0);
+  REQUIRE(cut.settled.size() == 1);
+  CHECK(cut.settled[0].order == IncarnationOrder(2000));
+  CHECK(bench.to<Assign>(Bench::peer(2000)).back().header.verdicts.size() == 1);
+  for (const auto& [peer, message] : bench.sent) CHECK(decode_message(encode_message(message)).ok());
+}

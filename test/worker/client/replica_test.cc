@@ -230,3 +230,22 @@ TEST_CASE("a flush leaves no residual, whatever the codec") {
   CHECK(replica.flush(kJob, Round(1)).size() == 2);
   CHECK_FALSE(replica.has_residual());
 }
+
+TEST_CASE("a deterministic replica refuses on arrival what it could not merge when its round is due") {
+  Replica replica = make(0, true);
+  assign_all(replica, 4.0f, {0});
+  const auto arrives = [&](Version from, bool whole, std::vector<AssignedRange> ranges, std::size_t values) {
+    return replica
+        .on_version(ShardIndex(0), Assign{header(1, 1, {1}), from, whole, std::move(ranges),
+                                          SharedBytes::take(std::vector<float>(values, 1.0f))})
+        .ok();
+  };
+  CHECK_FALSE(arrives(Version(), false, {{0, kSize}}, kSize));  // beyond the shard
+  CHECK_FALSE(arrives(Version(), false, {{0, 2}}, 3));          // more values than ranges
+  CHECK_FALSE(arrives(Version(), true, {{0, 2}}, 2));           // not whole
+  CHECK_FALSE(arrives(Version(1), false, {{0, 2}}, 2));         // from a version that is not here
+  CHECK(arrives(Version(), false, {{0, 2}}, 2));
+  REQUIRE(replica.on_version(ShardIndex(1), Publish{header(1, 1, {1}), 1, {}}).ok());
+  REQUIRE(replica.gate(Round(1), MembershipEpoch(1)) == Replica::Gate::kOpen);
+  CHECK(replica.begin_round(Round(1))[0] == 1.0f);
+}

@@ -1,0 +1,182 @@
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "common/base/random.h"
+#include "common/protocol/message.h"
+
+namespace nanduti {
+
+/// Makes messages of every type that decode_message lets through, with small, plausible and extreme values,
+/// for tests of what cores do with them.
+class AnyMessage {
+ public:
+  explicit AnyMessage(std::uint64_t seed) : random_(seed) {}
+
+  /// A message of any type.
+  Message make() {
+    static constexpr std::size_t kTypes = std::variant_size_v<Message>;
+    for (;;) {
+      const Message message =
+          make_type(static_cast<std::size_t>(random_.below(kTypes)), std::make_index_sequence<kTypes>());
+      Result<Message> decoded = decode_message(encode_message(message));
+      if (decoded.ok()) return std::move(decoded).value();
+    }
+  }
+
+ private:
+  template <std::size_t... Is>
+  Message make_type(std::size_t type, std::index_sequence<Is...>) {
+    using Make = Message (AnyMessage::*)();
+    static constexpr Make kMakers[] = {&AnyMessage::make_one<Is>...};
+    return (this->*kMakers[type])();
+  }
+  template <std::size_t I>
+  Message make_one() {
+    std::variant_alternative_t<I, Message> m;
+    fill(m);
+    return m;
+  }
+
+  std::uint64_t number() {
+    switch (random_.below(8)) {
+      case 0:
+        return ~std::uint64_t{0} - random_.below(2);
+      case 1:
+        return random_.next_u64() >> random_.below(64);
+      case 2:
+        return 4096 * random_.below(4);
+      default:
+        return random_.below(5);
+    }
+  }
+  template <class Id>
+  Id id() {
+    return Id(static_cast<decltype(Id().value())>(number()));
+  }
+  JobId job() { return random_.below(8) == 0 ? id<JobId>() : JobId(1); }
+  IncarnationId incarnation() {
+    IncarnationId out;
+    out.words = {number(), 1};
+    return out;
+  }
+  SampleRange samples() {
+    const std::uint64_t a = number(), b = number();
+    return {id<DataEpoch>(), std::min(a, b), std::max(a, b)};
+  }
+  SharedBytes floats() {
+    const float value = random_.below(4) == 0 ? 1e38f : 1.0f;
+    return SharedBytes::take(std::vector<float>(random_.below(3) == 0 ? number() % 9000 : 4096, value));
+  }
+  DataDescription data() {
+    if (random_.below(2) == 0) return {20, 10, 1, 28, 28, 10, 3};
+    const auto small = [&] { return static_cast<std::uint32_t>(number()); };
+    return {number(), number(), small(), small(), small(), small(), number()};
+  }
+  std::vector<Sequence> sequences() {
+    std::vector<Sequence> out;
+    for (std::uint64_t i = random_.below(3); i > 0; --i) out.push_back(id<Sequence>());
+    return out;
+  }
+  VersionHeader header() {
+    VersionHeader h{job(), Term(1), ChainId(random_.below(3)), id<Version>(), id<MembershipEpoch>(), {}, {}};
+    for (std::uint64_t i = random_.below(3); i > 0; --i) {
+      h.active.push_back({id<IncarnationOrder>(), id<Round>(), id<Round>()});
+      h.verdicts.push_back({id<IncarnationOrder>(), id<Sequence>(), sequences()});
+    }
+    return h;
+  }
+
+  void fill(RegisterWorker& m) { m = {"w", "asuncion", incarnation(), "cpu", ""}; }
+  void fill(JobPrepared& m) { m = {job(), data(), random_.below(2) == 0 ? 5 : number()}; }
+  void fill(LeaseReturn& m) { m = {job(), id<LeaseId>(), samples()}; }
+  void fill(EvaluationDone& m) {
+    const std::uint64_t a = number(), b = number();
+    m = {job(), id<LeaseId>(), std::min(a, b), std::max(a, b), 1e300};
+  }
+  void fill(WorkerStatus& m) {
+    m = {job(), id<Round>(), number(), 1e300, 1e300, 1e300, 1, number(), number(), 7, number() == 0, 1e300};
+  }
+  void fill(Draining&) {}
+  void fill(Leave&) {}
+  void fill(Registered& m) { m = {id<IncarnationOrder>()}; }
+  void fill(PrepareJob& m) { m = {job(), "model: {}"}; }
+  void fill(JoinJob& m) {
+    m = {job(), 5, {}};
+    std::uint64_t begin = 0;
+    for (std::uint64_t i = 0, n = random_.below(4); i < n; ++i) {
+      const std::uint64_t end = random_.below(3) == 0 ? number() : begin + 4096;
+      m.shards.push_back({"tcp://x:1",
+                          ShardIndex(static_cast<std::uint32_t>(random_.below(6) == 0 ? number() : i)), 1,
+                          begin, std::max(begin, end)});
+      begin = end;
+    }
+  }
+  void fill(LeaseGrant& m) { m = {job(), id<LeaseId>(), samples(), id<MembershipEpoch>(), id<Round>()}; }
+  void fill(EvaluationLease& m) {
+    const std::uint64_t a = number(), b = number();
+    m = {job(), id<LeaseId>(), id<CutId>(), std::min(a, b), std::max(a, b)};
+  }
+  void fill(Fenced& m) { m = {"too slow"}; }
+  void fill(RegisterShard& m) {
+    m = {"nyc", "tcp://x:1", static_cast<std::uint32_t>(random_.below(4)), "", JobId(random_.below(2))};
+  }
+  void fill(SettleReport& m) {
+    m = {job(), {}};
+    for (std::uint64_t i = random_.below(5); i > 0; --i)
+      m.entries.push_back({id<IncarnationOrder>(), id<Sequence>(), id<Round>(), id<LeaseId>(), samples(),
+                           random_.below(2) == 0});
+  }
+  void fill(FenceDone& m) { m = {job(), id<IncarnationOrder>(), id<Sequence>()}; }
+  void fill(CutTaken& m) { m = {job(), id<CutId>(), id<Version>(), {}, floats()}; }
+  void fill(ShardAtRest& m) { m = {job(), id<Version>()}; }
+  void fill(OpenShard& m) {
+    const std::uint64_t begin = number();
+    m = {job(), "model: {}",  data(), ShardIndex(static_cast<std::uint32_t>(number())),
+         begin, begin + 4096, 5};
+  }
+  void fill(Membership& m) {
+    m = {job(), id<MembershipEpoch>(), {}};
+    for (std::uint64_t i = random_.below(4); i > 0; --i)
+      m.members.push_back({id<IncarnationOrder>(), incarnation(),
+                           static_cast<MemberState>(1 + random_.below(4)), id<Round>()});
+  }
+  void fill(Fence& m) { m = {job(), id<IncarnationOrder>()}; }
+  void fill(Subscribe& m) {
+    m = {job(), id<IncarnationOrder>(), incarnation(), id<ChainId>(), id<Version>(), id<Sequence>()};
+  }
+  void fill(Push& m) {
+    m = {job(),
+         id<IncarnationOrder>(),
+         id<Sequence>(),
+         id<Round>(),
+         id<MembershipEpoch>(),
+         id<Version>(),
+         id<LeaseId>(),
+         samples(),
+         1,
+         id<Round>(),
+         static_cast<std::uint8_t>(random_.below(3)),
+         floats()};
+  }
+  void fill(PushAck& m) { m = {job(), AckLevel::kDurableHere, id<Sequence>(), sequences()}; }
+  void fill(Publish& m) { m = {header(), static_cast<std::uint8_t>(random_.below(3)), floats()}; }
+  void fill(Assign& m) {
+    const SharedBytes payload = floats();
+    const std::uint64_t begin = number(), values = payload.size() / sizeof(float);
+    m = {header(), id<Version>(), random_.below(2) == 0, {{begin, begin + values}}, payload};
+  }
+  void fill(CutValues& m) { m = {job(), id<CutId>(), floats()}; }
+  void fill(Subscribed& m) { m = {job(), id<Sequence>()}; }
+  template <class M>
+  void fill(M& m) {
+    m.job = job();
+    if constexpr (requires { m.reason; }) m.reason = "for a reason";
+    if constexpr (requires { m.cut; }) m.cut = id<CutId>();
+  }
+
+  RandomStream random_;
+};
+
+}  // namespace nanduti

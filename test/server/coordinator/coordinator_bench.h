@@ -1,0 +1,113 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/tensor/parameter_space.h"
+#include "server/coordinator/coordinator_core.h"
+#include "test/support/catch.h"
+
+namespace nanduti {
+
+/// A coordinator without a network: the test plays the shards and the workers, in its own time.
+struct CoordinatorBench {
+  explicit CoordinatorBench(const CoordinatorOptions& options = {}) : core(options) {}
+
+  static PeerId shard(std::uint64_t index) { return PeerId(100 + index); }
+
+  void say(PeerId peer, Message message) {
+    core.on_event(now, MessageReceived{peer, std::move(message)});
+    collect();
+  }
+  void close(PeerId peer) {
+    core.on_event(now, PeerClosed{peer, "silent", false});
+    collect();
+  }
+  void wait(Duration span) {
+    now += span;
+    core.on_deadline(now);
+    collect();
+  }
+  void connect(PeerId peer, PeerRole role) {
+    Hello hello;
+    hello.role = role;
+    core.on_event(now, PeerConnected{peer, hello});
+    collect();
+  }
+  void collect() {
+    for (auto& action : core.take_actions()) {
+      if (auto* send = std::get_if<SendMessage>(&action)) sent.push_back(*send);
+      if (auto* close = std::get_if<ClosePeer>(&action)) closed.push_back(close->peer);
+      if (auto* note = std::get_if<CoordinatorCore::Note>(&action)) notes.push_back(note->text);
+      if (auto* model = std::get_if<CoordinatorCore::PlanModel>(&action)) plans.push_back(model->job);
+    }
+  }
+  void add_shard(std::uint64_t index, JobId job = {}, std::optional<PeerId> peer = {}) {
+    const auto number = static_cast<std::uint32_t>(index + 1);
+    say(peer.value_or(shard(index)), RegisterShard{"nyc", "tcp://x:1", number, "", job});
+  }
+  void add_worker(std::uint64_t peer) {
+    RegisterWorker worker;
+    worker.name = fmt::format("w{}", peer);
+    worker.incarnation.words = {peer, 1};
+    say(PeerId(peer), worker);
+  }
+  void submit(std::uint64_t id = 1, std::uint32_t workers = 1, bool deterministic = false) {
+    JobPlan job;
+    job.id = JobId(id);
+    job.epochs = 2;
+    job.round_samples = 10;
+    job.workers_to_start = workers;
+    job.deterministic = deterministic;
+    core.on_event(now, CoordinatorCore::SubmitJob{job});
+    collect();
+  }
+  static DataDescription data() { return {20, 10, 1, 28, 28, 10, 3}; }
+  void prepare(std::uint64_t peer, std::uint64_t job = 1) {
+    say(PeerId(peer), JobPrepared{JobId(job), data(), 5});
+  }
+  /// Completes PlanModel.
+  void plan(std::uint64_t job = 1) {
+    core.on_event(now,
+                  CoordinatorCore::ModelPlanned{JobId(job), CoordinatorCore::PlannedModel{kBlockSize, 5}});
+    collect();
+  }
+  /// Until the workers train: `shards` shards, workers 1 to `workers`.
+  void start(std::uint64_t shards = 1, std::uint64_t workers = 1, bool deterministic = false) {
+    for (std::uint64_t k = 0; k < shards; ++k) add_shard(k);
+    for (std::uint64_t w = 1; w <= workers; ++w) add_worker(w);
+    submit(1, static_cast<std::uint32_t>(workers), deterministic);
+    for (std::uint64_t w = 1; w <= workers; ++w) prepare(w);
+    plan();
+    for (std::uint64_t k = 0; k < shards; ++k) say(shard(k), ShardOpened{JobId(1)});
+  }
+  template <class M>
+  [[nodiscard]] std::vector<M> to(PeerId peer) const {
+    std::vector<M> found;
+    for (const SendMessage& send : sent)
+      if (const auto* m = std::get_if<M>(&send.message); m != nullptr && send.peer == peer)
+        found.push_back(*m);
+    return found;
+  }
+  /// The worker asks for a lease and settles its first round on shard 0.
+  void train(std::uint64_t peer, std::uint64_t order, std::uint64_t round) {
+    say(PeerId(peer), LeaseRequest{JobId(1)});
+    const LeaseGrant grant = to<LeaseGrant>(PeerId(peer)).back();
+    say(shard(0), SettleReport{JobId(1),
+                               {{IncarnationOrder(order), Sequence(round), Round(round), grant.lease,
+                                 grant.range, false}}});
+  }
+  [[nodiscard]] const CoordinatorCore::JobView& view(std::uint64_t id = 1) const {
+    return *core.view(JobId(id));
+  }
+
+  ProtocolTime now{std::chrono::hours(1)};
+  CoordinatorCore core;
+  std::vector<SendMessage> sent;
+  std::vector<PeerId> closed;
+  std::vector<std::string> notes;
+  std::vector<JobId> plans;
+};
+
+}  // namespace nanduti

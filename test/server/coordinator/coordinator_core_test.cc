@@ -1,0 +1,178 @@
+// Goal: whoever dies, restarts or misbehaves, a job goes on or ends with its reason, and the coordinator
+// stays. Method: one core; the test plays shards and workers (coordinator_bench.h).
+#include "test/server/coordinator/coordinator_bench.h"
+
+using namespace nanduti;
+using namespace std::chrono_literals;
+
+TEST_CASE("a shard server that restarts ends the job it was part of, and serves the next one") {
+  const bool opened = GENERATE(false, true);
+  CoordinatorBench bench;
+  if (opened) {
+    bench.start();
+  } else {
+    bench.add_shard(0);
+    bench.add_worker(1);
+    bench.submit();
+    bench.prepare(1);
+    bench.plan();
+  }
+  REQUIRE(bench.view().state == JobState::kRunning);
+  bench.add_shard(0, JobId(1), PeerId(200));  // a new session of the same life
+  CHECK(bench.view().state == JobState::kRunning);
+  bench.add_shard(0, JobId(), PeerId(201));
+  CHECK(bench.view().state == JobState::kFailed);
+  CHECK(bench.view().reason == "a shard of 'nyc' was lost");
+  bench.submit(2);
+  bench.prepare(1, 2);
+  bench.plan(2);
+  CHECK(bench.to<OpenShard>(PeerId(201)).size() == 1);
+}
+
+TEST_CASE("a spare shard's loss ends no job; one lost before the model is shared out is replaced") {
+  CoordinatorBench bench;
+  bench.start();
+  bench.add_shard(7);  // waits for the next job
+  bench.close(CoordinatorBench::shard(7));
+  CHECK(bench.view().state == JobState::kRunning);
+  bench.close(CoordinatorBench::shard(0));
+  CHECK(bench.view().state == JobState::kFailed);
+
+  CoordinatorBench early;
+  early.add_shard(0);
+  early.add_worker(1);
+  early.submit();
+  early.close(CoordinatorBench::shard(0));
+  CHECK(early.view().state == JobState::kRunning);
+  early.prepare(1);
+  CHECK(early.core.job_report(early.now, JobId(1))->waiting_for == "1 shard (0 are here)");
+  early.plan();
+  CHECK(early.view().state == JobState::kRunning);
+  CHECK(early.to<OpenShard>(CoordinatorBench::shard(0)).empty());
+  early.add_shard(1);
+  REQUIRE(early.to<OpenShard>(CoordinatorBench::shard(1)).size() == 1);
+  early.say(CoordinatorBench::shard(1), ShardOpened{JobId(1)});
+  early.say(PeerId(1), LeaseRequest{JobId(1)});
+  CHECK(early.to<LeaseGrant>(PeerId(1)).size() == 1);
+}
+
+TEST_CASE("a worker that waited at the gate or computes for long has its lease's time from then on") {
+  CoordinatorOptions options;
+  options.suspend_after = options.dead_after = 10h;
+  options.lease_timeout = 120s;
+  const auto said = [](bool at_gate, std::uint64_t samples, double evaluation_seconds) {
+    WorkerStatus status;
+    status.job = JobId(1);
+    status.at_gate = at_gate;
+    status.samples = samples;
+    status.evaluation_seconds = evaluation_seconds;
+    return status;
+  };
+  CoordinatorBench bench(options);
+  bench.start();
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
+  bench.say(PeerId(1), said(true, 0, 0));
+  bench.wait(300s);
+  CHECK(bench.core.worker_count() == 1);
+  bench.say(PeerId(1), said(false, 0, 0));
+  bench.wait(100s);
+  CHECK(bench.core.worker_count() == 1);
+  bench.say(PeerId(1), said(false, 10, 0));  // a round is computed, and on its way
+  bench.wait(100s);
+  CHECK(bench.core.worker_count() == 1);
+  bench.say(PeerId(1), said(false, 10, 80));
+  bench.wait(100s);
+  CHECK(bench.core.worker_count() == 1);
+  bench.say(PeerId(1), said(false, 10, 80));  // nothing new
+  bench.wait(21s);
+  CHECK(bench.core.worker_count() == 0);
+}
+
+TEST_CASE("a job that all who are left have refused ends, also when the last other one dies") {
+  CoordinatorBench bench;
+  bench.add_shard(0);
+  bench.add_worker(1);
+  bench.add_worker(2);
+  bench.submit(1, 2);
+  bench.say(PeerId(1), JobRefused{JobId(1), "no such file"});
+  CHECK(bench.view().state == JobState::kRunning);
+  bench.close(PeerId(2));
+  CHECK(bench.view().state == JobState::kFailed);
+  CHECK(bench.view().reason == "no such file");
+
+  // Without any worker it waits.
+  bench.submit(2, 1);
+  bench.close(PeerId(1));
+  CHECK(bench.view(2).state == JobState::kRunning);
+}
+
+TEST_CASE("data without training samples, or of an absurd shape, is refused") {
+  DataDescription data = CoordinatorBench::data();
+  SECTION("no samples") { data.train_samples = 0; }
+  SECTION("more samples than there are") { data.train_samples = ~std::uint64_t{0}; }
+  SECTION("more test samples than there are") { data.test_samples = ~std::uint64_t{0}; }
+  SECTION("no pixels") { data.height = 0; }
+  SECTION("too many pixels") { data.width = data.height = 1u << 31; }
+  SECTION("no classes") { data.classes = 0; }
+  CoordinatorBench bench;
+  bench.add_shard(0);
+  bench.add_worker(1);
+  bench.submit();
+  bench.say(PeerId(1), JobPrepared{JobId(1), data, 5});
+  CHECK(bench.plans.empty());
+  CHECK(bench.view().state == JobState::kFailed);
+  CHECK(bench.view().reason.find("its data") != std::string::npos);
+}
+
+TEST_CASE("settled pushes of workers that are not part of the job change nothing") {
+  CoordinatorBench bench;
+  bench.add_shard(0);
+  bench.add_worker(1);
+  bench.submit();
+  const SettleReport report{
+      JobId(1), {{IncarnationOrder(2), Sequence(0), Round(0), LeaseId(1), {DataEpoch(0), 0, 10}, false}}};
+  bench.prepare(1);
+  bench.plan();
+  bench.say(CoordinatorBench::shard(0), report);  // before there is anything to settle
+  bench.say(CoordinatorBench::shard(0), ShardOpened{JobId(1)});
+  bench.add_worker(2);
+  bench.say(CoordinatorBench::shard(0), report);
+  CHECK(bench.view().state == JobState::kRunning);
+  CHECK(bench.view().samples == 0);
+  CHECK(bench.core.worker_count() == 2);
+}
+
+TEST_CASE("a worker cannot register as a shard, nor a shard as a worker") {
+  CoordinatorBench bench;
+  bench.connect(PeerId(1), PeerRole::kWorker);
+  bench.connect(CoordinatorBench::shard(0), PeerRole::kShard);
+  bench.say(PeerId(1), RegisterShard{"nyc", "tcp://x:1", 1, "", JobId()});
+  bench.say(CoordinatorBench::shard(0), RegisterWorker{});
+  CHECK(bench.closed == std::vector{PeerId(1), CoordinatorBench::shard(0)});
+  CHECK(bench.core.worker_count() == 0);
+  bench.submit();
+  CHECK(bench.view().state == JobState::kQueued);
+  bench.connect(PeerId(1), PeerRole::kWorker);
+  bench.connect(CoordinatorBench::shard(0), PeerRole::kShard);
+  bench.add_worker(1);
+  bench.add_shard(0);
+  CHECK(bench.core.worker_count() == 1);
+  CHECK(bench.view().state == JobState::kRunning);
+}
+
+TEST_CASE("as many workers join a job as a membership can name, the others wait with a note") {
+  CoordinatorBench bench;
+  bench.start();
+  for (std::uint64_t w = 1000; w < 1000 + kMembersMax; ++w) {
+    bench.add_worker(w);
+    bench.prepare(w);
+  }
+  const auto largest = [&] { return bench.to<Membership>(CoordinatorBench::shard(0)).back().members.size(); };
+  CHECK(largest() == kMembersMax);
+  CHECK(bench.to<JoinJob>(PeerId(1000 + kMembersMax - 1)).empty());
+  CHECK(std::count_if(bench.notes.begin(), bench.notes.end(),
+                      [](const std::string& note) { return note.find("waits") != std::string::npos; }) == 1);
+  bench.close(PeerId(1000));
+  CHECK(bench.to<JoinJob>(PeerId(1000 + kMembersMax - 1)).size() == 1);
+  CHECK(largest() == kMembersMax);
+}

@@ -1,0 +1,180 @@
+// Goal: whatever shards and the coordinator send, a worker goes on, starts over or says why not.
+// Method: one ClientCore; the test plays the coordinator, the shards and the host.
+#include "worker/client/client_core.h"
+
+#include "test/common/protocol/any_message.h"
+#include "test/support/catch.h"
+
+using namespace nanduti;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr PeerId kCoordinator{0};
+constexpr std::uint64_t kSize = 8192;
+
+struct Bench {
+  explicit Bench(std::uint64_t seed = 1, bool is_deterministic = false)
+      : deterministic(is_deterministic), core({}, RandomStream(seed)) {
+    tell(PeerConnected{kCoordinator, {}});
+    hear(kCoordinator, Registered{IncarnationOrder(1)});
+    hear(kCoordinator, PrepareJob{JobId(1), "x"});
+  }
+  void tell(const ClientCore::Event& event) {
+    core.on_event(now, event);
+    collect();
+  }
+  void hear(PeerId peer, Message message) { tell(MessageReceived{peer, std::move(message)}); }
+  void collect() {
+    for (auto& action : core.take_actions()) {
+      if (auto* send = std::get_if<SendMessage>(&action)) sent.push_back(*send);
+      if (auto* open = std::get_if<OpenPeer>(&action); open != nullptr && open->peer != kCoordinator)
+        peers.push_back(open->peer);
+      if (auto* round = std::get_if<ClientCore::ComputeRound>(&action)) rounds.push_back(*round);
+      if (auto* load = std::get_if<ClientCore::LoadJob>(&action)) {
+        LoadedJob job;
+        job.parameters = kSize;
+        job.layout_hash = 5;
+        job.codec = std::make_shared<DenseFloat32Codec>();
+        job.bound = 1;
+        job.round_samples = 10;
+        job.deterministic = deterministic;
+        core.on_event(now, ClientCore::JobLoaded{load->job, job});
+      }
+      if (std::holds_alternative<ClientCore::UnloadJob>(action)) ++unloaded;
+    }
+  }
+  void join() {
+    hear(kCoordinator,
+         JoinJob{JobId(1),
+                 5,
+                 {{"tcp://x:1", ShardIndex(0), 1, 0, 4096}, {"tcp://x:1", ShardIndex(1), 2, 4096, kSize}}});
+    for (const PeerId peer : std::vector(peers)) {
+      tell(PeerConnected{peer, {}});
+      hear(peer, Subscribed{JobId(1), Sequence()});
+    }
+  }
+  template <class M>
+  [[nodiscard]] std::vector<M> to(PeerId peer) const {
+    std::vector<M> found;
+    for (const SendMessage& send : sent)
+      if (const auto* m = std::get_if<M>(&send.message); m != nullptr && send.peer == peer)
+        found.push_back(*m);
+    return found;
+  }
+
+  ProtocolTime now{1h};
+  bool deterministic;
+  std::vector<SendMessage> sent;
+  std::vector<PeerId> peers;
+  std::vector<ClientCore::ComputeRound> rounds;
+  int unloaded = 0;
+  ClientCore core;
+};
+
+}  // namespace
+
+TEST_CASE("shards that do not make up the whole model, in order, are refused") {
+  std::vector<ShardPlace> places = {{"tcp://x:1", ShardIndex(0), 1, 0, 4096},
+                                    {"tcp://x:1", ShardIndex(1), 2, 4096, kSize}};
+  bool fits = false;
+  SECTION("whole") { fits = true; }
+  SECTION("a gap") { places[0].end = 4000; }
+  SECTION("an overlap") { places[1].begin = 4000; }
+  SECTION("not from the start") { places[0].begin = 1; }
+  SECTION("not to the end") { places[1].end = kSize - 1; }
+  SECTION("out of order") { std::swap(places[0].index, places[1].index); }
+  SECTION("an index that is none") { places[1].index = ShardIndex(9); }
+  SECTION("none") { places.clear(); }
+  Bench bench;
+  bench.hear(kCoordinator, JoinJob{JobId(1), 5, places});
+  CHECK(bench.peers.size() == (fits ? 2 : 0));
+  CHECK(bench.to<JobRefused>(kCoordinator).size() == (fits ? 0 : 1));
+}
+
+TEST_CASE("no message of the coordinator or a shard brings a worker down") {
+  std::size_t rounds = 0;
+  for (std::uint64_t seed = 1; seed <= 1500; ++seed) {
+    INFO("seed " << seed);
+    AnyMessage any(seed);
+    RandomStream random(seed, 1);
+    Bench bench(seed, seed % 2 == 0);
+    const std::uint64_t join_at = random.below(8);
+    for (std::uint64_t i = 0; i < 60; ++i) {
+      bench.now += Duration(std::chrono::milliseconds(random.below(700)));
+      if (i == join_at) bench.join();
+      if (i == join_at + 1) {
+        Assign assign;
+        assign.header.job = JobId(1);
+        assign.header.chain = ChainId(1);
+        assign.header.epoch = MembershipEpoch(1);
+        assign.header.active = {{IncarnationOrder(1), Round(), Round()}};
+        assign.whole = true;
+        assign.ranges = {{0, 4096}};
+        assign.payload = SharedBytes::take(std::vector<float>(4096, 1.0f));
+        for (const PeerId peer : bench.peers) bench.hear(peer, assign);
+        bench.hear(kCoordinator,
+                   LeaseGrant{JobId(1), LeaseId(1), {DataEpoch(0), 0, 100}, MembershipEpoch(1), Round()});
+      }
+      const Message message = any.make();
+      // What a coordinator alone can say takes the job away: less often.
+      const bool to_coordinator = bench.peers.empty() || random.below(8) == 0;
+      bench.hear(to_coordinator ? kCoordinator : bench.peers[random.below(bench.peers.size())], message);
+      if (!bench.rounds.empty() && bench.core.replica() != nullptr && random.below(2) == 0)
+        bench.tell(ClientCore::RoundComputed{JobId(1), std::vector<float>(kSize, 0.5f), 1, 1});
+      if (bench.core.next_deadline() <= bench.now) bench.core.on_deadline(bench.now);
+      bench.collect();
+    }
+    rounds += bench.rounds.size();
+  }
+  CHECK(rounds > 1000);
+}
+
+TEST_CASE("a cut of the wrong size is a reason to give the job up, and the coordinator hears it") {
+  Bench bench;
+  bench.join();
+  bench.hear(kCoordinator, EvaluationLease{JobId(1), LeaseId(1), CutId(1), 0, 10});
+  const auto cut = [](std::size_t values) {
+    return CutValues{JobId(1), CutId(1), SharedBytes::take(std::vector<float>(values))};
+  };
+  bench.hear(bench.peers[0], cut(4096));
+  CHECK(bench.to<JobRefused>(kCoordinator).empty());
+  bench.hear(bench.peers[1], cut(4095));
+  REQUIRE(bench.to<JobRefused>(kCoordinator).size() == 1);
+  CHECK(bench.to<JobRefused>(kCoordinator)[0].reason ==
+        "shard 1 sent a cut of 16380 bytes for 4096 parameters");
+  CHECK(bench.unloaded == 1);
+}
+
+TEST_CASE("a shard that closes its session for good makes the worker start over, unless the job ends") {
+  Bench bench;
+  bench.join();
+  bench.tell(PeerClosed{bench.peers[0], "the connection is lost", true});
+  CHECK(bench.core.next_deadline() <= bench.now + 1s);  // the next status, and no more
+  bench.tell(PeerClosed{bench.peers[1], "the job is not open here", false});
+  const auto pass = [&](Duration span) {
+    for (const ProtocolTime end = bench.now + span; bench.core.next_deadline() <= end;) {
+      bench.now = bench.core.next_deadline();
+      bench.core.on_deadline(bench.now);
+      bench.collect();
+    }
+  };
+  SECTION("it starts over as a new incarnation") {
+    pass(11s);
+    CHECK(bench.unloaded == 1);
+    const auto registered = bench.to<RegisterWorker>(kCoordinator);
+    REQUIRE(registered.size() == 2);
+    CHECK(registered[0].incarnation != registered[1].incarnation);
+    bench.hear(kCoordinator, Registered{IncarnationOrder(2)});
+    bench.hear(kCoordinator, PrepareJob{JobId(1), "x"});
+    bench.collect();
+    CHECK(bench.to<JobPrepared>(kCoordinator).size() == 2);
+  }
+  SECTION("the job's end comes in time") {
+    pass(2s);
+    bench.hear(kCoordinator, EndJob{JobId(1), "the job is done"});
+    pass(20s);
+    CHECK(bench.unloaded == 1);
+    CHECK(bench.to<RegisterWorker>(kCoordinator).size() == 1);
+  }
+}
