@@ -1,5 +1,7 @@
 // Goal: whoever dies, restarts or misbehaves, a job goes on or ends with its reason, and the coordinator
 // stays. Method: one core; the test plays shards and workers (coordinator_bench.h).
+#include <algorithm>
+
 #include "test/server/coordinator/coordinator_bench.h"
 
 using namespace nanduti;
