@@ -12,6 +12,7 @@ namespace {
 
 constexpr StreamIndex kControl{0};
 constexpr Duration kCheckEvery = std::chrono::seconds(1);
+constexpr std::uint32_t kExpiredInARowMax = 5;
 constexpr std::uint64_t kSamplesMax = std::uint64_t{1} << 40;
 constexpr std::uint32_t kSideMax = 1 << 16;  // of a sample, and classes
 constexpr std::uint64_t kSampleValuesMax = std::uint64_t{1} << 28;
@@ -52,6 +53,9 @@ void CoordinatorCore::on_deadline(ProtocolTime now) {
   for (const IncarnationOrder order : orders) {
     Worker& worker = workers_.at(order);
     const Duration silence = now - worker.last_heard;
+    // Others evaluate what a silent one was to; its answer counts if it comes before theirs is asked for.
+    worker.silent = silence >= options_.suspend_after;
+    if (worker.silent && worker.part == Part::kJoined) release_evaluations(order);
     if (silence >= options_.dead_after) {
       declare_dead(worker, "nothing was heard of it for too long");
     } else if (silence >= options_.suspend_after && worker.part == Part::kJoined && !is_lockstep() &&
@@ -61,10 +65,29 @@ void CoordinatorCore::on_deadline(ProtocolTime now) {
       note(fmt::format("worker '{}' is silent: suspended", worker.registration.name), true);
     } else if (run_ && run_->book && run_->book->holds_lease(order) && !worker.at_gate &&
                worker.state == MemberState::kActive && now - worker.last_progress >= options_.lease_timeout) {
-      declare_dead(worker, "its lease has expired");
+      expire_lease(worker);
     }
   }
   advance(now);
+}
+
+/// A worker that is heard of but settles nothing. When nobody settles anything, the rounds are too long.
+void CoordinatorCore::expire_lease(Worker& worker) {
+  declare_dead(worker, "its lease has expired");
+  if (++run_->expired_in_a_row < kExpiredInARowMax) return;
+  const double seconds = std::chrono::duration<double>(options_.lease_timeout).count();
+  end_job(
+      JobState::kFailed,
+      fmt::format("no round was finished within the lease's time of {:g} s, {} times in a row: raise the "
+                  "server's membership.lease_timeout, or lower staleness.local_steps or training.batch_size",
+                  seconds, kExpiredInARowMax));
+}
+
+/// Evaluations that were lent to this worker are free again.
+void CoordinatorCore::release_evaluations(IncarnationOrder order) {
+  for (auto& [id, cut] : run_->cuts)
+    for (auto& [lease, part] : cut.evaluation)
+      if (part.order == order) part.order = IncarnationOrder();
 }
 
 const CoordinatorCore::JobView* CoordinatorCore::view(JobId job) const {
@@ -131,6 +154,7 @@ void CoordinatorCore::handle(ProtocolTime now, const MessageReceived& event) {
   if (const auto* m = std::get_if<RegisterShard>(&event.message)) return register_shard(event.peer, *m);
   if (Worker* worker = worker_at(event.peer)) {
     worker->last_heard = now;
+    worker->silent = false;
     return on_worker_message(now, *worker, event.message);
   }
   for (std::size_t k = 0; k < shards_.size(); ++k)
@@ -273,9 +297,7 @@ void CoordinatorCore::take_out(Worker& worker) {
   run_->membership_changed = true;
   run_->fences[order] = ~std::uint64_t{0} >> (kShardsMax - run_->places.size());
   tell_shards(Fence{run_->job, order});
-  for (auto& [id, cut] : run_->cuts)
-    for (auto& [lease, part] : cut.evaluation)
-      if (part.order == order) part.order = IncarnationOrder();
+  release_evaluations(order);
   worker.state = MemberState::kIdle;
   worker.wants_lease = false;
 }
@@ -347,6 +369,7 @@ void CoordinatorCore::on_settled(ProtocolTime now, ShardIndex shard, const Settl
       continue;
     }
     it->second.last_progress = now;
+    run_->expired_in_a_row = 0;
     if (entry.lease != LeaseId()) it->second.clocks.at(shard.value()) = entry.round.next();
   }
 }
@@ -641,8 +664,7 @@ void CoordinatorCore::lend_evaluations() {
       Worker* best = nullptr;
       std::size_t fewest = ~std::size_t{0};
       for (auto& [order, worker] : workers_) {
-        if (worker.part != Part::kJoined || worker.draining || worker.state == MemberState::kSuspended)
-          continue;
+        if (worker.part != Part::kJoined || worker.draining || worker.silent) continue;
         std::size_t held = 0;
         for (const auto& [other, lent] : cut.evaluation) held += lent.order == order ? 1 : 0;
         if (held < fewest) best = &worker, fewest = held;

@@ -149,6 +149,7 @@ class CoordinatorCore {
     bool told_full = false;  // noted that it waits for room in the job
     bool flushed = false;
     bool at_gate = false;
+    bool silent = false;  // for suspend_after or longer
     WorkerStatus status;  // the last one
   };
   struct Shard {
@@ -187,6 +188,7 @@ class CoordinatorCore {
     std::set<IncarnationOrder> dying;                  // to be named dead in the next membership
     std::map<IncarnationOrder, std::uint64_t> fences;  // shards that have not answered yet, as bits
     std::uint32_t epochs_cut = 0;
+    std::uint32_t expired_in_a_row = 0;  // leases, without a push that settled in between
     std::map<CutId, Cut> cuts;
     std::vector<CutTaken> result;  // the final cut once it has its figures; saved when no other cut is open
     CutId next_cut{1};
@@ -231,6 +233,8 @@ class CoordinatorCore {
   void advance_end();
   void send_membership();
   void take_out(Worker& worker);
+  void expire_lease(Worker& worker);
+  void release_evaluations(IncarnationOrder order);
   void on_draining(Worker& worker);
   void end_lockstep(const Worker& worker);
   void declare_dead(Worker& worker, const std::string& reason);

@@ -178,3 +178,47 @@ TEST_CASE("as many workers join a job as a membership can name, the others wait 
   CHECK(bench.to<JoinJob>(PeerId(1000 + kMembersMax - 1)).size() == 1);
   CHECK(largest() == kMembersMax);
 }
+
+TEST_CASE("a job whose rounds are longer than the lease's time ends with that reason, not never") {
+  CoordinatorOptions options;
+  options.suspend_after = options.dead_after = 10h;
+  options.lease_timeout = 2s;
+  CoordinatorBench bench(options);
+  bench.start();
+  for (int life = 0; life < 20 && bench.view().state == JobState::kRunning; ++life) {
+    bench.say(PeerId(1), LeaseRequest{JobId(1)});
+    bench.wait(3s);
+    if (bench.view().state != JobState::kRunning) break;
+    bench.add_worker(1);  // it starts over
+    bench.prepare(1);
+    for (const Fence& fence : bench.to<Fence>(CoordinatorBench::shard(0)))
+      bench.say(CoordinatorBench::shard(0), FenceDone{JobId(1), fence.order, Sequence(0)});
+  }
+  CHECK(bench.view().state == JobState::kFailed);
+  CHECK(bench.view().reason ==
+        "no round was finished within the lease's time of 2 s, 5 times in a row: raise the server's "
+        "membership.lease_timeout, or lower staleness.local_steps or training.batch_size");
+}
+
+TEST_CASE("what a silent worker was to evaluate, another one evaluates") {
+  CoordinatorOptions options;
+  options.suspend_after = 5s;
+  options.dead_after = 10h;
+  CoordinatorBench bench(options);
+  bench.start(1, 2);
+  bench.train(1, 1, 0);  // 20 samples are two rounds: the first epoch
+  bench.train(2, 2, 0);
+  const std::vector<TakeCut> cuts = bench.to<TakeCut>(CoordinatorBench::shard(0));
+  REQUIRE(cuts.size() == 1);
+  CutTaken taken{JobId(1), cuts[0].cut, Version(1), {}, {}};
+  taken.payload = SharedBytes::take(std::vector<float>(kBlockSize));
+  bench.say(CoordinatorBench::shard(0), taken);
+  const std::size_t first = bench.to<EvaluationLease>(PeerId(1)).size();
+  REQUIRE(bench.to<EvaluationLease>(PeerId(2)).size() == 2);
+  REQUIRE(first == 2);
+  bench.wait(4s);
+  bench.say(PeerId(1), WorkerStatus{});  // the other one says nothing
+  bench.wait(2s);
+  CHECK(bench.to<EvaluationLease>(PeerId(1)).size() == 4);
+  CHECK(bench.to<EvaluationLease>(PeerId(2)).size() == 2);
+}
