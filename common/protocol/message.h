@@ -373,6 +373,7 @@ struct CutValues {
 struct ShardRefusal {
   JobId job;
   std::string reason;
+  CutId cut;  ///< the one that was asked for and is not held any more: others have evaluated it; 0: none
 };
 
 using Message =

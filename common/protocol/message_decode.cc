@@ -162,7 +162,9 @@ class Reader {
     require(values == m.payload.size() / sizeof(float), "ranges");
   }
   void read(const wire::CutValues& t, CutValues& m) { m = {JobId(t.job()), CutId(t.cut()), floats()}; }
-  void read(const wire::ShardRefusal& t, ShardRefusal& m) { m = {JobId(t.job()), reason(t.reason())}; }
+  void read(const wire::ShardRefusal& t, ShardRefusal& m) {
+    m = {JobId(t.job()), reason(t.reason()), CutId(t.cut())};
+  }
 
  private:
   void require(bool holds, const char* field) {

@@ -126,7 +126,9 @@ class Writer {
                               b_.CreateVectorOfStructs(ranges));
   }
   auto write(const CutValues& m) { return wire::CreateCutValues(b_, m.job.value(), m.cut.value()); }
-  auto write(const ShardRefusal& m) { return wire::CreateShardRefusal(b_, m.job.value(), text(m.reason)); }
+  auto write(const ShardRefusal& m) {
+    return wire::CreateShardRefusal(b_, m.job.value(), text(m.reason), m.cut.value());
+  }
 
  private:
   Offset<flatbuffers::String> text(const std::string& t) { return b_.CreateString(t); }

@@ -306,14 +306,15 @@ void ShardCore::on_push(PeerId peer, const Push& push) {
 void ShardCore::on_fetch_cut(PeerId peer, const FetchCut& request) {
   if (!job_ || request.job != job_->request.job) return refuse(peer, "no such job here");
   const auto cut = job_->cuts.find(request.cut);
-  if (cut == job_->cuts.end()) return refuse(peer, fmt::format("cut {} is not held any more", request.cut));
+  if (cut == job_->cuts.end())
+    return refuse(peer, fmt::format("cut {} is not held any more", request.cut), request.cut);
   actions_.push_back(SendMessage{peer, kBulk, CutValues{request.job, request.cut, cut->second}});
 }
 
-void ShardCore::refuse(PeerId peer, std::string reason) {
+void ShardCore::refuse(PeerId peer, std::string reason, CutId cut) {
   note(fmt::format("refused a request of worker peer {}: {}", peer, reason), true);
   actions_.push_back(
-      SendMessage{peer, kControl, ShardRefusal{job_ ? job_->request.job : JobId(), std::move(reason)}});
+      SendMessage{peer, kControl, ShardRefusal{job_ ? job_->request.job : JobId(), std::move(reason), cut}});
 }
 
 void ShardCore::settle(ProtocolTime now) {

@@ -129,7 +129,7 @@ class ShardCore {
   void on_subscribe(PeerId peer, const Subscribe& request);
   void on_push(PeerId peer, const Push& push);
   void on_fetch_cut(PeerId peer, const FetchCut& request);
-  void refuse(PeerId peer, std::string reason);
+  void refuse(PeerId peer, std::string reason, CutId cut = {});
 
   void settle(ProtocolTime now);
   [[nodiscard]] bool settle_head(Worker& worker);

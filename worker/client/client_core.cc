@@ -216,7 +216,11 @@ void ClientCore::on_shard_message(ProtocolTime now, PeerId peer, ShardIndex shar
             for (Evaluation& evaluation : job_->evaluations)
               if (evaluation.lease.cut == m.cut) evaluation.values.at(shard.value()) = m.payload;
           },
-          [&](const ShardRefusal& m) { note(fmt::format("shard {} refuses: {}", shard, m.reason), true); },
+          [&](const ShardRefusal& m) {
+            note(fmt::format("shard {} refuses: {}", shard, m.reason), true);
+            if (m.cut == CutId()) return;
+            std::erase_if(job_->evaluations, [&](const Evaluation& e) { return e.lease.cut == m.cut; });
+          },
           [&](const auto&) {
             note(fmt::format("shard {} sent a {}, which is not for workers", shard, message_name(message)),
                  true);

@@ -27,7 +27,7 @@ TEST_CASE("a config file and --check-config are found in either order and spelli
   CHECK(both.check_config);
 }
 
-TEST_CASE("--version and --help end the program with status 0, also beside other arguments") {
+TEST_CASE("asking for version or help ends the program with status 0, also beside other arguments") {
   const auto version = std::get<EarlyExit>(parse({"--version"}));
   CHECK(version.status == 0);
   CHECK_THAT(version.text, Catch::StartsWith("nanduti-server 0."));

@@ -73,7 +73,7 @@ std::vector<Message> examples() {
           Publish{header, 1, bytes_of(64)},
           Assign{header, Version(1), false, {{0, 4}, {8, 12}}, bytes_of(32)},
           CutValues{job, CutId(2), bytes_of(8)},
-          ShardRefusal{job, "fenced"}};
+          ShardRefusal{job, "fenced", CutId(8)}};
 }
 
 SharedBytes copy(const SharedBytes& bytes) {

@@ -41,6 +41,7 @@ struct Bench {
         job.deterministic = deterministic;
         core.on_event(now, ClientCore::JobLoaded{load->job, job});
       }
+      if (auto* cut = std::get_if<ClientCore::EvaluateCut>(&action)) evaluated.push_back(cut->lease);
       if (std::holds_alternative<ClientCore::UnloadJob>(action)) ++unloaded;
     }
   }
@@ -68,6 +69,7 @@ struct Bench {
   std::vector<SendMessage> sent;
   std::vector<PeerId> peers;
   std::vector<ClientCore::ComputeRound> rounds;
+  std::vector<LeaseId> evaluated;
   int unloaded = 0;
   ClientCore core;
 };
@@ -144,6 +146,18 @@ TEST_CASE("a cut of the wrong size is a reason to give the job up, and the coord
   CHECK(bench.to<JobRefused>(kCoordinator)[0].reason ==
         "shard 1 sent a cut of 16380 bytes for 4096 parameters");
   CHECK(bench.unloaded == 1);
+}
+
+TEST_CASE("a cut that is not held any more does not stand in the way of the next evaluation") {
+  Bench bench;
+  bench.join();
+  bench.hear(kCoordinator, EvaluationLease{JobId(1), LeaseId(1), CutId(1), 0, 10});
+  bench.hear(kCoordinator, EvaluationLease{JobId(1), LeaseId(2), CutId(2), 0, 10});
+  for (const PeerId shard : {bench.peers[0], bench.peers[1]})
+    bench.hear(shard, CutValues{JobId(1), CutId(2), SharedBytes::take(std::vector<float>(4096))});
+  CHECK(bench.evaluated.empty());
+  bench.hear(bench.peers[1], ShardRefusal{JobId(1), "cut 1 is not held any more", CutId(1)});
+  CHECK(bench.evaluated == std::vector<LeaseId>{LeaseId(2)});
 }
 
 TEST_CASE("a shard that closes its session for good makes the worker start over, unless the job ends") {
