@@ -185,6 +185,7 @@ struct ZmqTransport::Impl {
   }
 
   void dial_route(std::uint32_t owner, const DialRoute& request) {
+    log_debug("dialling {} for {}", request.endpoint, request.bulk ? "bulk" : "control");
     try {
       zmq::socket_t socket(context, zmq::socket_type::dealer);
       set_common_options(socket, options);

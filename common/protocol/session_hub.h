@@ -81,7 +81,7 @@ inline constexpr PeerId kFirstAcceptedPeer{std::uint64_t{1} << 32};
 struct DialRoute {
   RouteId route;
   std::string endpoint;
-  bool bulk = false;  ///< for logs and socket options
+  bool bulk = false;  ///< for the log
 };
 struct HangUpRoute {
   RouteId route;

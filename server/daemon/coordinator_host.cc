@@ -68,6 +68,19 @@ std::map<std::string, std::string> library_versions() {
           {"zeromq", fmt::format("{}.{}.{}", ZMQ_VERSION_MAJOR, ZMQ_VERSION_MINOR, ZMQ_VERSION_PATCH)}};
 }
 
+/// What the cut holds of every living worker's pushes, for each shard: its version, then
+/// "order:pushes:clock" of each incarnation.
+SafetensorsMetadata settled_vectors(const std::vector<CutTaken>& shards) {
+  SafetensorsMetadata metadata;
+  for (std::size_t k = 0; k < shards.size(); ++k) {
+    std::string text = fmt::format("version {}", shards[k].version);
+    for (const SettledPosition& settled : shards[k].settled)
+      text += fmt::format(" {}:{}:{}", settled.order, settled.next_sequence, settled.clock);
+    metadata.emplace(fmt::format("shard_{}", k), std::move(text));
+  }
+  return metadata;
+}
+
 /// The shards' values in order, shape [parameters].
 Result<std::vector<float>> joined(const std::vector<CutTaken>& shards, std::uint64_t parameters) {
   std::vector<float> values(parameters);
@@ -250,9 +263,9 @@ void CoordinatorHost::save_checkpoint(const CoordinatorCore::SaveCheckpoint& req
   const ResolvedModel model = model_of(request.job);
   Result<std::vector<float>> values = joined(request.shards, model.space.size());
   const std::lock_guard lock(storage_mutex_);
-  const Status status = values.ok()
-                            ? storage_.save_checkpoint(request.job, request.epoch, model.space, *values)
-                            : values.error();
+  const Status status = values.ok() ? storage_.save_checkpoint(request.job, request.epoch, model.space,
+                                                               *values, settled_vectors(request.shards))
+                                    : values.error();
   if (!status.ok())
     log_error("job {}: the checkpoint of epoch {} is not saved: {}", request.job, request.epoch,
               status.error().message);

@@ -8,7 +8,7 @@
 
 #include "common/base/result.h"
 
-/// The JSON header of a safetensors file, the format of https://github.com/huggingface/safetensors:
+/// The JSON header of a safetensors file, Hugging Face's format:
 ///   bytes 0..7   length of the header, little-endian
 ///   then         the header: {"__metadata__": {text: text}, NAME: {"dtype": "F32", "shape": [..],
 ///                "data_offsets": [begin, end]}}, padded with spaces so that the data are 8-byte aligned

@@ -1,0 +1,114 @@
+// Cuts of the parameters at the ends of epochs: checkpoints, and their evaluation by the workers.
+#include <algorithm>
+
+#include "server/coordinator/coordinator_core.h"
+
+namespace nanduti {
+
+void CoordinatorCore::cut_complete_epochs() {
+  const std::uint32_t epochs = view_of_run().plan.epochs;
+  // The last epoch's cut is the final one, at rest. Epochs that are faster than their evaluation wait for it:
+  // a shard holds no more cuts than this, one of them the final one.
+  while (run_->cuts.size() + 1 < kCutsMax && run_->epochs_cut + 1 < epochs &&
+         run_->book->is_complete(DataEpoch(run_->epochs_cut)))
+    take_cut(++run_->epochs_cut, false);
+}
+
+void CoordinatorCore::take_cut(std::uint32_t epoch, bool final) {
+  Cut cut;
+  cut.epoch = epoch;
+  cut.final = final;
+  cut.figures.epoch = epoch;
+  const CutId id = run_->next_cut;
+  run_->next_cut = id.next();
+  run_->cuts.emplace(id, std::move(cut));
+  tell_shards(TakeCut{run_->job, id});
+}
+
+void CoordinatorCore::on_cut_taken(ShardIndex shard, const CutTaken& taken) {
+  const auto it = run_->cuts.find(taken.cut);
+  if (it == run_->cuts.end()) return;
+  Cut& cut = it->second;
+  const ShardPlace& place = run_->places.at(shard.value());
+  if (taken.payload.size() != (place.end - place.begin) * sizeof(float))
+    return end_job(JobState::kFailed, fmt::format("shard {} of '{}' sent a cut of {} bytes for {} parameters",
+                                                  shard, shards_.at(shard.value()).registration.server_name,
+                                                  taken.payload.size(), place.end - place.begin));
+  cut.shards.emplace(shard, taken);
+  if (cut.shards.size() < run_->places.size() || cut.saved) return;
+  cut.saved = true;
+  SaveCheckpoint save{run_->job, cut.epoch, {}};
+  for (const auto& [index, values] : cut.shards) save.shards.push_back(values);
+  actions_.push_back(std::move(save));
+  // Two parts for each worker: who is faster does more.
+  std::uint64_t joined = 0;
+  for (const auto& [order, worker] : workers_)
+    if (worker.part == Part::kJoined) ++joined;
+  const std::uint64_t total = run_->data->test_samples;
+  const std::uint64_t parts = std::clamp<std::uint64_t>(2 * joined, 1, std::max<std::uint64_t>(total, 1));
+  for (std::uint64_t i = 0; i < parts && total > 0; ++i) {
+    cut.evaluation.emplace(run_->next_evaluation,
+                           EvaluationPart{IncarnationOrder(), total * i / parts, total * (i + 1) / parts});
+    run_->next_evaluation = run_->next_evaluation.next();
+  }
+  if (cut.evaluation.empty()) finish_cut(taken.cut);
+}
+
+void CoordinatorCore::lend_evaluations() {
+  for (auto& [id, cut] : run_->cuts) {
+    for (auto& [lease, part] : cut.evaluation) {
+      if (part.order != IncarnationOrder()) continue;
+      // To the worker with the fewest parts.
+      Worker* best = nullptr;
+      std::size_t fewest = ~std::size_t{0};
+      for (auto& [order, worker] : workers_) {
+        if (worker.part != Part::kJoined || worker.draining || worker.silent) continue;
+        std::size_t held = 0;
+        for (const auto& [other, lent] : cut.evaluation) held += lent.order == order ? 1 : 0;
+        if (held < fewest) best = &worker, fewest = held;
+      }
+      if (best == nullptr) return;
+      part.order = best->order;
+      tell(best->peer, EvaluationLease{run_->job, lease, id, part.begin, part.end});
+    }
+  }
+}
+
+void CoordinatorCore::on_evaluated(Worker& worker, const EvaluationDone& done) {
+  for (auto& [id, cut] : run_->cuts) {
+    const auto part = cut.evaluation.find(done.lease);
+    if (part == cut.evaluation.end() || part->second.order != worker.order) continue;
+    if (done.total != part->second.end - part->second.begin)
+      return declare_dead(worker, "it evaluated another number of samples than it was asked for");
+    cut.figures.correct += done.correct;
+    cut.figures.total += done.total;
+    cut.figures.loss_sum += done.loss_sum;
+    cut.evaluation.erase(part);
+    if (cut.evaluation.empty()) finish_cut(id);
+    return;
+  }
+}
+
+void CoordinatorCore::finish_cut(CutId id) {
+  const Cut cut = std::move(run_->cuts.at(id));
+  run_->cuts.erase(id);
+  std::vector<EpochFigures>& figures = view_of_run().figures;
+  const auto by_epoch = [](const EpochFigures& x, const EpochFigures& y) { return x.epoch < y.epoch; };
+  figures.insert(std::upper_bound(figures.begin(), figures.end(), cut.figures, by_epoch), cut.figures);
+  tell_shards(ReleaseCut{run_->job, id});
+  actions_.push_back(JobChanged{run_->job});
+  if (cut.final)
+    for (const auto& [index, values] : cut.shards) run_->result.push_back(values);
+  if (run_->result.empty() || !run_->cuts.empty()) return;
+  run_->phase = Phase::kSaving;
+  actions_.push_back(SaveResult{run_->job, std::move(run_->result)});
+}
+
+/// Evaluations that were lent to this worker are free again.
+void CoordinatorCore::release_evaluations(IncarnationOrder order) {
+  for (auto& [id, cut] : run_->cuts)
+    for (auto& [lease, part] : cut.evaluation)
+      if (part.order == order) part.order = IncarnationOrder();
+}
+
+}  // namespace nanduti
