@@ -155,7 +155,7 @@ follow_job() {
       follow_check
       sleep 1
       if http_call GET "/v1/jobs/$id" && [[ $http_status == 200 || $http_status == 404 ]]; then break; fi
-      $lost || follow_print "no news from $server: waiting for it (the job goes on without us)"
+      $lost || follow_print "no news from $server: waiting for it"
       lost=true
     done
     if [[ $http_status == 404 ]]; then
