@@ -289,7 +289,7 @@ frozen_processes_go_on() {
   kill -STOP "${pid_of[server]}"
   sleep 16
   kill -CONT "${pid_of[server]}"
-  check "the job ends" wait_until 60 is_over "$id"
+  check "the job ends" wait_until 240 is_over "$id"
   check "it is done: $(field "$id" reason)" state_is "$id" "done"
   check "each sample counts once" test "$(field "$id" samples)" = 24000
   check "nobody was declared dead" test "$(grep -c 'dead to us' "$work/server.log")" = 0
