@@ -107,6 +107,11 @@ wrong_data_ends_the_job() {
   submit "$work/good.yaml"
   check "the good job ends" wait_until 60 is_over "$id"
   check "the good job is done" state_is "$id" "done"
+  local last=$id
+  rm -rf "$work"/data/jobs/*
+  submit "$work/good.yaml"
+  check "an id is not given twice, even if somebody has removed the folders" test "$id" = $((last + 1))
+  check "and that job is done too" wait_until 60 state_is "$id" "done"
   check "the server is the same process" is_running server
   check "the worker is the same process" is_running w1
 }
