@@ -496,6 +496,22 @@ std::vector<SessionEvent> SessionHub::take_events() { return std::exchange(impl_
 std::vector<TransportRequest> SessionHub::take_requests() { return std::exchange(impl_->requests, {}); }
 const SessionHub::Counters& SessionHub::counters() const { return impl_->counters; }
 
+std::vector<NamedCount> SessionHub::Counters::named() const {
+  return {{"frames_sent", frames_sent},
+          {"frames_received", frames_received},
+          {"frames_resent", frames_resent},
+          {"bytes_sent", bytes_sent},
+          {"bytes_received", bytes_received},
+          {"dropped_duplicate", dropped_duplicate},
+          {"dropped_gap", dropped_gap},
+          {"dropped_unknown_session", dropped_unknown_session},
+          {"dropped_malformed", dropped_malformed},
+          {"hellos_refused", hellos_refused},
+          {"redials", redials},
+          {"messages_to_nobody", messages_to_nobody},
+          {"sessions_overfull", sessions_overfull}};
+}
+
 std::size_t SessionHub::outstanding_bytes(PeerId peer) const {
   const auto it = impl_->sessions.find(peer);
   return it == impl_->sessions.end() ? 0 : Impl::outstanding(it->second);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/base/ids.h"
+#include "common/base/named_count.h"
 #include "common/base/protocol_time.h"
 #include "common/base/random.h"
 #include "common/protocol/frame.h"
@@ -143,6 +144,9 @@ class SessionHub {
     std::uint64_t dropped_duplicate = 0, dropped_gap = 0, dropped_unknown_session = 0, dropped_malformed = 0;
     std::uint64_t hellos_refused = 0, redials = 0, messages_to_nobody = 0;
     std::uint64_t sessions_overfull = 0;  ///< closed: too much came before all their streams were bound
+
+    /// All of them by name, for people.
+    [[nodiscard]] std::vector<NamedCount> named() const;
   };
   [[nodiscard]] const Counters& counters() const;
   /// Bytes queued or unacknowledged towards a peer, all streams.
