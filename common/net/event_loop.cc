@@ -1,6 +1,5 @@
 #include "common/net/event_loop.h"
 
-#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -10,23 +9,16 @@
 #include <boost/asio/steady_timer.hpp>
 #include <pthread.h>
 
+#include "common/base/wakeful_clock.h"
+
 namespace nanduti {
-
-namespace {
-
-/// A deadline that is served later than this was slept through.
-constexpr Duration kLatenessMax = std::chrono::seconds(1);
-
-}  // namespace
 
 struct EventLoop::Impl {
   boost::asio::io_context context{1};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> guard{context.get_executor()};
   boost::asio::steady_timer timer{context};
   std::function<void()> on_deadline;
-  ProtocolTime deadline = kNever;
-  ProtocolTime last_now{};
-  Duration slept{0};  // not part of the loop's time
+  WakefulClock clock;
   std::string name;
   std::thread thread;
 };
@@ -56,31 +48,24 @@ void EventLoop::finish() {
 void EventLoop::post(std::function<void()> work) { boost::asio::post(impl_->context, std::move(work)); }
 
 void EventLoop::set_deadline(ProtocolTime deadline) {
-  if (deadline == impl_->deadline) return;
-  impl_->deadline = deadline;
+  if (deadline == impl_->clock.deadline()) return;
+  impl_->clock.set_deadline(deadline);
   if (deadline == kNever) {
     impl_->timer.cancel();
     return;
   }
-  impl_->timer.expires_at(std::chrono::steady_clock::time_point(deadline.time_since_epoch() + impl_->slept));
+  impl_->timer.expires_at(std::chrono::steady_clock::time_point(impl_->clock.steady_at(deadline)));
   impl_->timer.async_wait([this](const boost::system::error_code& error) {
     if (error) return;  // replaced by another deadline
     (void)now();        // sees by this deadline whether it was slept through
-    impl_->deadline = kNever;
+    impl_->clock.set_deadline(kNever);
     impl_->on_deadline();
   });
 }
 
 ProtocolTime EventLoop::now() {
-  const auto steady = std::chrono::steady_clock::now().time_since_epoch();
-  ProtocolTime now(std::chrono::duration_cast<Duration>(steady) - impl_->slept);
-  if (impl_->deadline != kNever && now > impl_->deadline + kLatenessMax) {
-    const ProtocolTime resumed = std::max(impl_->deadline, impl_->last_now);
-    impl_->slept += now - resumed;
-    now = resumed;
-  }
-  impl_->last_now = std::max(impl_->last_now, now);
-  return impl_->last_now;
+  return impl_->clock.now(
+      std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()));
 }
 
 }  // namespace nanduti

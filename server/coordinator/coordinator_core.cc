@@ -363,8 +363,11 @@ void CoordinatorCore::on_settled(ProtocolTime now, ShardIndex shard, const Settl
     }
     it->second.last_progress = now;
     run_->expired_in_a_row = 0;
-    if (entry.lease != LeaseId()) it->second.clocks.at(shard.value()) = entry.round.next();
+    if (entry.lease == LeaseId()) continue;
+    Round& clock = it->second.clocks.at(shard.value());
+    clock = std::max(clock, entry.round.next());  // older ones are reported again after a lost session
   }
+  run_->smallest_active_clock = smallest_active_clock();
 }
 
 Round CoordinatorCore::clock(const Worker& worker) const {
@@ -377,7 +380,8 @@ Round CoordinatorCore::smallest_active_clock() const {
   for (const auto& [order, worker] : workers_)
     if (worker.part == Part::kJoined && worker.state == MemberState::kActive)
       smallest = smallest ? std::min(*smallest, clock(worker)) : clock(worker);
-  return smallest.value_or(Round());
+  // With nobody active, where the last ones were: a joiner further back would hold them up when they return.
+  return std::max(run_->smallest_active_clock, smallest.value_or(Round()));
 }
 
 std::size_t CoordinatorCore::count_connected_shards() const {

@@ -191,6 +191,7 @@ class CoordinatorCore {
     std::uint32_t expired_in_a_row = 0;  // leases, without a push that settled in between
     std::map<CutId, Cut> cuts;
     std::vector<CutTaken> result;  // the final cut once it has its figures; saved when no other cut is open
+    Round smallest_active_clock;  // as of the last settled round
     CutId next_cut{1};
     LeaseId next_evaluation{1};
   };

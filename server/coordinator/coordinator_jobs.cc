@@ -185,7 +185,9 @@ void CoordinatorCore::serve_ranks() {
 void CoordinatorCore::serve_leases(ProtocolTime now) {
   if (is_lockstep()) return serve_ranks();
   for (auto& [order, worker] : workers_) {
-    if (!worker.wants_lease || worker.draining || worker.state == MemberState::kSuspended) continue;
+    // Who is silent would only hold the others at the gate.
+    if (!worker.wants_lease || worker.draining || worker.silent) continue;
+    if (worker.state == MemberState::kSuspended) continue;
     NANDUTI_CHECK(worker.part == Part::kJoined);
     if (!run_->book->has_free()) continue;
     if (worker.state == MemberState::kIdle) {

@@ -10,12 +10,12 @@ PushLedger::Offer PushLedger::offer(Waiting waiting) {
   if (fenced_) return Offer::kFenced;
   const Sequence sequence = waiting.push.sequence;
   if (sequence < next_sequence_) return Offer::kSettledBefore;
-  if (sequence.value() - next_sequence_.value() >= kReorderMax) return Offer::kNoRoom;
+  if (sequence.value() >= next_sequence_.value() + kReorderMax) return Offer::kNoRoom;
   return waiting_.emplace(sequence, std::move(waiting)).second ? Offer::kTaken : Offer::kHeldAlready;
 }
 
 const PushLedger::Waiting* PushLedger::head() const {
-  if (waiting_.empty() || waiting_.begin()->first != next_sequence_) return nullptr;
+  if (waiting_.empty() || waiting_.begin()->first > next_sequence_) return nullptr;
   return &waiting_.begin()->second;
 }
 
@@ -27,7 +27,7 @@ PushLedger::Waiting PushLedger::settle_head(bool refused) {
     refused_.push_back(next_sequence_);
     if (refused_.size() > kRefusedMax) refused_.erase(refused_.begin());
   }
-  next_sequence_ = next_sequence_.next();
+  next_sequence_ = settled.push.sequence.next();
   if (settled.push.lease != LeaseId()) clock_ = std::max(clock_, settled.push.round.next());
   return settled;
 }

@@ -42,6 +42,7 @@ class PushLedger {
 
   [[nodiscard]] bool fenced() const { return fenced_; }
   [[nodiscard]] Sequence next_sequence() const { return next_sequence_; }
+  [[nodiscard]] std::size_t waiting_count() const { return waiting_.size(); }
   /// Rounds below it are settled, or do not exist.
   [[nodiscard]] Round clock() const { return clock_; }
 

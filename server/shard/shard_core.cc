@@ -12,7 +12,6 @@ namespace {
 constexpr PeerId kCoordinator{0};
 constexpr StreamIndex kControl{0};
 constexpr StreamIndex kBulk{1};
-constexpr std::size_t kEpochsKept = 65536;
 
 }  // namespace
 
@@ -50,6 +49,19 @@ const PushLedger* ShardCore::ledger(IncarnationOrder order) const {
   if (!job_) return nullptr;
   const auto it = job_->workers.find(order);
   return it == job_->workers.end() ? nullptr : &it->second.ledger;
+}
+
+ShardCore::Occupancy ShardCore::occupancy() const {
+  Occupancy occupancy;
+  for (const auto& [tag, report] : unacked_reports_)
+    occupancy.unacknowledged_entries += report.entries.size();
+  if (!job_) return occupancy;
+  occupancy.cuts = job_->cuts.size();
+  for (const auto& [peer, subscriber] : job_->subscribers) {
+    if (subscriber.unacked.size() > 1)
+      occupancy.subscriber_bytes = std::max(occupancy.subscriber_bytes, subscriber.unacked_bytes);
+  }
+  return occupancy;
 }
 
 void ShardCore::handle(ProtocolTime, const PeerConnected& event) {
@@ -183,7 +195,7 @@ void ShardCore::merge(const Membership& membership) {
     if (member.state == MemberState::kActive) ++active;
   }
   job.active_counts[job.epoch] = active;
-  if (job.active_counts.size() > kEpochsKept) job.active_counts.erase(job.active_counts.begin());
+  if (job.active_counts.size() > options_.epochs_kept) job.active_counts.erase(job.active_counts.begin());
   job.membership_unpublished = true;
   // In lockstep the first membership comes with version 0: versions count steps.
   if (is_lockstep()) job.published = make_header();
@@ -360,7 +372,7 @@ bool ShardCore::settle_head(Worker& worker) {
   const PushLedger::Waiting* head = worker.ledger.head();
   if (head == nullptr || worker.ledger.fenced() || head->push.epoch > job.epoch) return false;
   const auto active = job.active_counts.find(head->push.epoch);
-  const bool refused = active == job.active_counts.end();  // older than kEpochsKept memberships
+  const bool refused = active == job.active_counts.end();  // older than epochs_kept memberships
   if (!refused) {
     const std::uint32_t workers = std::max(active->second, head->push.stands_for);
     job.values->apply(head->update, static_cast<float>(head->push.stands_for) / static_cast<float>(workers));
@@ -414,17 +426,21 @@ void ShardCore::publish(ProtocolTime, bool exactly) {
   job.published_through = smallest_active_clock();
   message.header = job.published = make_header();
   if (is_lockstep() && !exactly) keep(message);
+  std::size_t bytes = message.payload.size();
+  if (exactly)
+    for (const AssignedRange& range : job.values->changed_since(before))
+      bytes += (range.end - range.begin) * sizeof(float);
   for (auto& [peer, subscriber] : job.subscribers) {
     if (!subscriber.answered || subscriber.lagging) continue;
     if (!subscriber.unacked.empty() && !is_lockstep() &&
-        subscriber.unacked_bytes + message.payload.size() > options_.subscriber_bytes_max) {
+        subscriber.unacked_bytes + bytes > options_.subscriber_bytes_max) {
       subscriber.lagging = true;  // caught up with one Assign when the link has room again
       continue;
     }
     if (exactly)
       send_assign(peer, subscriber, before, false);
     else
-      send_version(peer, subscriber, message, message.payload.size());
+      send_version(peer, subscriber, message, bytes);
   }
 }
 

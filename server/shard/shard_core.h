@@ -23,6 +23,7 @@ struct ShardOptions {
       std::chrono::milliseconds(500);  ///< settled work waits for the slower workers at most this long
   std::size_t subscriber_bytes_max = std::size_t{32}
                                      << 20;  ///< unacknowledged versions; beyond: caught up later
+  std::size_t epochs_kept = 65536;  ///< memberships whose pushes are applied; those of older ones are refused
 };
 
 /// How a shard starts into a job.
@@ -68,6 +69,14 @@ class ShardCore {
   // For checkers and metrics.
   [[nodiscard]] const ShardValues* values() const;
   [[nodiscard]] const PushLedger* ledger(IncarnationOrder order) const;
+  /// What is held now, against the maximum that each has (promise P7).
+  struct Occupancy {
+    std::size_t cuts = 0;  ///< kCutsMax
+    /// Unacknowledged versions, of the fullest subscriber that has more than one: subscriber_bytes_max.
+    std::size_t subscriber_bytes = 0;
+    std::size_t unacknowledged_entries = 0;  ///< settled pushes that the coordinator has not confirmed
+  };
+  [[nodiscard]] Occupancy occupancy() const;
   struct Counters {
     std::uint64_t settled = 0, refused = 0, duplicates = 0, no_room = 0, fenced = 0, malformed = 0;
     std::uint64_t versions = 0, catch_ups = 0;

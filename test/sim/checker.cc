@@ -11,6 +11,11 @@ namespace nanduti::sim {
 
 namespace {
 
+/// ReplicaOptions::window_rounds_max, as it is by default.
+constexpr std::uint64_t kWindowRounds = 64;
+/// As simulation.cc sets it.
+constexpr std::size_t kSubscriberBytesMax = 1 << 16;
+
 bool same_bits(std::span<const float> a, std::span<const float> b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
 }
@@ -36,8 +41,9 @@ auto value_or_zero(const Map& map, const Key& key) {
 
 }  // namespace
 
-Checker::Checker(const Plan& plan)
+Checker::Checker(const Plan& plan, Coverage& coverage)
     : plan_(plan),
+      coverage_(coverage),
       codec_(codec_of(plan)),
       shards_(plan.shards),
       counted_(plan.epochs, std::vector<std::uint8_t>(plan.samples)) {
@@ -82,7 +88,10 @@ Checker::Incarnation& Checker::incarnation(IncarnationOrder order) {
   if (of.residual.empty()) {
     of.checked.assign(shards_.size(), Version(~std::uint64_t{0}));
     of.pushes.resize(shards_.size());
-    for (const Shard& shard : shards_) of.residual.emplace_back(shard.end - shard.begin);
+    for (const Shard& shard : shards_) {
+      of.residual.emplace_back(shard.end - shard.begin);
+      of.progress.emplace_back(shard.end - shard.begin);
+    }
   }
   return of;
 }
@@ -90,13 +99,16 @@ Checker::Incarnation& Checker::incarnation(IncarnationOrder order) {
 void Checker::make_push(Incarnation& of, std::size_t k, std::span<const float> progress, Round round,
                         const SampleRange& range, bool flush) {
   std::vector<float>& residual = of.residual[k];
-  for (std::size_t i = 0; i < progress.size(); ++i) residual[i] += progress[i];
+  for (std::size_t i = 0; i < progress.size(); ++i) {
+    residual[i] += progress[i];
+    of.progress[k][i] += static_cast<double>(progress[i]);
+  }
   // A flush leaves nothing behind, whatever the job's codec.
   const EncodedUpdate encoded = flush ? DenseFloat32Codec().encode(residual, {})
                                       : codec_->encode(residual, {plan_.seed, round.value()});
   add(residual, encoded.update, -1.0f);
   of.pushes[k].push_back(
-      {std::make_shared<const Update>(encoded.update), encoded.payload, round, range, flush, {}, 0});
+      {std::make_shared<const Update>(encoded.update), encoded.payload, round, range, flush, {}});
 }
 
 void Checker::on_compute(const ClientCore& core, const ClientCore::ComputeRound& round) {
@@ -130,6 +142,13 @@ void Checker::on_compute(const ClientCore& core, const ClientCore::ComputeRound&
     }
   }
 
+  for (std::size_t k = 0; k < shards_.size(); ++k) {
+    const ShardReplica& state = replica.shard(ShardIndex(static_cast<std::uint32_t>(k)));
+    if (of.pushes[k].size() - state.acknowledged().value() >= kWindowRounds)
+      fail("P7: round {} of incarnation {} begins with {} pushes unacknowledged by shard {}", round.round,
+           core.order(), of.pushes[k].size() - state.acknowledged().value(), k);
+  }
+
   // Merge: x = shadow - in flight - rho * residual. Who is dead and does not know it yet hears no verdicts
   // any more; its rounds are void.
   if (dead_.contains(core.order())) return;
@@ -137,7 +156,8 @@ void Checker::on_compute(const ClientCore& core, const ClientCore::ComputeRound&
   for (std::size_t k = 0; k < shards_.size(); ++k) {
     std::vector<float> x = records[k]->shadow;
     const std::uint64_t settled = value_or_zero(records[k]->settled, core.order());
-    for (std::size_t s = settled; s < of.pushes[k].size(); ++s) add(x, *of.pushes[k][s].update, -1.0f);
+    for (std::size_t s = settled; s < of.pushes[k].size(); ++s)
+      if (!of.pushes[k][s].returned) add(x, *of.pushes[k][s].update, -1.0f);
     for (std::size_t i = 0; i < x.size(); ++i) x[i] -= rho * of.residual[k][i];
     if (!same_bits(x, std::span(*round.parameters).subspan(shards_[k].begin, x.size())))
       fail(
@@ -164,16 +184,6 @@ void Checker::on_push_sent(const ClientCore& core, const Push& push, ShardIndex 
     fail("a push under incarnation {} leaves incarnation {}", push.order, core.order());
   const std::uint64_t sequence = push.sequence.value();
   std::vector<PushRecord>& pushes = of.pushes[k];
-  if (sequence == pushes.size() && push.lease == LeaseId()) {
-    if (!pushes.empty() && pushes.back().flush && !plan_.deterministic)
-      fail("incarnation {} flushes shard {} twice", push.order, k);
-    make_push(of, k, {}, push.round, {}, true);
-  } else if (sequence == pushes.size() && push.range.size() == 0) {
-    // A round without samples, which a rank of a lockstep job may have.
-    if (!plan_.deterministic) fail("incarnation {} pushes a round without samples", push.order);
-    make_push(of, k, {}, push.round, push.range, false);
-    of.next_round = push.round.next();
-  }
   if (sequence >= pushes.size())
     fail("push {} of incarnation {} comes from nowhere", push.sequence, push.order);
   PushRecord& record = pushes[sequence];
@@ -192,7 +202,7 @@ void Checker::on_push_sent(const ClientCore& core, const Push& push, ShardIndex 
 
 // ---- shards ----
 
-void Checker::settle(std::size_t k, IncarnationOrder order, std::uint64_t sequence) {
+void Checker::settle(std::size_t k, IncarnationOrder order, std::uint64_t sequence, bool refused) {
   Shard& shard = shards_[k];
   std::uint64_t& next = shard.settled[order];
   if (sequence != next)
@@ -208,18 +218,24 @@ void Checker::settle(std::size_t k, IncarnationOrder order, std::uint64_t sequen
     fail("P2: shard {} settles push {} of incarnation {}, which was never sent", k, sequence, order);
   if (*push.epoch > shard.epoch)
     fail("shard {} settles a push of membership {} at {}", k, *push.epoch, shard.epoch);
-  const std::uint32_t workers = std::max(count_active(memberships_.at(*push.epoch)), 1u);
-  const float multiplier = 1.0f / static_cast<float>(workers);
-  for (std::size_t i = 0; i < push.update->values.size(); ++i)
-    shard.w[push.update->dense ? i : push.update->indices[i]] -= multiplier * push.update->values[i];
-  push.settled |= std::uint64_t{1} << k;
+  const bool too_old = push.epoch->value() + plan_.epochs_kept <= shard.epoch.value();
+  if (refused != too_old)
+    fail("shard {} {} push {} of incarnation {}, made in membership {}, at {}", k,
+         refused ? "refuses" : "applies", sequence, order, *push.epoch, shard.epoch);
+  push.settled = true;
+  push.refused = refused;
+  if (refused) {
+    shard.refused[order].push_back(Sequence(sequence));
+  } else {
+    const std::uint32_t workers = std::max(count_active(memberships_.at(*push.epoch)), 1u);
+    const float multiplier = 1.0f / static_cast<float>(workers);
+    for (std::size_t i = 0; i < push.update->values.size(); ++i)
+      shard.w[push.update->dense ? i : push.update->indices[i]] -= multiplier * push.update->values[i];
+  }
   if (push.flush) return;
   shard.clocks[order] = std::max(shard.clocks[order], push.round.next());
-  for (std::size_t other = 0; other < shards_.size(); ++other) {
-    // A round without samples is known shard by shard, when it is first sent.
-    const auto& pushes = of.pushes[other];
-    if (sequence >= pushes.size() || (pushes[sequence].settled & (std::uint64_t{1} << other)) == 0) return;
-  }
+  for (const auto& pushes : of.pushes)
+    if (sequence >= pushes.size() || !pushes[sequence].settled) return;
   // Settled on all shards: its samples count.
   for (std::uint64_t i = push.range.begin; i < push.range.end; ++i)
     if (++counted_.at(push.range.epoch.value()).at(i) > 1)
@@ -231,13 +247,17 @@ void Checker::check_header(std::size_t k, const VersionHeader& header) const {
   const VersionRecord& record = version_at(k, header);
   if (header.epoch != record.epoch)
     fail("version {} of shard {} names membership {}, not {}", header.version, k, header.epoch, record.epoch);
-  for (const Verdict& verdict : header.verdicts)
+  for (const Verdict& verdict : header.verdicts) {
+    if (verdict.refused != value_or_zero(record.refused, verdict.order))
+      fail("P3: version {} of shard {} names other refusals of incarnation {} than there were", header.version,
+           k, verdict.order);
     if (verdict.next_sequence.value() != value_or_zero(record.settled, verdict.order))
       fail(
           "P4: version {} of shard {} says that it holds pushes of incarnation {} below {}; it holds those "
           "below {}",
           header.version, k, verdict.order, verdict.next_sequence,
           value_or_zero(record.settled, verdict.order));
+  }
   for (const MemberClock& member : header.active)
     if (member.clock != value_or_zero(record.clocks, member.order))
       fail("P4: version {} of shard {} says clock {} of incarnation {}, not {}", header.version, k,
@@ -248,7 +268,8 @@ void Checker::check_header(std::size_t k, const VersionHeader& header) const {
 void Checker::record_version(std::size_t k) {
   Shard& shard = shards_[k];
   shard.history[shard.version] = std::make_shared<const VersionRecord>(
-      VersionRecord{shard.shadow, shard.epoch, shard.settled, shard.clocks});
+      VersionRecord{shard.shadow, shard.epoch, shard.settled, shard.clocks, shard.refused});
+  shard.published_through = smallest_active_clock(shard).value_or(shard.published_through);
 }
 
 const Checker::VersionRecord& Checker::version_at(std::size_t k, const VersionHeader& merged) const {
@@ -299,7 +320,12 @@ void Checker::after_shard(ShardIndex index, const ShardCore& core,
   }
 
   // What the shard says it has settled, and the versions it has sent.
-  std::vector<std::pair<IncarnationOrder, std::uint64_t>> settles;
+  struct Settled {
+    IncarnationOrder order;
+    std::uint64_t sequence = 0;
+    bool refused = false;
+  };
+  std::vector<Settled> settles;
   std::map<IncarnationOrder, std::uint64_t> reported = shard.settled;
   std::map<Version, const Publish*> publishes;
   std::vector<const VersionHeader*> headers;
@@ -313,9 +339,8 @@ void Checker::after_shard(ShardIndex index, const ShardCore& core,
     if (send == nullptr) continue;
     if (const auto* report = std::get_if<SettleReport>(&send->message)) {
       for (const SettleEntry& entry : report->entries) {
-        if (entry.refused) fail("push {} of incarnation {} is refused", entry.sequence, entry.order);
         if (entry.sequence.value() < reported[entry.order]) continue;  // reported again
-        settles.emplace_back(entry.order, entry.sequence.value());
+        settles.push_back({entry.order, entry.sequence.value(), entry.refused});
         reported[entry.order] = entry.sequence.value() + 1;
       }
     } else if (const auto* publish_message = std::get_if<Publish>(&send->message)) {
@@ -331,21 +356,24 @@ void Checker::after_shard(ShardIndex index, const ShardCore& core,
   for (auto& [order, of] : incarnations_) {
     const PushLedger* ledger = core.ledger(order);
     const std::uint64_t next = ledger == nullptr ? 0 : ledger->next_sequence().value();
-    for (std::uint64_t s = reported[order]; s < next; ++s) settles.emplace_back(order, s);
+    for (std::uint64_t s = reported[order]; s < next; ++s) {
+      const auto& refused = ledger->refused();
+      settles.push_back({order, s, std::find(refused.begin(), refused.end(), Sequence(s)) != refused.end()});
+    }
   }
 
   std::size_t done = 0;
   const auto settle_below = [&](const VersionHeader* header) {
-    std::vector<std::pair<IncarnationOrder, std::uint64_t>> later;
-    for (const auto& [order, sequence] : settles) {
+    std::vector<Settled> later;
+    for (const Settled& settled : settles) {
       bool included = header == nullptr;
       if (header != nullptr)
         for (const Verdict& verdict : header->verdicts)
-          included |= verdict.order == order && sequence < verdict.next_sequence.value();
+          included |= verdict.order == settled.order && settled.sequence < verdict.next_sequence.value();
       if (included)
-        settle(k, order, sequence), ++done;
+        settle(k, settled.order, settled.sequence, settled.refused), ++done;
       else
-        later.emplace_back(order, sequence);
+        later.push_back(settled);
     }
     settles = std::move(later);
   };
@@ -367,9 +395,143 @@ void Checker::after_shard(ShardIndex index, const ShardCore& core,
     if (shard.chain == ChainId()) shard.chain = header->chain;
     check_header(k, *header);
   }
+  check_publishes(k);
+  check_bounds(k, core);
+}
+
+std::optional<Round> Checker::smallest_active_clock(const Shard& shard) const {
+  std::optional<Round> smallest;
+  if (shard.epoch == MembershipEpoch()) return smallest;
+  for (const Member& member : memberships_.at(shard.epoch).members) {
+    if (member.state != MemberState::kActive) continue;
+    const Round clock = value_or_zero(shard.clocks, member.order);
+    smallest = std::min(smallest.value_or(clock), clock);
+  }
+  return smallest;
+}
+
+/// P5: a round that every active worker has done is published, and so is a new membership.
+void Checker::check_publishes(std::size_t k) const {
+  const Shard& shard = shards_[k];
+  if (plan_.deterministic && shard.epoch <= MembershipEpoch(1)) return;  // every step is a version
+  const VersionRecord& newest = *shard.history.at(shard.version);
+  if (newest.epoch != shard.epoch)
+    fail("P5: shard {} has not published membership {}", k, shard.epoch);
+  const std::optional<Round> clock = smallest_active_clock(shard);
+  if (clock && *clock > shard.published_through)
+    fail("P5: shard {} withholds the rounds below {} of all active workers", k, *clock);
+}
+
+/// P7: what a shard holds has its maximum.
+void Checker::check_bounds(std::size_t k, const ShardCore& core) const {
+  const ShardCore::Occupancy held = core.occupancy();
+  if (held.cuts > kCutsMax) fail("P7: shard {} holds {} cuts", k, held.cuts);
+  const bool lockstep = plan_.deterministic && shards_[k].epoch <= MembershipEpoch(1);
+  if (!lockstep && held.subscriber_bytes > kSubscriberBytesMax)
+    fail("P7: shard {} has sent {} bytes that a worker has not acknowledged", k, held.subscriber_bytes);
+  // No worker can do more without the coordinator than it has on lease.
+  if (held.unacknowledged_entries > incarnations_.size() * (2 * kLeaseRoundsMax + 8))
+    fail("P7: shard {} keeps {} settled pushes to report", k, held.unacknowledged_entries);
+  for (const auto& [order, of] : incarnations_)
+    if (const PushLedger* ledger = core.ledger(order); ledger && ledger->waiting_count() > kReorderMax)
+      fail("P7: shard {} holds {} pushes of incarnation {}", k, ledger->waiting_count(), order);
 }
 
 // ---- workers ----
+
+/// What a shard has refused is in the residual again from the moment it is no longer in flight.
+void Checker::take_back(Incarnation& of, std::size_t k, const ShardReplica& state) {
+  for (std::uint64_t s = 0; s < of.pushes[k].size(); ++s) {
+    PushRecord& push = of.pushes[k][s];
+    if (!push.refused || push.returned) continue;
+    const auto& held = state.in_flight();
+    if (std::any_of(held.begin(), held.end(), [&](const auto& h) { return h.push.sequence == Sequence(s); }))
+      continue;
+    push.returned = true;
+    add(of.residual[k], *push.update, 1.0f);
+    coverage_.count("push: returned");
+  }
+}
+
+/// Pushes that no round with samples has given: a flush, or a round without samples.
+void Checker::take_up_pushes(Incarnation& of, std::size_t k, const ShardReplica& state) {
+  for (const ShardReplica::InFlight& sent : state.in_flight()) {
+    const Push& push = sent.push;
+    if (push.sequence.value() < of.pushes[k].size()) continue;
+    const bool flush = push.lease == LeaseId();
+    if (push.sequence.value() != of.pushes[k].size() || (!flush && push.range.size() != 0))
+      fail("push {} of incarnation {} to shard {} comes from nowhere", push.sequence, push.order, k);
+    if (!flush && !plan_.deterministic)
+      fail("incarnation {} makes a round without samples", push.order);
+    if (flush && !plan_.deterministic && !of.pushes[k].empty() && of.pushes[k].back().flush &&
+        plan_.epochs_kept > 1000)
+      fail("incarnation {} flushes shard {} twice", push.order, k);
+    make_push(of, k, {}, push.round, push.range, flush);
+    if (!flush) of.next_round = push.round.next();
+  }
+}
+
+/// P3: every push is in one state, and what is not in a push is in the residual.
+void Checker::check_ledger(Incarnation& of, IncarnationOrder order, std::size_t k, const ShardReplica& state) {
+  const std::uint64_t handed_over = value_or_zero(version_at(k, state.merged()).settled, order);
+  std::vector<PushRecord>& pushes = of.pushes[k];
+  auto held = state.in_flight().begin();
+  for (std::uint64_t s = 0; s < pushes.size(); ++s) {
+    PushRecord& push = pushes[s];
+    const bool in_flight = held != state.in_flight().end() && held->push.sequence == Sequence(s);
+    if (in_flight) ++held;
+    if (push.returned) {
+      if (in_flight) fail("P3: push {} of incarnation {} has returned and is in flight", s, order);
+      continue;
+    }
+    if (in_flight != (s >= handed_over))
+      fail("P3: push {} of incarnation {} to shard {} is {}; the merged version holds those below {}", s, order,
+           k, in_flight ? "in flight" : "given up", handed_over);
+  }
+  if (held != state.in_flight().end())
+    fail("P3: incarnation {} holds push {} to shard {}, which was never made", order, held->push.sequence, k);
+  const auto residual = state.residual();
+  if (!std::equal(residual.begin(), residual.end(), of.residual[k].begin(), of.residual[k].end()))
+    fail("P3: the residual of incarnation {} towards shard {} is not progress - pushed + returned", order, k);
+}
+
+Round Checker::smallest_seen(const Replica& replica, const Membership& membership) const {
+  Round smallest(~std::uint64_t{0});
+  for (const Member& member : membership.members) {
+    if (member.state != MemberState::kActive) continue;
+    for (std::size_t k = 0; k < shards_.size(); ++k) {
+      const VersionHeader& merged = replica.shard(ShardIndex(static_cast<std::uint32_t>(k))).merged();
+      smallest = std::min(smallest, std::max(member.entry_clock,
+                                             value_or_zero(version_at(k, merged).clocks, member.order)));
+    }
+  }
+  return smallest;
+}
+
+/// P5: nobody waits at an open gate.
+void Checker::check_waiting(const ClientCore& core, const Incarnation& of) {
+  const LeaseGrant* lease = core.next_lease();
+  if (lease == nullptr || core.is_busy()) return;
+  const Replica& replica = *core.replica();
+  if (replica.is_lockstep()) return coverage_.count("gate: lockstep");
+  MembershipEpoch newest;
+  for (std::size_t k = 0; k < shards_.size(); ++k) {
+    const ShardReplica& state = replica.shard(ShardIndex(static_cast<std::uint32_t>(k)));
+    if (!state.has_shadow()) return coverage_.count("gate: no parameters");
+    if (state.merged().epoch < lease->active_from) return coverage_.count("gate: not active yet");
+    newest = std::max(newest, state.merged().epoch);
+  }
+  for (std::size_t k = 0; k < shards_.size(); ++k) {
+    const ShardReplica& state = replica.shard(ShardIndex(static_cast<std::uint32_t>(k)));
+    if (of.pushes[k].size() - state.acknowledged().value() >= kWindowRounds)
+      return coverage_.count("gate: window");
+  }
+  const Round round = std::max(core.next_round(), lease->entry_clock);
+  const bool open = !plan_.bound || smallest_seen(replica, memberships_.at(newest)).value() >=
+                                        round.value() - std::min<std::uint64_t>(round.value(), *plan_.bound);
+  if (open) fail("P5: incarnation {} waits before round {} though the gate is open", core.order(), round);
+  coverage_.count("gate: staleness");
+}
 
 void Checker::after_worker(const ClientCore& core) {
   const Replica* replica = core.replica();
@@ -377,13 +539,20 @@ void Checker::after_worker(const ClientCore& core) {
   Incarnation& of = incarnation(core.order());
   for (std::size_t k = 0; k < shards_.size(); ++k) {
     const ShardReplica& state = replica->shard(ShardIndex(static_cast<std::uint32_t>(k)));
-    if (!state.has_shadow() || state.merged().version == of.checked[k]) continue;
+    take_back(of, k, state);
+    take_up_pushes(of, k, state);
+    if (!state.has_shadow()) continue;
+    // Who is dead and does not know it yet hears no verdicts any more.
+    if (!dead_.contains(core.order()) && !shards_[k].fenced.contains(core.order()))
+      check_ledger(of, core.order(), k, state);
+    if (state.merged().version == of.checked[k]) continue;
     of.checked[k] = state.merged().version;
     if (state.merged().chain != shards_[k].chain) fail("P4: a replica of shard {} is on another chain", k);
     if (!same_bits(state.shadow(), version_at(k, state.merged()).shadow))
       fail("P4: incarnation {} holds another version {} of shard {} than was published", core.order(),
            state.merged().version, k);
   }
+  check_waiting(core, of);
 }
 
 // ---- the end ----
@@ -398,6 +567,30 @@ void Checker::on_result(const std::vector<CutTaken>& shards) {
       fail("P4: shard {} is at rest with another shadow than w", k);
     result_.insert(result_.end(), cut.begin(), cut.end());
   }
+  check_conservation();
+}
+
+/// P3: what all rounds have given is settled, lost with a dead incarnation, or, of nobody else, still on its
+/// way. Exact: all values are multiples of 2^-10.
+void Checker::check_conservation() const {
+  for (const auto& [order, of] : incarnations_) {
+    for (std::size_t k = 0; k < shards_.size(); ++k) {
+      const bool dead = dead_.contains(order) || shards_[k].fenced.contains(order);
+      std::vector<double> sum(of.residual[k].begin(), of.residual[k].end());
+      for (const PushRecord& push : of.pushes[k]) {
+        if (!dead && !push.settled) fail("P3: at rest a push of incarnation {} to shard {} is open", order, k);
+        if (push.returned) continue;
+        if (!dead && push.refused) fail("P3: at rest a push of incarnation {} is refused for good", order);
+        for (std::size_t i = 0; i < push.update->values.size(); ++i)
+          sum[push.update->dense ? i : push.update->indices[i]] += static_cast<double>(push.update->values[i]);
+      }
+      if (sum != of.progress[k])
+        fail("P3: progress of incarnation {} on shard {} is neither settled, lost, in flight nor residual",
+             order, k);
+      if (!dead && std::any_of(of.residual[k].begin(), of.residual[k].end(), [](float v) { return v != 0; }))
+        fail("P3: at rest incarnation {} has a residual towards shard {}", order, k);
+    }
+  }
 }
 
 void Checker::on_done(std::uint64_t samples, std::uint64_t repeated_samples) const {
@@ -406,13 +599,13 @@ void Checker::on_done(std::uint64_t samples, std::uint64_t repeated_samples) con
       if (counted_[epoch][i] != 1)
         fail("P5: sample {} of epoch {} counts {} times", i, epoch, counted_[epoch][i]);
   if (samples != plan_.samples * plan_.epochs) fail("P5: the coordinator counts {} samples", samples);
-  const std::uint64_t all = (std::uint64_t{1} << shards_.size()) - 1;
   std::uint64_t repeated = 0;
   for (const auto& [order, of] : incarnations_)
     for (std::size_t s = 0; s < of.pushes[0].size(); ++s) {
-      std::uint64_t settled = 0;
-      for (const auto& pushes : of.pushes) settled |= s < pushes.size() ? pushes[s].settled : 0;
-      if (!of.pushes[0][s].flush && settled != 0 && settled != all) repeated += of.pushes[0][s].range.size();
+      std::size_t settled = 0;
+      for (const auto& pushes : of.pushes) settled += s < pushes.size() && pushes[s].settled ? 1 : 0;
+      if (!of.pushes[0][s].flush && settled != 0 && settled != shards_.size())
+        repeated += of.pushes[0][s].range.size();
     }
   if (repeated != repeated_samples)
     fail("P5: {} samples were trained again in part, the coordinator says {}", repeated, repeated_samples);

@@ -9,17 +9,19 @@
 #include <vector>
 
 #include "server/shard/shard_core.h"
+#include "test/sim/coverage.h"
 #include "test/sim/plan.h"
 #include "worker/client/client_core.h"
 
 namespace nanduti::sim {
 
-/// Holds the cores to promises P1, P2, P4 and P5 (DESIGN section 3) and to the merge rule, looking from
+/// Holds shards and workers to promises P1 to P5 and P7 (DESIGN section 3) and to the merge rule, looking from
 /// outside: it keeps a model of its own of every push, shard and shadow, made from what passes between the
-/// cores and the world, and throws Failure where the cores' state differs from it.
+/// cores and the world, and throws Failure where the cores' state differs from it. Membership has a checker
+/// of its own, and so has the wire.
 class Checker {
  public:
-  explicit Checker(const Plan& plan);
+  Checker(const Plan& plan, Coverage& coverage);
 
   // ---- the coordinator ----
   void on_membership_sent(const Membership& membership);
@@ -52,10 +54,13 @@ class Checker {
     SampleRange range;
     bool flush = false;
     std::optional<MembershipEpoch> epoch;  // as stamped; the same on every shard
-    std::uint64_t settled = 0;             // bit k: on shard k
+    bool settled = false;                  // by its shard, applied or...
+    bool refused = false;                  // ...refused, and...
+    bool returned = false;                 // ...back in the worker's residual
   };
   struct Incarnation {
     std::vector<std::vector<float>> residual;     // per shard
+    std::vector<std::vector<double>> progress;    // per shard: all of it, summed up
     std::vector<std::vector<PushRecord>> pushes;  // per shard, by sequence
     std::optional<Round> next_round;
     std::optional<ClientCore::ComputeRound> computing;
@@ -67,6 +72,7 @@ class Checker {
     MembershipEpoch epoch;
     std::map<IncarnationOrder, std::uint64_t> settled;  // next sequence
     std::map<IncarnationOrder, Round> clocks;
+    std::map<IncarnationOrder, std::vector<Sequence>> refused;
   };
   struct Shard {
     std::uint64_t begin = 0, end = 0;
@@ -77,20 +83,32 @@ class Checker {
     MembershipEpoch epoch;
     std::map<IncarnationOrder, std::uint64_t> settled;
     std::map<IncarnationOrder, Round> clocks;
+    std::map<IncarnationOrder, std::vector<Sequence>> refused;
     std::set<IncarnationOrder> fenced;
+    Round published_through;  // smallest active clock of the newest version
     std::map<Version, std::shared_ptr<const VersionRecord>> history;
   };
 
   Incarnation& incarnation(IncarnationOrder order);
   void make_push(Incarnation& of, std::size_t shard, std::span<const float> progress, Round round,
                  const SampleRange& range, bool flush);
-  void settle(std::size_t k, IncarnationOrder order, std::uint64_t sequence);
+  void settle(std::size_t k, IncarnationOrder order, std::uint64_t sequence, bool refused);
+  [[nodiscard]] std::optional<Round> smallest_active_clock(const Shard& shard) const;
+  void check_publishes(std::size_t k) const;
+  void check_bounds(std::size_t k, const ShardCore& core) const;
+  void take_back(Incarnation& of, std::size_t k, const ShardReplica& state);
+  void take_up_pushes(Incarnation& of, std::size_t k, const ShardReplica& state);
+  void check_ledger(Incarnation& of, IncarnationOrder order, std::size_t k, const ShardReplica& state);
+  void check_waiting(const ClientCore& core, const Incarnation& of);
+  [[nodiscard]] Round smallest_seen(const Replica& replica, const Membership& membership) const;
+  void check_conservation() const;
   void publish(std::size_t k, const Publish* message, const ShardCore& core);
   void check_header(std::size_t k, const VersionHeader& header) const;
   void record_version(std::size_t k);
   [[nodiscard]] const VersionRecord& version_at(std::size_t k, const VersionHeader& merged) const;
 
   const Plan& plan_;
+  Coverage& coverage_;
   std::shared_ptr<const Codec> codec_;
   std::map<MembershipEpoch, Membership> memberships_;
   std::map<IncarnationOrder, Incarnation> incarnations_;

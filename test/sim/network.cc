@@ -10,21 +10,6 @@ constexpr std::size_t kFrameOverhead = 60;
 
 }  // namespace
 
-void FaultCounts::add(const FaultCounts& other) {
-  lost += other.lost;
-  duplicated += other.duplicated;
-  reordered += other.reordered;
-  partitioned += other.partitioned;
-  connections_broken += other.connections_broken;
-  replayed += other.replayed;
-  hangs += other.hangs;
-  crashes += other.crashes;
-  restarts += other.restarts;
-  late_joins += other.late_joins;
-  drains += other.drains;
-  sessions_lost += other.sessions_lost;
-}
-
 void Network::handle(int node, const TransportRequest& request) {
   if (const auto* dial = std::get_if<DialRoute>(&request)) {
     auto connection = std::make_shared<Connection>();
@@ -32,6 +17,8 @@ void Network::handle(int node, const TransportRequest& request) {
     connection->dialled = dial->route;
     connection->accepted = RouteId(next_accepted_++);
     connection->place = places_.at(node);
+    connection->skew = Duration(
+        static_cast<std::int64_t>(random_.uniform() * static_cast<double>(link_of(*connection).skew.count())));
     by_dialled_.emplace(std::pair(node, dial->route), connection);
     by_accepted_.emplace(connection->accepted, connection);
   } else if (const auto* hang_up = std::get_if<HangUpRoute>(&request)) {
@@ -48,6 +35,7 @@ void Network::handle(int node, const TransportRequest& request) {
 void Network::transmit(int node, const TransmitFrame& request) {
   // Through the wire form, as in the daemons.
   const EncodedFrame encoded = encode_frame(request.frame);
+  wire_.on_sent(request.frame, request.route.value() >> 32 != 0);
   if (request.route.value() >> 32 != 0) {
     const auto it = by_dialled_.find({node, request.route});
     if (it == by_dialled_.end())
@@ -60,16 +48,33 @@ void Network::transmit(int node, const TransmitFrame& request) {
 }
 
 const LinkPlan& Network::link_of(const Connection& connection) const {
-  return connection.place ? plan_.links.at(*connection.place) : plan_.local;
+  return connection.place ? plan_.places.at(*connection.place).link : plan_.local;
+}
+
+bool Network::covers(const Partition& partition, const Connection& connection) const {
+  switch (partition.target.kind) {
+    case Target::Kind::kAll:
+      return connection.place.has_value();
+    case Target::Kind::kWorker:
+      return connection.place == partition.target.index;
+    case Target::Kind::kShard: {
+      const int shard = static_cast<int>(partition.target.index) + 1;
+      return connection.dialler == shard || connection.server == shard;
+    }
+    case Target::Kind::kCoordinator:
+      return connection.server == 0;
+    case Target::Kind::kServers:
+      break;
+  }
+  return true;
 }
 
 std::optional<ProtocolTime> Network::partitioned_until(const Connection& connection, bool up) const {
-  if (!connection.place) return std::nullopt;
-  for (const Partition& partition : plan_.partitions) {
-    if (partition.place && *partition.place != *connection.place) continue;
-    const bool covers = events_.now() >= partition.begin && events_.now() < partition.end;
-    if (covers && (up ? partition.up : partition.down)) return partition.end;
-  }
+  const ProtocolTime now = events_.now();
+  for (const Partition& partition : plan_.partitions)
+    if (now >= partition.begin && now < partition.end && (up ? partition.up : partition.down) &&
+        covers(partition, connection))
+      return partition.end;
   return std::nullopt;
 }
 
@@ -78,6 +83,9 @@ void Network::carry(Shared connection, bool up, const EncodedFrame& frame) {
   const LinkPlan& link = link_of(*connection);
   const ProtocolTime now = events_.now();
   const bool faulty = now < plan_.heal_at;
+  const std::uint32_t under_way = up ? connection->under_way_up : connection->under_way_down;
+  if (under_way >= plan_.queue_frames_max || (faulty && random_.chance(link.refusals)))
+    return coverage_.count("fault: send refused");
   const auto bytes = static_cast<double>(frame.header.size() + frame.chunk.size() + kFrameOverhead);
   const Duration transfer(static_cast<std::int64_t>(bytes / link.bytes_per_second * 1e9));
   ProtocolTime sent = now + transfer;
@@ -86,14 +94,14 @@ void Network::carry(Shared connection, bool up, const EncodedFrame& frame) {
     sent = busy = std::max(busy, now) + transfer;
   }
   const auto way = [&] {
-    return link.delay +
+    return link.delay + connection->skew +
            Duration(static_cast<std::int64_t>(random_.uniform() * static_cast<double>(link.jitter.count())));
   };
   const auto until = partitioned_until(*connection, up);
   if (link.fifo) {
     if (faulty && random_.chance(link.breaks)) {
       // The transport connects again by itself: another connection to the server, and nobody is told.
-      ++faults.connections_broken;
+      coverage_.count("fault: connection broken");
       by_accepted_.erase(connection->accepted);
       connection->accepted = RouteId(next_accepted_++);
       by_accepted_.emplace(connection->accepted, connection);
@@ -101,43 +109,38 @@ void Network::carry(Shared connection, bool up, const EncodedFrame& frame) {
     }
     ProtocolTime at = sent + way();
     if (until) {
-      ++faults.partitioned;
+      coverage_.count("fault: frame held by a partition");
       at = *until + way() + way();  // resent by TCP
     }
     ProtocolTime& last = up ? connection->last_up : connection->last_down;
     at = last = std::max(at, last + Duration(1));
-    return arrive_at(at, connection, up, connection->accepted, frame);
+    return arrive_at(at, connection, up, frame);
   }
-  if (until) {
-    ++faults.partitioned;
-    return;
-  }
-  if (faulty && random_.chance(link.loss)) {
-    ++faults.lost;
-    return;
-  }
+  if (until) return coverage_.count("fault: frame lost in a partition");
+  if (faulty && random_.chance(link.loss)) return coverage_.count("fault: frame lost");
   Duration delay = way();
   if (faulty && random_.chance(link.reordering)) {
-    ++faults.reordered;
+    coverage_.count("fault: frame reordered");
     delay += way() * 5;
   }
-  arrive_at(sent + delay, connection, up, connection->accepted, frame);
+  arrive_at(sent + delay, connection, up, frame);
   if (faulty && random_.chance(link.duplication)) {
-    ++faults.duplicated;
-    arrive_at(sent + way() * (random_.chance(0.1) ? 50 : 2), connection, up, connection->accepted, frame);
+    coverage_.count("fault: frame duplicated");
+    arrive_at(sent + way() * (random_.chance(0.1) ? 50 : 2), connection, up, frame);
   }
 }
 
-void Network::arrive_at(ProtocolTime time, const Shared& connection, bool up, RouteId accepted,
-                        const EncodedFrame& frame) {
-  events_.at(time, [this, connection, up, accepted, frame] {
+void Network::arrive_at(ProtocolTime time, const Shared& connection, bool up, const EncodedFrame& frame) {
+  ++(up ? connection->under_way_up : connection->under_way_down);
+  events_.at(time, [this, connection, up, accepted = connection->accepted, frame] {
+    --(up ? connection->under_way_up : connection->under_way_down);
     if (connection->accepted != accepted) return;  // it was on a connection that broke
     if (!up && connection->hung_up) return;
     const int node = up ? connection->server : connection->dialler;
     if (!places_.contains(node)) return;
     Result<Frame> decoded = decode_frame(frame);
     if (!decoded.ok()) fail("a frame does not decode: {}", decoded.error().message);
-    deliver_(node, up ? accepted : connection->dialled, *decoded);
+    deliver_(node, up ? accepted : connection->dialled, *decoded, up);
   });
 }
 

@@ -7,36 +7,35 @@
 
 #include "common/base/random.h"
 #include "common/protocol/session_hub.h"
+#include "test/sim/coverage.h"
 #include "test/sim/event_queue.h"
 #include "test/sim/plan.h"
+#include "test/sim/wire_checker.h"
 
 namespace nanduti::sim {
-
-/// Faults that have struck, by kind.
-struct FaultCounts {
-  std::uint64_t lost = 0, duplicated = 0, reordered = 0, partitioned = 0, connections_broken = 0,
-                replayed = 0, hangs = 0;
-  std::uint64_t crashes = 0, restarts = 0, late_joins = 0, drains = 0, sessions_lost = 0;
-
-  void add(const FaultCounts& other);
-};
 
 /// Carries encoded frames between the hubs of nodes: 0 is the coordinator, 1.. are shards, larger ones worker
 /// processes. A dialler's routes are its own; the server's side of a connection has a number of its own.
 class Network {
  public:
-  using Deliver = std::function<void(int node, RouteId route, const Frame& frame)>;
+  /// `up`: from the dialling side.
+  using Deliver = std::function<void(int node, RouteId route, const Frame& frame, bool up)>;
 
-  Network(const Plan& plan, EventQueue& events, Deliver deliver)
-      : plan_(plan), events_(events), deliver_(std::move(deliver)), random_(plan.network_seed, 2) {}
+  /// Faults that have struck are counted in `coverage`.
+  Network(const Plan& plan, EventQueue& events, Coverage& coverage, Deliver deliver)
+      : plan_(plan),
+        events_(events),
+        coverage_(coverage),
+        deliver_(std::move(deliver)),
+        random_(plan.network_seed, 2) {}
 
   /// `place` of the worker; empty for shards.
   void add_node(int node, std::optional<std::size_t> place) { places_[node] = place; }
   /// What it sent before still arrives; what is on its way to it does not.
   void remove_node(int node) { places_.erase(node); }
   void handle(int node, const TransportRequest& request);
-
-  FaultCounts faults;
+  /// A frame that was delivered is about to be taken in: a stopped process does that later.
+  void on_taken(const Frame& frame, bool up) { wire_.on_arrived(frame, up); }
 
  private:
   struct Connection {
@@ -46,20 +45,24 @@ class Network {
     int server = 0;
     std::optional<std::size_t> place;
     bool hung_up = false;
-    ProtocolTime last_up, last_down;  ///< latest arrival so far, where ordered
+    Duration skew{0};
+    ProtocolTime last_up, last_down;                    ///< latest arrival so far, where ordered
+    std::uint32_t under_way_up = 0, under_way_down = 0;  ///< frames
   };
   using Shared = std::shared_ptr<Connection>;
 
   void transmit(int node, const TransmitFrame& request);
   void carry(Shared connection, bool up, const EncodedFrame& frame);
-  void arrive_at(ProtocolTime time, const Shared& connection, bool up, RouteId accepted,
-                 const EncodedFrame& frame);
+  void arrive_at(ProtocolTime time, const Shared& connection, bool up, const EncodedFrame& frame);
+  [[nodiscard]] bool covers(const Partition& partition, const Connection& connection) const;
   [[nodiscard]] const LinkPlan& link_of(const Connection& connection) const;
   /// When the partition that holds up a frame sent now ends.
   [[nodiscard]] std::optional<ProtocolTime> partitioned_until(const Connection& connection, bool up) const;
 
   const Plan& plan_;
   EventQueue& events_;
+  Coverage& coverage_;
+  WireChecker wire_;
   Deliver deliver_;
   RandomStream random_;
   std::map<int, std::optional<std::size_t>> places_;

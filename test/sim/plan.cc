@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/config/scalar.h"
 #include "common/tensor/parameter_space.h"
 
 namespace nanduti::sim {
@@ -22,6 +23,7 @@ LinkPlan make_link(RandomStream& random, Mood mood) {
   LinkPlan link;
   link.delay = between(random, milliseconds(1), milliseconds(100));
   link.jitter = random.chance(0.3) ? link.delay : link.delay / 10;
+  if (random.chance(0.3)) link.skew = between(random, milliseconds(0), milliseconds(400));
   link.bytes_per_second = random.chance(0.5) ? 125e6 : random.uniform(2.5e6, 25e6);
   link.fifo = mood == Mood::kBroken || (mood == Mood::kCalm && random.chance(0.5));
   if (mood == Mood::kBroken || (mood == Mood::kWild && random.chance(0.5)))
@@ -30,45 +32,118 @@ LinkPlan make_link(RandomStream& random, Mood mood) {
     link.loss = random.chance(0.5) ? random.uniform(0.0, 0.02) : random.uniform(0.0, 0.15);
     link.duplication = random.chance(0.5) ? random.uniform(0.0, 0.1) : 0.0;
     link.reordering = random.chance(0.5) ? random.uniform(0.0, 0.2) : 0.0;
+    link.refusals = random.chance(0.3) ? random.uniform(0.0, 0.05) : 0.0;
   }
   return link;
 }
 
-void add_faults(Plan& plan, RandomStream& random, Mood mood) {
-  const Duration span = between(random, seconds(3), seconds(30));
-  plan.heal_at = kBeginning + span;
-  const auto some_time = [&] { return kBeginning + between(random, milliseconds(200), span); };
-  const std::uint64_t partitions = random.below(4);
+/// Servers that are away for longer than their sessions last end the job, which is another promise's affair.
+Duration server_absence(const Plan& plan, RandomStream& random) {
+  const bool short_sessions = plan.session.forget_after < seconds(20);
+  return between(random, milliseconds(100), short_sessions ? milliseconds(2500) : milliseconds(8000));
+}
+
+Target some_server(const Plan& plan, RandomStream& random) {
+  const std::uint64_t pick = random.below(plan.shards + 2);
+  if (pick < plan.shards) return {Target::Kind::kShard, pick};
+  return {pick == plan.shards ? Target::Kind::kCoordinator : Target::Kind::kServers, 0};
+}
+
+Duration absence_of_worker(RandomStream& random) {
+  return random.chance(0.6) ? between(random, milliseconds(100), seconds(4))
+                            : between(random, seconds(4), seconds(25));
+}
+
+void add_partitions(Plan& plan, RandomStream& random, Duration span) {
+  const std::uint64_t partitions = random.below(5);
   for (std::uint64_t i = 0; i < partitions; ++i) {
     Partition partition;
-    partition.begin = some_time();
-    const Duration length = random.chance(0.7) ? between(random, milliseconds(100), seconds(4))
-                                               : between(random, seconds(4), seconds(25));
+    partition.begin = kBeginning + between(random, milliseconds(200), span);
+    Duration length = absence_of_worker(random);
+    if (random.chance(0.7)) {
+      partition.target = {Target::Kind::kWorker, random.below(plan.workers)};
+    } else if (random.chance(0.3)) {
+      partition.target = {Target::Kind::kShard, random.below(plan.shards)};
+      length = server_absence(plan, random);
+    }
     partition.end = std::min(partition.begin + length, plan.heal_at);
-    if (random.chance(0.7)) partition.place = random.below(plan.workers);
     const std::uint64_t way = random.below(4);
     partition.up = way != 0;
     partition.down = way != 1;
     plan.partitions.push_back(partition);
   }
-  if (mood != Mood::kWild && random.chance(0.5)) return;
+}
+
+void add_pauses(Plan& plan, RandomStream& random, Duration span) {
+  if (random.chance(0.5)) return;
+  const std::uint64_t pauses = 1 + random.below(3);
+  for (std::uint64_t i = 0; i < pauses; ++i) {
+    Pause pause;
+    pause.begin = kBeginning + between(random, milliseconds(200), span);
+    const bool server = random.chance(0.3);
+    pause.target =
+        server ? some_server(plan, random) : Target{Target::Kind::kWorker, random.below(plan.workers)};
+    const Duration length = server                ? server_absence(plan, random)
+                            : random.chance(0.15) ? between(random, seconds(25), seconds(150))
+                                                  : absence_of_worker(random);
+    pause.end = pause.begin + length;
+    plan.pauses.push_back(pause);
+  }
+}
+
+void add_happenings(Plan& plan, RandomStream& random, Duration span) {
   const std::uint64_t happenings = random.below(2 * plan.workers + 1);
   for (std::uint64_t i = 0; i < happenings; ++i) {
     const std::size_t place = random.below(plan.workers);
-    const ProtocolTime at = some_time();
-    const bool crash = random.chance(0.7);
-    plan.crashes |= crash;
-    plan.happenings.push_back({at, crash ? HappeningKind::kCrash : HappeningKind::kDrain, place});
+    const ProtocolTime at = kBeginning + between(random, milliseconds(200), span);
+    const HappeningKind kind = random.chance(0.7) ? HappeningKind::kCrash : HappeningKind::kDrain;
+    plan.happenings.push_back({at, kind, place});
     if (random.chance(0.7))
       plan.happenings.push_back(
           {at + between(random, milliseconds(10), seconds(5)), HappeningKind::kStart, place});
   }
 }
 
+void add_faults(Plan& plan, RandomStream& random, Mood mood) {
+  const Duration span = between(random, seconds(3), seconds(30));
+  plan.heal_at = kBeginning + span;
+  add_partitions(plan, random, span);
+  add_pauses(plan, random, span);
+  if (mood == Mood::kWild || random.chance(0.5)) add_happenings(plan, random, span);
+  for (const Pause& pause : plan.pauses) plan.heal_at = std::max(plan.heal_at, pause.end);
+}
+
 /// Workers' sessions to shards end where a few pushes wait.
 void let_overflow(Plan& plan, RandomStream& random) {
   const std::uint64_t blocks = (plan.parameters / kBlockSize + plan.shards - 1) / plan.shards;
   plan.worker_session.queue_bytes_max = blocks * kBlockSize * sizeof(float) * (2 + random.below(6)) + 4096;
+}
+
+void sort_happenings(Plan& plan) {
+  std::stable_sort(plan.happenings.begin(), plan.happenings.end(),
+                   [](const Happening& a, const Happening& b) { return a.at < b.at; });
+}
+
+void make_job(Plan& plan, RandomStream& random) {
+  plan.shards = 1 + static_cast<std::uint32_t>(random.below(4));
+  plan.workers = 1 + static_cast<std::uint32_t>(random.below(random.chance(0.3) ? 8 : 5));
+  plan.workers_to_start = 1 + plan.workers / 3;
+  plan.parameters = kBlockSize * (random.chance(0.1) ? 1 + random.below(3) : plan.shards);
+  if (random.chance(0.02)) plan.parameters = kBlockSize * 40;  // pushes of several frames
+  plan.epochs = 1 + static_cast<std::uint32_t>(random.below(random.chance(0.15) ? 9 : 3));
+  plan.round_samples = 1 + random.below(8);
+  plan.samples = std::max<std::uint64_t>(1, plan.round_samples * (4 + random.below(120)) / plan.epochs);
+  plan.samples += random.below(plan.round_samples + 1);
+  plan.test_samples = random.chance(0.9) ? 1 + random.below(30) : 0;
+  constexpr std::uint32_t kBounds[] = {0, 0, 0, 1, 1, 2, 3, 4, 8, 16};
+  const std::uint64_t pick = random.below(12);
+  plan.bound = pick < 10 ? std::optional(kBounds[pick]) : std::nullopt;
+  plan.deterministic = random.chance(0.2);
+  if (plan.deterministic) plan.workers_to_start = plan.workers;
+  plan.sparse = random.chance(0.4);
+  plan.step = between(random, milliseconds(5), milliseconds(150));
+  plan.unpublished_age_max = between(random, milliseconds(20), milliseconds(800));
+  if (random.chance(0.15)) plan.epochs_kept = 1 + random.below(3);
 }
 
 }  // namespace
@@ -78,24 +153,7 @@ Plan make_plan(std::uint64_t seed) {
   Plan plan;
   plan.seed = seed;
   plan.network_seed = seed;
-  plan.shards = 1 + static_cast<std::uint32_t>(random.below(3));
-  plan.workers = 1 + static_cast<std::uint32_t>(random.below(5));
-  plan.parameters = kBlockSize * (random.chance(0.1) ? 1 + random.below(3) : plan.shards);
-  if (random.chance(0.02)) plan.parameters = kBlockSize * 40;  // pushes of several frames
-  plan.epochs = 1 + static_cast<std::uint32_t>(random.below(random.chance(0.15) ? 9 : 3));
-  plan.round_samples = 1 + random.below(8);
-  plan.samples = std::max<std::uint64_t>(1, plan.round_samples * (4 + random.below(120)) / plan.epochs);
-  plan.samples += random.below(plan.round_samples + 1);
-  plan.test_samples = random.chance(0.9) ? 1 + random.below(30) : 0;
-  constexpr std::uint32_t kBounds[] = {0, 1, 2, 4, 8};
-  if (const std::uint64_t pick = random.below(7); pick < 5)
-    plan.bound = kBounds[pick];
-  else
-    plan.bound = pick == 5 ? std::optional<std::uint32_t>(0) : std::nullopt;
-  plan.deterministic = random.chance(0.2);
-  plan.sparse = random.chance(0.4);
-  plan.step = between(random, milliseconds(5), milliseconds(150));
-  plan.unpublished_age_max = between(random, milliseconds(20), milliseconds(800));
+  make_job(plan, random);
 
   const bool impatient = random.chance(0.5);
   plan.coordinator.shards = plan.shards;
@@ -104,13 +162,17 @@ Plan make_plan(std::uint64_t seed) {
   plan.coordinator.lease_timeout = impatient ? seconds(15) : seconds(120);
   plan.session.forget_after = random.chance(0.5) ? seconds(7) : seconds(120);
   plan.session.redial_after = random.chance(0.5) ? seconds(2) : seconds(5);
+  if (random.chance(0.2)) plan.session.control_credit_bytes = 4096 << random.below(4);
+  if (random.chance(0.2)) plan.session.bulk_credit_bytes = std::size_t{32768} << random.below(4);
   plan.worker_session = plan.session;
   if (random.chance(0.3)) let_overflow(plan, random);
+  if (random.chance(0.2)) plan.queue_frames_max = static_cast<std::uint32_t>(8 + random.below(56));
+  if (random.chance(0.5)) plan.drift = random.chance(0.5) ? 0.0002 : 0.02;
 
   const auto mood = static_cast<Mood>(random.below(4));
   for (std::uint32_t place = 0; place < plan.workers; ++place) {
-    plan.links.push_back(make_link(random, mood));
-    plan.slowness.push_back(random.chance(0.2) ? random.uniform(1.0, 8.0) : random.uniform(1.0, 1.2));
+    const double slowness = random.chance(0.2) ? random.uniform(1.0, 8.0) : random.uniform(1.0, 1.2);
+    plan.places.push_back({slowness, make_link(random, mood)});
     const bool late = place > 0 && random.chance(0.25);
     plan.happenings.push_back(
         {kBeginning + between(random, milliseconds(0), late ? seconds(10) : milliseconds(500)),
@@ -118,13 +180,14 @@ Plan make_plan(std::uint64_t seed) {
   }
   if (mood == Mood::kLossy || mood == Mood::kWild) plan.replays = 0.02;
   if (mood == Mood::kWild || random.chance(0.1)) plan.hangs = 0.005;
+  if (random.chance(0.3)) plan.hang = std::chrono::hours(2);
   if (random.chance(0.2)) plan.cancel_at = kBeginning + between(random, milliseconds(500), seconds(8));
-  plan.local = {milliseconds(0), milliseconds(1), 1e9, 0, 0, 0, true, 0};
-  if (mood == Mood::kWild) plan.local = {milliseconds(1), milliseconds(5), 1e9, 0.02, 0.02, 0.02, false, 0};
+  plan.local = {milliseconds(0), milliseconds(1), Duration(0), 1e9, 0, 0, 0, 0, true, 0};
+  if (mood == Mood::kWild)
+    plan.local = {milliseconds(1), milliseconds(5), milliseconds(5), 1e9, 0.02, 0.02, 0.02, 0.01, false, 0};
   plan.heal_at = kBeginning + seconds(10);
   if (mood != Mood::kCalm) add_faults(plan, random, mood);
-  std::stable_sort(plan.happenings.begin(), plan.happenings.end(),
-                   [](const Happening& a, const Happening& b) { return a.at < b.at; });
+  sort_happenings(plan);
   return plan;
 }
 
@@ -133,14 +196,14 @@ Plan make_deterministic_plan(std::uint64_t seed, std::uint64_t network_seed) {
   RandomStream random(network_seed, 7);
   plan.network_seed = network_seed;
   plan.deterministic = true;
+  plan.workers_to_start = plan.workers;
   if (!plan.bound) plan.bound = 4;
-  plan.crashes = false;
   plan.cancel_at.reset();
   plan.replays = plan.hangs = 0;
   plan.partitions.clear();
+  plan.pauses.clear();
   plan.happenings.clear();
-  plan.links.clear();
-  plan.slowness.clear();
+  plan.places.clear();
   plan.step = between(random, milliseconds(5), milliseconds(100));
   plan.unpublished_age_max = between(random, milliseconds(20), milliseconds(800));
   // Patient: nobody is to be given up.
@@ -154,34 +217,62 @@ Plan make_deterministic_plan(std::uint64_t seed, std::uint64_t network_seed) {
   const auto mood = static_cast<Mood>(random.below(4));
   // One place more than the job starts with: whoever comes last is not needed.
   for (std::uint32_t place = 0; place < plan.workers + 1; ++place) {
-    plan.links.push_back(make_link(random, mood));
-    plan.slowness.push_back(random.uniform(1.0, 5.0));
+    plan.places.push_back({random.uniform(1.0, 5.0), make_link(random, mood)});
     plan.happenings.push_back(
         {kBeginning + between(random, milliseconds(0), seconds(2)), HappeningKind::kStart, place});
   }
   if (mood != Mood::kCalm && random.chance(0.5)) {
     const ProtocolTime begin = kBeginning + between(random, seconds(2), seconds(5));
-    plan.partitions.push_back({begin, begin + between(random, seconds(1), seconds(4)),
-                               std::optional<std::size_t>(random.below(plan.workers)), true, true});
+    const Target target{Target::Kind::kWorker, random.below(plan.workers)};
+    const ProtocolTime end = begin + between(random, seconds(1), seconds(4));
+    if (random.chance(0.5))
+      plan.partitions.push_back({begin, end, target, true, true});
+    else
+      plan.pauses.push_back({begin, end, target});
   }
   plan.heal_at = kBeginning + seconds(15);
-  std::stable_sort(plan.happenings.begin(), plan.happenings.end(),
-                   [](const Happening& a, const Happening& b) { return a.at < b.at; });
+  sort_happenings(plan);
   return plan;
 }
 
+std::string to_string(const Target& target) {
+  switch (target.kind) {
+    case Target::Kind::kWorker:
+      return fmt::format("worker {}", target.index);
+    case Target::Kind::kShard:
+      return fmt::format("shard {}", target.index);
+    case Target::Kind::kCoordinator:
+      return "coordinator";
+    case Target::Kind::kServers:
+      return "servers";
+    case Target::Kind::kAll:
+      break;
+  }
+  return "all";
+}
+
+std::optional<Target> parse_target(std::string_view text) {
+  for (const Target::Kind kind : {Target::Kind::kCoordinator, Target::Kind::kServers, Target::Kind::kAll})
+    if (text == to_string(Target{kind, 0})) return Target{kind, 0};
+  for (const auto& [word, kind] :
+       {std::pair("worker ", Target::Kind::kWorker), std::pair("shard ", Target::Kind::kShard)}) {
+    if (!text.starts_with(word)) continue;
+    const auto index = parse_whole_number(text.substr(std::string_view(word).size()));
+    if (index && *index < 64) return Target{kind, static_cast<std::size_t>(*index)};
+  }
+  return std::nullopt;
+}
+
 std::string describe(const Plan& plan) {
-  std::string text = fmt::format(
-      "seed {}: {} workers, {} shards, {} parameters, {} samples x {} epochs in rounds of {}, bound {}{}{}",
+  const LinkPlan& link = plan.places.front().link;
+  return fmt::format(
+      "seed {}: {} workers, {} shards, {} parameters, {} samples x {} epochs in rounds of {}, bound "
+      "{}{}{}; place 0: {} us, {}loss {:.3f}; {} partitions, {} pauses, {} happenings, heals after {:.1f} s",
       plan.seed, plan.workers, plan.shards, plan.parameters, plan.samples, plan.epochs, plan.round_samples,
       plan.bound ? fmt::format("{}", *plan.bound) : "none", plan.deterministic ? ", deterministic" : "",
-      plan.sparse ? ", sparse" : "");
-  const LinkPlan& link = plan.links.front();
-  text +=
-      fmt::format("; place 0: {} us, {}loss {:.3f}, {} partitions, {} happenings, heals after {:.1f} s",
-                  link.delay.count() / 1000, link.fifo ? "fifo, " : "", link.loss, plan.partitions.size(),
-                  plan.happenings.size(), std::chrono::duration<double>(plan.heal_at - kBeginning).count());
-  return text;
+      plan.sparse ? ", sparse" : "", link.delay.count() / 1000, link.fifo ? "fifo, " : "", link.loss,
+      plan.partitions.size(), plan.pauses.size(), plan.happenings.size(),
+      std::chrono::duration<double>(plan.heal_at - kBeginning).count());
 }
 
 }  // namespace nanduti::sim

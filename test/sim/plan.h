@@ -9,28 +9,47 @@
 #include "common/protocol/session_hub.h"
 #include "server/coordinator/coordinator_core.h"
 
-/// What one simulated job is like and what befalls it: a pure function of a seed, and printable.
+/// What one simulated job is like and what befalls it: made from a seed (plan.cc) or read from a scenario file
+/// (scenario_file.h).
 namespace nanduti::sim {
 
 /// The network between one worker's place and the servers, both directions.
 struct LinkPlan {
   Duration delay{0};   ///< one way, at least
   Duration jitter{0};  ///< on top, uniform
+  Duration skew{0};    ///< on top, uniform, drawn once for each connection: streams reorder among each other
   double bytes_per_second = 1e9;
   double loss = 0;         ///< of a frame
   double duplication = 0;  ///< of a frame; the copy takes a way of its own
   double reordering = 0;   ///< a frame takes several times as long as others
+  double refusals = 0;     ///< a send finds the transport's queue full: the frame is dropped
   bool fifo = false;       ///< a connection is an ordered stream, as TCP's: faults delay and do not lose...
   double breaks = 0;       ///< ...but a frame may find the connection broken: what is on it is lost silently
 };
 
-/// A time in which frames of one worker's place, or of all, do not pass.
+/// A process, or several.
+struct Target {
+  enum class Kind { kWorker, kShard, kCoordinator, kServers, kAll };
+  Kind kind = Kind::kAll;
+  std::size_t index = 0;  ///< of a worker's place or a shard
+};
+std::string to_string(const Target& target);
+std::optional<Target> parse_target(std::string_view text);
+
+/// A time in which frames to and from the target do not pass. kAll: those of every worker.
 struct Partition {
   ProtocolTime begin;
   ProtocolTime end;
-  std::optional<std::size_t> place;  ///< empty: all
-  bool up = true;                    ///< worker to server
+  Target target;
+  bool up = true;  ///< from the dialling side (workers; shards towards the coordinator) to the other
   bool down = true;
+};
+
+/// A time in which the target's processes are stopped, as by SIGSTOP.
+struct Pause {
+  ProtocolTime begin;
+  ProtocolTime end;
+  Target target;
 };
 
 enum class HappeningKind { kStart, kCrash, kDrain };
@@ -42,11 +61,18 @@ struct Happening {
   std::size_t place = 0;
 };
 
+/// One per worker that may exist.
+struct PlacePlan {
+  double slowness = 1;  ///< times Plan::step
+  LinkPlan link;
+};
+
 struct Plan {
   std::uint64_t seed = 0;
   std::uint64_t network_seed = 0;  ///< of delays, faults and durations; the job itself depends on `seed` only
   std::uint32_t shards = 1;
   std::uint32_t workers = 1;
+  std::uint32_t workers_to_start = 1;
   std::uint64_t parameters = 4096;
   std::uint64_t samples = 64;
   std::uint64_t test_samples = 10;
@@ -54,22 +80,25 @@ struct Plan {
   std::uint64_t round_samples = 4;
   std::optional<std::uint32_t> bound = 0;
   bool deterministic = false;
-  bool sparse = false;  ///< a codec that leaves residuals
-  Duration step{0};     ///< of a round on the fastest worker
-  CoordinatorOptions coordinator;
+  bool sparse = false;                ///< a codec that leaves residuals
+  Duration step{0};                   ///< of a round on the fastest worker
+  CoordinatorOptions coordinator;     ///< `shards` is set from above
   Duration unpublished_age_max = std::chrono::milliseconds(500);
-  SessionOptions session;         ///< of servers
-  SessionOptions worker_session;  ///< may overflow: then a session is lost at the worker's end only
-  LinkPlan local;                 ///< shards to coordinator
-  std::vector<LinkPlan> links;    ///< per place
+  std::size_t epochs_kept = 65536;    ///< by shards; pushes of older memberships are refused
+  SessionOptions session;             ///< of servers
+  SessionOptions worker_session;      ///< may overflow: then a session is lost at the worker's end only
+  std::uint32_t queue_frames_max = 4096;  ///< of a connection and direction; beyond, sends are refused
+  LinkPlan local;                     ///< shards to coordinator
+  double drift = 0;                   ///< clocks run fast or slow by up to this fraction
   double replays = 0;  ///< of a push that reached a shard: it comes again later, as over a second session
-  double hangs = 0;    ///< of a round or an evaluation: it takes half a minute
-  std::vector<double> slowness;  ///< per place, times `step`
+  double hangs = 0;    ///< of a round or an evaluation...
+  Duration hang = std::chrono::seconds(30);  ///< ...to take this long
+  std::vector<PlacePlan> places;
   std::vector<Partition> partitions;
+  std::vector<Pause> pauses;
   std::vector<Happening> happenings;      ///< by time
   std::optional<ProtocolTime> cancel_at;  ///< of a first job, alike; the second one counts
   ProtocolTime heal_at;                   ///< no fault from here on
-  bool crashes = false;
 };
 
 inline constexpr ProtocolTime kBeginning{std::chrono::hours(1)};
@@ -81,6 +110,7 @@ Plan make_plan(std::uint64_t seed);
 /// The same job (deterministic) for every `network_seed`, over other networks, without crashes.
 Plan make_deterministic_plan(std::uint64_t seed, std::uint64_t network_seed);
 
+/// In a line.
 std::string describe(const Plan& plan);
 
 }  // namespace nanduti::sim

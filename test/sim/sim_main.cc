@@ -67,14 +67,14 @@ int run(std::uint64_t from, std::uint64_t count, bool expect_failure) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
   double reported = 0;
-  FaultCounts faults;
+  Coverage coverage;
   Duration simulated{0};
   std::uint64_t events = 0, rounds = 0;
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::uint64_t seed = from + i;
     running_seed = seed;
     const Outcome outcome = simulate(make_plan(seed));
-    faults.add(outcome.faults);
+    coverage.add(outcome.coverage);
     simulated += outcome.simulated;
     events += outcome.events;
     rounds += outcome.rounds;
@@ -96,17 +96,10 @@ int run(std::uint64_t from, std::uint64_t count, bool expect_failure) {
     }
   }
   const auto u = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
-  std::printf(
-      "%llu seeds from %llu kept every promise: %.2f simulated hours, %llu events, %llu rounds; frames lost "
-      "%llu, "
-      "duplicated %llu, reordered %llu, held by partitions %llu; connections broken %llu, pushes replayed "
-      "%llu, sessions lost "
-      "%llu; crashes "
-      "%llu, restarts %llu, late joins %llu, drains %llu, hangs %llu; %.1f seeds/s\n",
+  std::printf("%s", coverage.table().c_str());
+  for (const std::string& name : coverage.missing()) std::printf("NOT REACHED: %s\n", name.c_str());
+  std::printf("%llu seeds from %llu kept every promise: %.2f simulated hours, %llu events, %llu rounds; %.1f seeds/s\n",
       u(count), u(from), std::chrono::duration<double>(simulated).count() / 3600, u(events), u(rounds),
-      u(faults.lost), u(faults.duplicated), u(faults.reordered), u(faults.partitioned),
-      u(faults.connections_broken), u(faults.replayed), u(faults.sessions_lost), u(faults.crashes),
-      u(faults.restarts), u(faults.late_joins), u(faults.drains), u(faults.hangs),
       static_cast<double>(count) / elapsed());
   return expect_failure ? 1 : 0;
 }

@@ -8,6 +8,9 @@
 #include "server/coordinator/coordinator_core.h"
 #include "server/shard/shard_core.h"
 #include "test/sim/checker.h"
+#include "test/sim/host.h"
+#include "test/sim/membership_checker.h"
+#include "test/sim/network.h"
 #include "test/sim/problem.h"
 #include "test/sim/trace.h"
 #include "worker/client/client_core.h"
@@ -16,72 +19,39 @@ namespace nanduti::sim {
 
 namespace {
 
-constexpr int kFirstWorkerNode = 1000;
-constexpr std::uint64_t kEventsMax = 3'000'000;
+constexpr std::uint64_t kEventsMax = 5'000'000;
 constexpr std::uint64_t kLayoutHash = 5;
 constexpr JobId kJob{2};           // the one that counts
 constexpr JobId kCancelledJob{1};  // before it, in some plans
 
-/// A core under its session hub. What the core asks of the world beyond messages is the derived class's
-/// affair.
-class Host {
- public:
-  Host(int number, std::uint32_t destination, const Plan& plan)
-      : node(number),
-        hub(destination, number < kFirstWorkerNode ? plan.session : plan.worker_session,
-            RandomStream(plan.network_seed, 1000 + static_cast<std::uint64_t>(number))) {}
-  virtual ~Host() = default;
-
-  virtual void on_session_event(ProtocolTime now, SessionEvent event) = 0;
-  virtual void on_core_deadline(ProtocolTime now) = 0;
-  [[nodiscard]] virtual ProtocolTime core_deadline() const = 0;
-  /// Carries out the core's actions; false if there were none.
-  virtual bool act(ProtocolTime now) = 0;
-
-  [[nodiscard]] ProtocolTime deadline() const { return std::min(core_deadline(), hub.next_deadline()); }
-
-  const int node;
-  SessionHub hub;
-  bool gone = false;
-  int overdue = 0;                 // wake-ups in a row that did not move the deadline
-  ProtocolTime woken_at = kNever;  // the earliest wake-up under way
-};
-
-class Simulation;
-
-template <class Core>
-class CoreHost : public Host {
- public:
-  template <class... Args>
-  CoreHost(Simulation& owner, int number, std::uint32_t destination, const Plan& plan, Args&&... args)
-      : Host(number, destination, plan), core(std::forward<Args>(args)...), simulation(owner) {}
-
-  void on_session_event(ProtocolTime now, SessionEvent event) override {
-    std::visit([&](auto& e) { give(now, std::move(e)); }, event);
-  }
-  void on_core_deadline(ProtocolTime now) override {
-    if (core.next_deadline() > now) return;
-    core.on_deadline(now);
-    observe();
-  }
-  [[nodiscard]] ProtocolTime core_deadline() const override { return core.next_deadline(); }
-  bool act(ProtocolTime now) override;
-
-  template <class Event>
-  void give(ProtocolTime now, Event event);
-
-  Core core;
-
- private:
-  /// Collects the actions and lets the checker see them and the core.
-  void observe();
-  Simulation& simulation;
-  std::vector<typename Core::Action> actions_;
-};
-
 using CoordinatorHost = CoreHost<CoordinatorCore>;
 using ShardHost = CoreHost<ShardCore>;
 using WorkerHost = CoreHost<ClientCore>;
+
+std::string shown(Duration duration) {
+  return fmt::format("{:.3f} s", std::chrono::duration<double>(duration).count());
+}
+
+/// The kind of a note: its text without names and numbers.
+std::string kind_of(std::string_view text) {
+  std::string kind;
+  bool quoted = false, number = false;
+  for (const char c : text) {
+    const bool digit = c >= '0' && c <= '9';
+    if (c == '\'') {
+      quoted = !quoted;
+      if (quoted) kind += "'N'";
+    } else if (!quoted && digit) {
+      if (!number) kind += 'N';
+    } else if (!quoted) {
+      kind += c;
+    }
+    number = digit;
+  }
+  return kind;
+}
+
+}  // namespace
 
 /// The worker process of a place, if one runs.
 struct Place {
@@ -97,11 +67,14 @@ class Simulation {
       : plan_(plan),
         events_(kBeginning),
         trace_(print_trace),
-        checkers_{{kCancelledJob, Checker(plan_)}, {kJob, Checker(plan_)}},
+        checkers_{{kCancelledJob, Checker(plan_, coverage_)}, {kJob, Checker(plan_, coverage_)}},
+        members_(plan_, coverage_),
         random_(plan.network_seed, 3),
-        network_(plan, events_,
-                 [this](int node, RouteId route, const Frame& frame) { on_frame(node, route, frame); }),
-        places_(plan.links.size()) {}
+        network_(plan_, events_, coverage_,
+                 [this](int node, RouteId route, const Frame& frame, bool up) {
+                   on_frame(node, route, frame, up);
+                 }),
+        places_(plan.places.size()) {}
 
   Outcome run() {
     Outcome outcome;
@@ -115,7 +88,10 @@ class Simulation {
     outcome.events = trace_.count();
     outcome.rounds = checkers_.at(kJob).rounds() + checkers_.at(kCancelledJob).rounds();
     outcome.simulated = events_.now() - kBeginning;
-    outcome.faults = network_.faults;
+    for (const auto& [node, host] : hosts_) count_host(*host);
+    for (const auto& [name, times] : received_) coverage_.count("message: " + std::string(name), times);
+    outcome.coverage = coverage_;
+    outcome.story = trace_.story();
     outcome.model = checkers_.at(kJob).result();
     if (coordinator_ && coordinator_->core.view(kJob))
       outcome.warnings = coordinator_->core.view(kJob)->warnings;
@@ -127,8 +103,8 @@ class Simulation {
   void before(ShardHost& host, const MessageReceived& event) {
     if (std::holds_alternative<Push>(event.message) && events_.now() < plan_.heal_at &&
         random_.chance(plan_.replays)) {
-      ++network_.faults.replayed;
-      later(host, duration(0, 2000), [this, event](ShardHost& h) { h.give(events_.now(), event); });
+      coverage_.count("fault: push replayed");
+      later(host, duration(0, 2000), [this, event](ShardHost& h) { give(h, event); });
     }
     if (event.peer != PeerId(0)) return;
     // The coordinator numbers the shards as they come.
@@ -140,17 +116,28 @@ class Simulation {
       if (membership->job == jobs_[host.node])
         checker(host).on_membership_received(shard_of(host), membership->epoch);
   }
+  void before(CoordinatorHost&, const MessageReceived& event) {
+    if (const auto* report = std::get_if<SettleReport>(&event.message)) members_.on_settled(*report, event.peer);
+  }
   void before(WorkerHost& host, const MessageReceived& event) {
     if (const auto* prepare = std::get_if<PrepareJob>(&event.message)) jobs_[host.node] = prepare->job;
   }
   template <class AnyHost, class Event>
   void before(AnyHost&, const Event&) {}
 
-  void observe(CoordinatorHost&, const std::vector<CoordinatorCore::Action>& actions) {
-    for (const auto& action : actions)
-      if (const auto* send = std::get_if<SendMessage>(&action))
-        if (const auto* membership = std::get_if<Membership>(&send->message))
-          checkers_.at(membership->job).on_membership_sent(*membership);
+  void observe(CoordinatorHost& host, const std::vector<CoordinatorCore::Action>& actions) {
+    for (const auto& action : actions) {
+      const auto* send = std::get_if<SendMessage>(&action);
+      if (send == nullptr) continue;
+      if (const auto* open = std::get_if<OpenShard>(&send->message)) members_.on_shard(send->peer, open->index);
+      const auto* membership = std::get_if<Membership>(&send->message);
+      if (membership == nullptr) continue;
+      checkers_.at(membership->job).on_membership_sent(*membership);
+      if (!members_.on_sent(*membership)) continue;  // to another shard already
+      for (const WorkerReport& worker : host.core.worker_reports(now(host)))
+        worker_names_[worker.order] = worker.name;
+      tell("membership {}: {}", membership->epoch, members_text(*membership));
+    }
   }
   void observe(ShardHost& host, const std::vector<ShardCore::Action>& actions) {
     if (shard_indices_.contains(host.node)) checker(host).after_shard(shard_of(host), host.core, actions);
@@ -174,19 +161,40 @@ class Simulation {
     trace_.add({events_.now(), host.node, what, name, first, second});
   }
 
+  void note_received(const Host& host, const MessageReceived& event) {
+    const std::string_view name = message_name(event.message);
+    ++received_[name];
+    note_event(host, "receives", name, event.peer.value());
+  }
+
   void act(Host& host, const SendMessage& send) {
     note_event(host, "sends", message_name(send.message), send.peer.value(), detail(send.message));
-    host.hub.send(events_.now(), send);
+    host.hub.send(now(host), send);
   }
-  void act(Host& host, const OpenPeer& open) { host.hub.open(events_.now(), open); }
+  void act(Host& host, const OpenPeer& open) { host.hub.open(now(host), open); }
   void act(Host& host, const ClosePeer& close) {
     note_event(host, "closes", "", close.peer.value());
-    host.hub.close(events_.now(), close);
+    host.hub.close(now(host), close);
   }
   void act(Host& host, const ShardCore::Admit& admit) { host.hub.set_admission(admit.admission); }
-  void act(Host& host, const ShardCore::Note& note) { note_event(host, "notes", keep(note.text), 0); }
-  void act(Host& host, const ClientCore::Note& note) { note_event(host, "notes", keep(note.text), 0); }
-  void act(Host& host, const CoordinatorCore::Note& note) { note_event(host, "notes", keep(note.text), 0); }
+  void act(Host& host, const ShardCore::Note& note) { pass_on(host, note.text); }
+  void act(Host& host, const ClientCore::Note& note) { pass_on(host, note.text); }
+  void act(Host& host, const CoordinatorCore::Note& note) { pass_on(host, note.text); }
+  void pass_on(const Host& host, const std::string& text) {
+    coverage_.count("note: " + kind_of(text));
+    tell("{}: {}", name_of(host), text);
+  }
+
+  /// A line of the story.
+  template <class... Args>
+  void tell(fmt::format_string<Args...> format, Args&&... args) {
+    trace_.tell(events_.now(), fmt::format(format, std::forward<Args>(args)...));
+  }
+  [[nodiscard]] std::string name_of(const Host& host) const {
+    if (host.node == 0) return "coordinator";
+    if (host.node < kFirstWorkerNode) return fmt::format("shard {}", host.node - 1);
+    return fmt::format("w{}", node_places_.at(host.node));
+  }
 
   // ---- slow work ----
 
@@ -194,12 +202,12 @@ class Simulation {
     later(host, duration(1, 300), [this, load](ShardHost& h) {
       ShardStart start{initial_values(load.request.begin, load.request.end), codec_of(plan_), plan_.seed,
                        plan_.deterministic};
-      h.give(events_.now(), ShardCore::ShardLoaded{load.request.job, std::move(start)});
+      give(h, ShardCore::ShardLoaded{load.request.job, std::move(start)});
     });
   }
   void act(CoordinatorHost& host, const CoordinatorCore::PlanModel& plan) {
     later(host, duration(1, 200), [this, plan](CoordinatorHost& h) {
-      h.give(events_.now(), CoordinatorCore::ModelPlanned{
+      give(h, CoordinatorCore::ModelPlanned{
                                 plan.job, CoordinatorCore::PlannedModel{plan_.parameters, kLayoutHash}});
     });
   }
@@ -207,10 +215,14 @@ class Simulation {
   void act(CoordinatorHost& host, const CoordinatorCore::SaveResult& save) {
     checkers_.at(save.job).on_result(save.shards);
     later(host, duration(1, 300), [this, job = save.job](CoordinatorHost& h) {
-      h.give(events_.now(), CoordinatorCore::ResultSaved{job, Status()});
+      give(h, CoordinatorCore::ResultSaved{job, Status()});
     });
   }
-  void act(CoordinatorHost&, const CoordinatorCore::JobChanged&) {}
+  void act(CoordinatorHost& host, const CoordinatorCore::JobChanged& changed) {
+    const CoordinatorCore::JobView& view = *host.core.view(changed.job);
+    tell("job {} is {}, {} epochs are evaluated{}{}", changed.job, to_string(view.state), view.figures.size(),
+         view.reason.empty() ? "" : ": ", view.reason);
+  }
   void act(WorkerHost& host, const ClientCore::LoadJob& load) {
     LoadedJob job;
     job.data = {plan_.samples, plan_.test_samples, 1, 1, 1, 2, 3};
@@ -222,7 +234,7 @@ class Simulation {
     job.seed = plan_.seed;
     job.codec = codec_of(plan_);
     later(host, duration(5, 1000), [this, id = load.job, job](WorkerHost& h) {
-      h.give(events_.now(), ClientCore::JobLoaded{id, job});
+      give(h, ClientCore::JobLoaded{id, job});
     });
   }
   void act(WorkerHost& host, const ClientCore::ComputeRound& round) {
@@ -230,18 +242,18 @@ class Simulation {
     work(host, step_of(host), [this, round](WorkerHost& h) {
       std::vector<float> progress = progress_of(*round.parameters, round.range);
       checker(h).on_computed(h.core.order(), progress);
-      h.give(events_.now(), ClientCore::RoundComputed{round.job, std::move(progress), 1.0, 0.01});
+      give(h, ClientCore::RoundComputed{round.job, std::move(progress), 1.0, 0.01});
     });
   }
   void act(WorkerHost& host, const ClientCore::EvaluateCut& cut) {
     note_event(host, "evaluates", "cut", cut.begin, cut.end);
     work(host, step_of(host), [this, cut](WorkerHost& h) {
-      h.give(events_.now(), ClientCore::CutEvaluated{cut.job, cut.lease, 0, cut.end - cut.begin, 1.0, 0.01});
+      give(h, ClientCore::CutEvaluated{cut.job, cut.lease, 0, cut.end - cut.begin, 1.0, 0.01});
     });
   }
   void act(WorkerHost& host, const ClientCore::UnloadJob&) { ++place_of(host).work; }
   void act(WorkerHost& host, const ClientCore::Stopped& stopped) {
-    note_event(host, "stops", "", 0);
+    tell("{} has left", name_of(host));
     if (!stopped.failure.empty()) fail("worker {} stops: {}", host.node, stopped.failure);
     stopping_.insert(host.node);
   }
@@ -252,8 +264,12 @@ class Simulation {
     coordinator_->hub.set_admission(Admission{});
     add(coordinator_, std::nullopt);
     for (std::uint32_t k = 0; k < plan_.shards; ++k) {
-      ShardOptions options{
-          "server", {"server", "server", k + 1, "", JobId()}, plan_.unpublished_age_max, 1 << 16};
+      ShardOptions options;
+      options.coordinator_endpoint = "server";
+      options.registration = {"server", "server", k + 1, "", JobId()};
+      options.unpublished_age_max = plan_.unpublished_age_max;
+      options.subscriber_bytes_max = 1 << 16;
+      options.epochs_kept = plan_.epochs_kept;
       auto shard = std::make_shared<ShardHost>(*this, static_cast<int>(k) + 1, k + 1, plan_, options,
                                                RandomStream(plan_.network_seed, 100 + k));
       shards_.push_back(shard);
@@ -261,6 +277,16 @@ class Simulation {
     }
     for (const Happening& happening : plan_.happenings)
       events_.at(happening.at, [this, happening] { happen(happening); });
+    for (const Pause& p : plan_.pauses) events_.at(p.begin, [this, p] { pause(p); });
+    for (const Partition& p : plan_.partitions)
+      events_.at(p.begin, [this, p] {
+        tell("{}'s link is cut{} for {}", to_string(p.target),
+             p.up && p.down ? ""
+             : p.up         ? " upwards"
+                            : " downwards",
+             shown(p.end - p.begin));
+      });
+    events_.at(kBeginning, [this] { audit(); });
     events_.at(kBeginning, [this] { submit(); });
     events_.at(plan_.heal_at, [this] { heal(); });
 
@@ -276,8 +302,10 @@ class Simulation {
     }
     const CoordinatorCore::JobView& view = *coordinator_->core.view(kJob);
     checkers_.at(kJob).on_done(view.samples, view.repeated_samples);
-    if (!plan_.crashes && network_.faults.drains == 0 && network_.faults.sessions_lost == 0 &&
-        plan_.partitions.empty() && view.repeated_samples != 0)
+    const bool disturbed = coverage_.of("fault: crash") + coverage_.of("fault: drain") +
+                               coverage_.of("event: session lost") + coverage_.of("member: dead") >
+                           0;
+    if (!disturbed && view.repeated_samples != 0)
       fail("P5: {} samples were repeated and nobody died", view.repeated_samples);
     if (view.figures.size() != plan_.epochs) fail("P5: {} epochs have figures", view.figures.size());
     for (const EpochFigures& figures : view.figures)
@@ -288,17 +316,17 @@ class Simulation {
     JobPlan job;
     if (plan_.cancel_at)
       events_.at(*plan_.cancel_at, [this] {
-        coordinator_->give(events_.now(), CoordinatorCore::CancelJob{kCancelledJob});
+        give(*coordinator_, CoordinatorCore::CancelJob{kCancelledJob});
         settle_down(coordinator_);
       });
     job.epochs = plan_.epochs;
     job.round_samples = plan_.round_samples;
     job.deterministic = plan_.deterministic;
-    job.workers_to_start = workers_to_start();
+    job.workers_to_start = plan_.workers_to_start;
     for (const JobId id : {kCancelledJob, kJob}) {
       if (id == kCancelledJob && !plan_.cancel_at) continue;
       job.id = id;
-      coordinator_->give(events_.now(), CoordinatorCore::SubmitJob{job});
+      give(*coordinator_, CoordinatorCore::SubmitJob{job});
     }
     settle_down(coordinator_);
   }
@@ -306,10 +334,6 @@ class Simulation {
   [[nodiscard]] JobState job_state() const {
     const auto* view = coordinator_->core.view(kJob);
     return view == nullptr ? JobState::kQueued : view->state;
-  }
-
-  [[nodiscard]] std::uint32_t workers_to_start() const {
-    return plan_.deterministic ? plan_.workers : 1 + plan_.workers / 3;
   }
 
   // ---- faults ----
@@ -321,16 +345,15 @@ class Simulation {
         return start(happening.place);
       case HappeningKind::kCrash:
         if (!place.host) return;
-        ++network_.faults.crashes;
-        note_event(*place.host, "crashes", "", 0);
+        coverage_.count("fault: crash");
+        tell("{} crashes", name_of(*place.host));
         return end(*place.host);
       case HappeningKind::kDrain:
         if (!place.host) return;
-        ++network_.faults.drains;
+        coverage_.count("fault: drain");
         place.draining = true;
-        note_event(*place.host, "is told to drain", "", 0);
-        place.host->give(events_.now(), ClientCore::DrainRequested{});
-        return settle_down(place.host);
+        tell("{} is told to drain", name_of(*place.host));
+        return on_host(place.host, [this, host = place.host] { give(*host, ClientCore::DrainRequested{}); });
     }
   }
 
@@ -338,26 +361,27 @@ class Simulation {
     Place& place = places_[at];
     if (place.host) return;
     if (place.started_before)
-      ++network_.faults.restarts;
+      coverage_.count("fault: restart");
     else if (events_.now() > kBeginning + std::chrono::seconds(1))
-      ++network_.faults.late_joins;
+      coverage_.count("event: late join");
     place.started_before = true;
     place.draining = false;
     const int node = kFirstWorkerNode + static_cast<int>(nodes_started_++);
     ClientOptions options;
     options.coordinator_endpoint = "server";
-    options.registration.name = fmt::format("place {}", at);
+    options.registration.name = fmt::format("w{}", at);
     place.host = std::make_shared<WorkerHost>(
         *this, node, 0, plan_, options,
         RandomStream(plan_.network_seed, 10000 + static_cast<std::uint64_t>(node)));
     ++place.work;
     node_places_[node] = at;
-    note_event(*place.host, "starts", "", at);
+    tell("{} starts", name_of(*place.host));
     add(place.host, at);
   }
 
   /// The process is gone with all its state.
   void end(Host& host) {
+    count_host(host);
     const std::shared_ptr<Host> keep_alive = hosts_.at(host.node);
     host.gone = true;
     network_.remove_node(host.node);
@@ -371,12 +395,33 @@ class Simulation {
   void heal() {
     const auto stays = [](const Place& p) { return p.host && !p.draining; };
     auto manned = static_cast<std::uint32_t>(std::count_if(places_.begin(), places_.end(), stays));
-    for (std::size_t i = 0; i < places_.size() && manned < workers_to_start(); ++i) {
+    for (std::size_t i = 0; i < places_.size() && manned < plan_.workers_to_start; ++i) {
       if (places_[i].host) continue;
       start(i);
       ++manned;
     }
     events_.at(events_.now() + std::chrono::seconds(5), [this] { heal(); });
+  }
+
+  /// Looks at who is in which state, once a second.
+  void audit() {
+    events_.at(events_.now() + std::chrono::seconds(1), [this] { audit(); });
+    if (events_.now() < coordinator_->stopped_until) return;
+    members_.audit(coordinator_->core, now(*coordinator_));
+  }
+
+  [[nodiscard]] std::string members_text(const Membership& membership) const {
+    std::string text;
+    for (const Member& member : membership.members) {
+      const auto name = worker_names_.find(member.order);
+      text += fmt::format("{}{} ({}) ", text.empty() ? "" : ", ",
+                          name == worker_names_.end() ? "someone" : name->second, member.order);
+      text += member.state == MemberState::kActive      ? fmt::format("active from round {}", member.entry_clock)
+              : member.state == MemberState::kIdle      ? "idle"
+              : member.state == MemberState::kSuspended ? "suspended"
+                                                        : "dead";
+    }
+    return text.empty() ? "nobody" : text;
   }
 
   // ---- hosts ----
@@ -387,25 +432,113 @@ class Simulation {
     settle_down(host);
   }
 
-  void on_frame(int node, RouteId route, const Frame& frame) {
+  void on_frame(int node, RouteId route, const Frame& frame, bool up) {
     const auto it = hosts_.find(node);
     if (it == hosts_.end()) return;
-    const std::shared_ptr<Host> host = it->second;
-    host->hub.on_frame(events_.now(), route, frame);
+    on_host(it->second, [this, host = it->second, route, frame, up] {
+      network_.on_taken(frame, up);
+      host->hub.on_frame(now(*host), route, frame);
+    });
+  }
+
+  /// Does something to a process: now, or once it is no longer stopped.
+  void on_host(const std::shared_ptr<Host>& host, std::function<void()> what) {
+    if (events_.now() < host->stopped_until) {
+      host->backlog.push_back(std::move(what));
+      return;
+    }
+    what();
     settle_down(host);
+  }
+
+  void pause(const Pause& pause) {
+    for (const std::shared_ptr<Host>& host : hosts_of(pause.target)) {
+      tell("{} is stopped for {}", name_of(*host), shown(pause.end - pause.begin));
+      coverage_.count(host->node >= kFirstWorkerNode ? "fault: worker stopped"
+                      : host->node > 0               ? "fault: shard stopped"
+                                                     : "fault: coordinator stopped");
+      host->stopped_until = std::max(host->stopped_until, pause.end);
+      events_.at(host->stopped_until, [this, host] { resume(host); });
+    }
+  }
+
+  void resume(const std::shared_ptr<Host>& host) {
+    if (host->gone || events_.now() < host->stopped_until) return;
+    tell("{} goes on", name_of(*host));
+    // Deadlines that have passed and what has come may be served in either order.
+    const bool deadlines_first = random_.chance(0.5);
+    if (deadlines_first) serve_deadlines(host);
+    while (!host->gone && !host->backlog.empty()) {
+      const auto what = std::move(host->backlog.front());
+      host->backlog.pop_front();
+      what();
+      settle_down(host);
+    }
+    if (!host->gone) serve_deadlines(host);
+  }
+
+  [[nodiscard]] std::vector<std::shared_ptr<Host>> hosts_of(const Target& target) const {
+    std::vector<std::shared_ptr<Host>> found;
+    for (const auto& [node, host] : hosts_) {
+      const bool worker = node >= kFirstWorkerNode;
+      bool meant = target.kind == Target::Kind::kAll;
+      if (target.kind == Target::Kind::kServers) meant = !worker;
+      if (target.kind == Target::Kind::kCoordinator) meant = node == 0;
+      if (target.kind == Target::Kind::kShard) meant = node == static_cast<int>(target.index) + 1;
+      if (target.kind == Target::Kind::kWorker) meant = worker && node_places_.at(node) == target.index;
+      if (meant) found.push_back(host);
+    }
+    return found;
+  }
+
+  void note_peer(Host& host, const SessionEvent& event) {
+    if (const auto* connected = std::get_if<PeerConnected>(&event)) {
+      host.peers.push_back(connected->peer);
+    } else if (const auto* closed = std::get_if<PeerClosed>(&event)) {
+      std::erase(host.peers, closed->peer);
+      coverage_.count("event: session lost");
+      coverage_.count("session: " + kind_of(closed->reason));
+    }
+  }
+
+  /// P7: what waits for a peer stays within its maximum.
+  void check_queues(const Host& host) const {
+    const std::size_t max =
+        (host.node < kFirstWorkerNode ? plan_.session : plan_.worker_session).queue_bytes_max;
+    for (const PeerId peer : host.peers)
+      if (host.hub.outstanding_bytes(peer) > max)
+        fail("P7: {} bytes wait for peer {} of {}", host.hub.outstanding_bytes(peer), peer, name_of(host));
+  }
+
+  /// What a process has counted until its end.
+  void count_host(const Host& host) {
+    for (const NamedCount& counter : host.hub.counters().named())
+      coverage_.count("hub: " + std::string(counter.name), counter.count);
+    if (host.node == 0 || host.node >= kFirstWorkerNode) return;
+    const ShardCore::Counters& shard = static_cast<const ShardHost&>(host).core.counters();
+    coverage_.count("push: settled", shard.settled);
+    coverage_.count("push: refused", shard.refused);
+    coverage_.count("push: duplicate", shard.duplicates);
+    coverage_.count("push: of the dead", shard.fenced);
+    coverage_.count("version: published", shard.versions);
+    coverage_.count("version: caught up", shard.catch_ups);
   }
 
   void wake(const std::shared_ptr<Host>& host, ProtocolTime at) {
     if (host->gone || host->woken_at != at) return;
     host->woken_at = kNever;
-    const ProtocolTime now = events_.now();
-    if (host->hub.next_deadline() <= now) host->hub.on_deadline(now);
-    host->on_core_deadline(now);
+    if (events_.now() >= host->stopped_until) serve_deadlines(host);
+  }
+
+  void serve_deadlines(const std::shared_ptr<Host>& host) {
+    const ProtocolTime time = now(*host);
+    if (host->hub.next_deadline() <= time) host->hub.on_deadline(time);
+    host->on_core_deadline(time);
     settle_down(host);
-    host->overdue = host->deadline() <= now ? host->overdue + 1 : 0;
+    host->overdue = host->deadline() <= time ? host->overdue + 1 : 0;
     if (host->overdue > 100)
       fail("the deadline of node {}'s {} does not go away", host->node,
-           host->hub.next_deadline() <= now ? "hub" : "core");
+           host->hub.next_deadline() <= time ? "hub" : "core");
   }
 
   /// Passes events, actions and requests on until nothing more comes of them, and plans the next wake-up.
@@ -415,9 +548,10 @@ class Simulation {
       bool any = false;
       for (SessionEvent& event : host->hub.take_events()) {
         any = true;
-        host->on_session_event(events_.now(), std::move(event));
+        note_peer(*host, event);
+        host->on_session_event(now(*host), std::move(event));
       }
-      any |= host->act(events_.now());
+      any |= host->act(now(*host));
       for (const TransportRequest& request : host->hub.take_requests()) {
         any = true;
         network_.handle(host->node, request);
@@ -431,7 +565,8 @@ class Simulation {
       });
     }
     if (host->gone) return;
-    const ProtocolTime deadline = host->deadline();
+    check_queues(*host);
+    const ProtocolTime deadline = host->set_deadline();
     if (deadline == kNever || deadline >= host->woken_at) return;
     // A deadline that has passed and does not go away must not stop time.
     const ProtocolTime at =
@@ -443,16 +578,21 @@ class Simulation {
 
   // ---- slow work ----
 
+  ProtocolTime now(Host& host) { return host.now(events_.now()); }
+  template <class AnyHost, class Event>
+  void give(AnyHost& host, Event event) {
+    host.give(now(host), std::move(event));
+  }
   [[nodiscard]] Duration duration(int low_ms, int high_ms) {
     return Duration(static_cast<std::int64_t>(random_.uniform(low_ms, high_ms) * 1e6));
   }
   [[nodiscard]] Duration step_of(const WorkerHost& host) {
     if (events_.now() < plan_.heal_at && random_.chance(plan_.hangs)) {
-      ++network_.faults.hangs;
-      return std::chrono::seconds(30);
+      coverage_.count("fault: work hangs");
+      return plan_.hang;
     }
     return Duration(static_cast<std::int64_t>(static_cast<double>(plan_.step.count()) *
-                                              plan_.slowness[node_places_.at(host.node)] *
+                                              plan_.places[node_places_.at(host.node)].slowness *
                                               random_.uniform(0.8, 1.3)));
   }
   template <class AnyHost, class Done>
@@ -460,9 +600,7 @@ class Simulation {
     events_.at(events_.now() + after, [this, node = host.node, done] {
       const auto it = hosts_.find(node);
       if (it == hosts_.end()) return;
-      const std::shared_ptr<Host> alive = it->second;
-      done(static_cast<AnyHost&>(*alive));
-      settle_down(alive);
+      on_host(it->second, [alive = it->second, done] { done(static_cast<AnyHost&>(*alive)); });
     });
   }
   /// Computing: one thing at a time, and void once the job has been unloaded.
@@ -480,7 +618,6 @@ class Simulation {
   [[nodiscard]] ShardIndex shard_of_peer(const Host& host, PeerId peer) const {
     return shard_indices_.at(static_cast<int>(peers_.at({host.node, peer})));
   }
-  std::string_view keep(const std::string& text) { return *texts_.insert(text).first; }
 
   static std::uint64_t detail(const Message& message) {
     if (const auto* push = std::get_if<Push>(&message)) return push->sequence.value();
@@ -494,7 +631,9 @@ class Simulation {
   const Plan plan_;
   EventQueue events_;
   Trace trace_;
+  Coverage coverage_;
   std::map<JobId, Checker> checkers_;
+  MembershipChecker members_;
   std::map<int, JobId> jobs_;  // by node
   RandomStream random_;
   Network network_;
@@ -507,19 +646,17 @@ class Simulation {
   std::map<int, ShardIndex> shard_indices_;
   std::map<std::pair<int, PeerId>, std::uint32_t> peers_;  // to destination
   std::set<int> stopping_;
-  std::set<std::string> texts_;
-
- public:
-  FaultCounts& faults() { return network_.faults; }
+  std::map<IncarnationOrder, std::string> worker_names_;
+  std::map<std::string_view, std::uint64_t> received_;  // by message name
 };
 
 template <class Core>
 template <class Event>
 void CoreHost<Core>::give(ProtocolTime now, Event event) {
   if constexpr (std::is_same_v<Event, MessageReceived>)
-    simulation.note_event(*this, "receives", message_name(event.message), event.peer.value());
+    simulation.note_received(*this, event);
   else if constexpr (std::is_same_v<Event, PeerClosed>)
-    simulation.note_event(*this, "loses", "", event.peer.value()), ++simulation.faults().sessions_lost;
+    simulation.note_event(*this, "loses", "", event.peer.value());
   else if constexpr (std::is_same_v<Event, PeerConnected>)
     simulation.note_event(*this, "meets", "", event.peer.value());
   simulation.before(*this, event);
@@ -541,8 +678,6 @@ bool CoreHost<Core>::act(ProtocolTime) {
   for (const auto& action : actions) std::visit([&](const auto& a) { simulation.act(*this, a); }, action);
   return !actions.empty();
 }
-
-}  // namespace
 
 Outcome simulate(const Plan& plan, bool print_trace) { return Simulation(plan, print_trace).run(); }
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "test/sim/network.h"
+#include "test/sim/coverage.h"
 #include "test/sim/plan.h"
 
 namespace nanduti::sim {
@@ -17,7 +17,8 @@ struct Outcome {
   std::uint64_t events = 0;
   std::uint64_t rounds = 0;
   Duration simulated{0};
-  FaultCounts faults;
+  Coverage coverage;
+  std::vector<std::string> story;  ///< what people would tell, in order: "12.345 membership 3: w0 active from round 2"
   std::vector<float> model;           ///< at rest, shape [parameters]
   std::vector<std::string> warnings;  ///< of the job's view
 };

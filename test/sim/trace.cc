@@ -10,13 +10,15 @@ namespace {
 
 constexpr std::size_t kTailMax = 40;
 
+double seconds(ProtocolTime at) { return std::chrono::duration<double>(at - kBeginning).count(); }
+
 std::string to_line(const Trace::Entry& entry) {
+  if (entry.what[0] == 0) return fmt::format("{}\n", entry.name);
   const std::string node = entry.node == 0     ? "coordinator"
                            : entry.node < 1000 ? fmt::format("shard {}", entry.node - 1)
-                                               : fmt::format("worker {}", entry.node - 1000);
-  return fmt::format("{:10.6f} {:12} {} {} {} {}\n",
-                     std::chrono::duration<double>(entry.at - kBeginning).count(), node, entry.what,
-                     entry.name, entry.first, entry.second);
+                                               : fmt::format("process {}", entry.node - 1000);
+  return fmt::format("{:10.6f} {:12} {} {} {} {}\n", seconds(entry.at), node, entry.what, entry.name,
+                     entry.first, entry.second);
 }
 
 }  // namespace
@@ -29,6 +31,11 @@ void Trace::add(const Entry& entry) {
   if (print_) std::fputs(to_line(entry).c_str(), stdout);
   tail_.push_back(entry);
   if (tail_.size() > kTailMax) tail_.pop_front();
+}
+
+void Trace::tell(ProtocolTime at, std::string text) {
+  story_.push_back(fmt::format("{:10.6f} {}", seconds(at), text));
+  add({at, 0, "", story_.back(), story_.size(), 0});
 }
 
 std::string Trace::tail() const {

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -37,6 +38,9 @@ class Trace {
 
   explicit Trace(bool print) : print_(print) {}
   void add(const Entry& entry);
+  /// A line for people.
+  void tell(ProtocolTime at, std::string text);
+  [[nodiscard]] std::vector<std::string> story() const { return {story_.begin(), story_.end()}; }
   [[nodiscard]] std::uint64_t hash() const { return hash_.value(); }
   [[nodiscard]] std::uint64_t count() const { return count_; }
   [[nodiscard]] std::string tail() const;
@@ -46,6 +50,7 @@ class Trace {
   std::uint64_t count_ = 0;
   Fingerprint hash_;
   std::deque<Entry> tail_;
+  std::deque<std::string> story_;
 };
 
 }  // namespace nanduti::sim

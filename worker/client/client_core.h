@@ -126,6 +126,13 @@ class ClientCore {
   [[nodiscard]] const Replica* replica() const;
   [[nodiscard]] IncarnationOrder order() const { return order_; }
   [[nodiscard]] Round next_round() const { return job_ ? job_->round : Round(); }
+  /// What the next round is to come from; null without a lease.
+  [[nodiscard]] const LeaseGrant* next_lease() const {
+    return job_ && !job_->leases.empty() ? &job_->leases.front() : nullptr;
+  }
+  /// Computing or evaluating, or about to stop.
+  [[nodiscard]] bool is_busy() const { return draining_ || (job_ && (job_->computing || job_->evaluating)); }
+  [[nodiscard]] std::size_t evaluations_held() const { return job_ ? job_->evaluations.size() : 0; }
 
  private:
   struct Evaluation {

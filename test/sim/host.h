@@ -1,0 +1,96 @@
+#pragma once
+
+#include <algorithm>
+#include <deque>
+#include <functional>
+#include <vector>
+
+#include "common/base/wakeful_clock.h"
+#include "common/protocol/session_hub.h"
+#include "test/sim/plan.h"
+
+namespace nanduti::sim {
+
+inline constexpr int kFirstWorkerNode = 1000;
+
+/// A simulated process: a core under its session hub, with a clock of its own. What the core asks of the
+/// world beyond messages is the derived class's affair.
+class Host {
+ public:
+  Host(int number, std::uint32_t destination, const Plan& plan)
+      : node(number),
+        hub(destination, number < kFirstWorkerNode ? plan.session : plan.worker_session,
+            RandomStream(plan.network_seed, 1000 + static_cast<std::uint64_t>(number))),
+        rate_(1.0 + plan.drift * RandomStream(plan.network_seed, 20000 + static_cast<std::uint64_t>(number))
+                                     .uniform(-1, 1)) {}
+  virtual ~Host() = default;
+
+  virtual void on_session_event(ProtocolTime now, SessionEvent event) = 0;
+  virtual void on_core_deadline(ProtocolTime now) = 0;
+  [[nodiscard]] virtual ProtocolTime core_deadline() const = 0;
+  /// Carries out the core's actions; false if there were none.
+  virtual bool act(ProtocolTime now) = 0;
+
+  /// The process's own time at this moment of the world's.
+  ProtocolTime now(ProtocolTime world) { return clock_.now(steady(world)); }
+  [[nodiscard]] ProtocolTime deadline() const { return std::min(core_deadline(), hub.next_deadline()); }
+  /// Asks to be woken at deadline(); the moment of the world's time, or kNever.
+  ProtocolTime set_deadline() {
+    clock_.set_deadline(deadline());
+    if (clock_.deadline() == kNever) return kNever;
+    const Duration since = clock_.steady_at(clock_.deadline()) - kBeginning.time_since_epoch();
+    return kBeginning + Duration(static_cast<std::int64_t>(static_cast<double>(since.count()) / rate_) + 1);
+  }
+
+  const int node;
+  SessionHub hub;
+  bool gone = false;
+  int overdue = 0;                            // wake-ups in a row that did not move the deadline
+  ProtocolTime woken_at = kNever;             // the earliest wake-up under way
+  ProtocolTime stopped_until{};               // by a pause
+  std::deque<std::function<void()>> backlog;  // what has come to a stopped process
+  std::vector<PeerId> peers;                  // with a session
+
+ private:
+  [[nodiscard]] Duration steady(ProtocolTime world) const {
+    return kBeginning.time_since_epoch() +
+           Duration(static_cast<std::int64_t>(static_cast<double>((world - kBeginning).count()) * rate_));
+  }
+
+  double rate_;
+  WakefulClock clock_;
+};
+
+class Simulation;
+
+template <class Core>
+class CoreHost : public Host {
+ public:
+  template <class... Args>
+  CoreHost(Simulation& owner, int number, std::uint32_t destination, const Plan& plan, Args&&... args)
+      : Host(number, destination, plan), core(std::forward<Args>(args)...), simulation(owner) {}
+
+  void on_session_event(ProtocolTime now, SessionEvent event) override {
+    std::visit([&](auto& e) { give(now, std::move(e)); }, event);
+  }
+  void on_core_deadline(ProtocolTime now) override {
+    if (core.next_deadline() > now) return;
+    core.on_deadline(now);
+    observe();
+  }
+  [[nodiscard]] ProtocolTime core_deadline() const override { return core.next_deadline(); }
+  bool act(ProtocolTime now) override;
+
+  template <class Event>
+  void give(ProtocolTime now, Event event);
+
+  Core core;
+
+ private:
+  /// Collects the actions and lets the checkers see them and the core.
+  void observe();
+  Simulation& simulation;
+  std::vector<typename Core::Action> actions_;
+};
+
+}  // namespace nanduti::sim
