@@ -135,6 +135,7 @@ void CoordinatorCore::begin_training(ProtocolTime now) {
   // Those who are ready begin together, in the first membership.
   for (auto& [order, worker] : workers_) {
     if (worker.part != Part::kPrepared) continue;
+    if (worker.silent && !view.plan.deterministic) continue;  // it joins as idle, and is lent to once heard
     if (view.plan.deterministic) {
       if (run_->ranks.size() == std::min<std::size_t>(view.plan.workers_to_start, kMembersMax)) continue;
       run_->ranks.push_back(order);

@@ -62,6 +62,7 @@ class Checker {
     std::vector<std::vector<float>> residual;     // per shard
     std::vector<std::vector<double>> progress;    // per shard: all of it, summed up
     std::vector<std::vector<PushRecord>> pushes;  // per shard, by sequence
+    std::vector<std::uint64_t> closed;  // per shard: pushes below it are done with at the worker
     std::optional<Round> next_round;
     std::optional<ClientCore::ComputeRound> computing;
     std::vector<Version> checked;  // per shard: the version whose shadow has been compared

@@ -18,6 +18,13 @@ std::vector<std::string> Coverage::missing() const {
   return names;
 }
 
+std::pair<std::size_t, std::uint64_t> Coverage::faults() const {
+  std::pair<std::size_t, std::uint64_t> faults;
+  for (const auto& [what, times] : counts_)
+    if (what.starts_with("fault: ")) ++faults.first, faults.second += times;
+  return faults;
+}
+
 std::string Coverage::table() const {
   std::string text;
   for (const auto& [what, times] : counts_) text += fmt::format("{:12}  {}\n", times, what);

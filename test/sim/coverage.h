@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace nanduti::sim {
@@ -18,6 +19,8 @@ class Coverage {
     const auto it = counts_.find(what);
     return it == counts_.end() ? 0 : it->second;
   }
+  /// Kinds of faults that have struck, and how many in all.
+  [[nodiscard]] std::pair<std::size_t, std::uint64_t> faults() const;
   /// Of kWanted, what was never reached.
   [[nodiscard]] std::vector<std::string> missing() const;
   /// A line each, by name.
