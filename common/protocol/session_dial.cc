@@ -83,7 +83,10 @@ void SessionHub::Impl::on_hello_accepted(ProtocolTime now, Session& session, std
   SessionStream& stream = session.streams[index];
   if (!std::exchange(stream.bound, true)) stream.link.on_new_route(now);
   receive(now, session, index, frame);
+  if (session.connected) return;
   note_bound(session);
+  // More than a hello, at once: until then the server counts the session as unfinished.
+  if (session.connected) ping(now, session, 0);
 }
 
 void SessionHub::Impl::keep_dialled(ProtocolTime now, Session& session) {
@@ -108,13 +111,18 @@ void SessionHub::Impl::keep_dialled(ProtocolTime now, Session& session) {
         send_hello(now, session, i);
         continue;
       }
-      Frame ping;
-      ping.kind = FrameKind::kPing;
-      stream.link.fill_ack(ping);
-      stream.pinged_at = now;
-      transmit(now, session, i, std::move(ping));
+      ping(now, session, i);
     }
   }
+}
+
+void SessionHub::Impl::ping(ProtocolTime now, Session& session, std::size_t index) {
+  SessionStream& stream = session.streams[index];
+  Frame frame;
+  frame.kind = FrameKind::kPing;
+  stream.link.fill_ack(frame);
+  stream.pinged_at = now;
+  transmit(now, session, index, std::move(frame));
 }
 
 ProtocolTime SessionHub::Impl::dialled_deadline(const Session& session) const {

@@ -63,6 +63,7 @@ struct SessionHub::Impl {
   void hang_up(Session& session);
   void send_hello(ProtocolTime now, Session& session, std::size_t index);
   void on_hello_accepted(ProtocolTime now, Session& session, std::size_t index, const Frame& frame);
+  void ping(ProtocolTime now, Session& session, std::size_t index);
   void keep_dialled(ProtocolTime now, Session& session);
   [[nodiscard]] ProtocolTime dialled_deadline(const Session& session) const;
 
