@@ -9,10 +9,12 @@ usage() {
 usage: scripts/bench.sh trainer [--json] [--seconds S] [--data DIRECTORY|synthetic]
        scripts/bench.sh accuracy [JOB.yaml] [--seeds N] [--json]
        scripts/bench.sh workers [JOB.yaml] [--pairs N] [--json]
+       scripts/bench.sh sessions
   trainer   images/s of the trainer on one thread, and of bare oneDNN forward and backward of the same model, in
             turns: LeNet, 28 x 28, batch 64, medians of 5 pairs, by the thread's CPU time
   accuracy  runs a whole job through quickstart.sh with seeds 1 to N: accuracies and training times
   workers   samples/s of two epochs of a job with two workers against one, in turns (ABBA), medians
+  sessions  what a frame costs a session hub with 1 to 4000 sessions
 
   --json       stdout is one JSON object
   --seconds S  CPU seconds to measure (default: 10)
@@ -61,7 +63,7 @@ while (($# > 0)); do
       need_number --pairs "$pairs"
       shift
       ;;
-    trainer | accuracy | workers) benchmark=$1 ;;
+    trainer | accuracy | workers | sessions) benchmark=$1 ;;
     *.yaml) job=$1 ;;
     *) usage_error "unknown argument '$1'" ;;
   esac
@@ -121,7 +123,7 @@ workers() {
     {one_samples_per_s: rate(1), two_samples_per_s: rate(2), ratio: (rate(2) / rate(1))}' <<< "${results[*]}"
 }
 
-if [[ $benchmark != trainer ]]; then
+if [[ $benchmark == accuracy || $benchmark == workers ]]; then
   need_tools jq
   folder=$(mktemp -d)
   trap 'rm -rf "$folder"' EXIT
@@ -130,7 +132,7 @@ if [[ $benchmark != trainer ]]; then
   exit
 fi
 
-if [[ $data != synthetic ]]; then
+if [[ $benchmark == trainer && $data != synthetic ]]; then
   [[ -d $data ]] || die "there is no folder '$data'"
   options+=(--data "$(cd "$data" && pwd)")
 fi

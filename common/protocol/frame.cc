@@ -23,7 +23,7 @@ EncodedFrame encode_frame(const Frame& frame) {
     hello = wire::CreateHello(builder, h.protocol_version, h.codec_format,
                               builder.CreateString(h.program_version), static_cast<std::uint8_t>(h.role),
                               builder.CreateString(h.name), h.job.value(), h.layout_hash, h.stream_count,
-                              h.resumes);
+                              h.resumes, h.number);
   }
   flatbuffers::Offset<flatbuffers::String> text = 0;
   if (!frame.text.empty()) text = builder.CreateString(frame.text);
@@ -77,7 +77,12 @@ Result<Frame> decode_frame(const EncodedFrame& encoded) {
   }
   if ((frame.kind == FrameKind::kData) != (frame.message_header.size() + frame.chunk.size() > 0))
     return corrupt("content");
+  // A data frame may be kept for a while: it is charged for its message's header, so it holds little beside.
+  if (frame.message_header.size() > kMessageHeaderBytesMax) return corrupt("message_header");
+  if (frame.kind == FrameKind::kData && header.size() > frame.message_header.size() + kFrameFieldsBytesMax)
+    return corrupt("size");
   if (t.text() != nullptr) {
+    if (frame.kind != FrameKind::kHelloRefused && frame.kind != FrameKind::kClose) return corrupt("text");
     if (t.text()->size() > kTextBytesMax) return corrupt("text");
     frame.text = printable_text(t.text()->string_view());
   }
@@ -97,7 +102,8 @@ Result<Frame> decode_frame(const EncodedFrame& encoded) {
                    JobId(h->job()),
                    h->layout_hash(),
                    h->stream_count(),
-                   h->resumes()};
+                   h->resumes(),
+                   h->number()};
   }
   return frame;
 }

@@ -17,6 +17,9 @@ using RouteId = StrongId<struct RouteIdTag>;
 /// Payload bytes of one data frame. Between 64 and 256 KiB by DESIGN section 4.
 inline constexpr std::size_t kChunkBytesMax = 128 * 1024;
 
+/// What the FlatBuffer of a data frame may hold beside the message's header.
+inline constexpr std::size_t kFrameFieldsBytesMax = 1024;
+
 /// The coordinator's destination number; shard cores of a process are 1, 2, ...
 inline constexpr std::uint32_t kCoordinatorDestination = 0;
 
@@ -33,6 +36,9 @@ struct Hello {
   std::uint64_t layout_hash = 0;   ///< of the job's parameter space; 0 towards a coordinator
   std::uint32_t stream_count = 1;  ///< streams of this session
   bool resumes = false;  ///< the sender has seen this session accepted before: an unknown one is an error
+  /// Counts the hellos of this stream of this session, from 1: whatever order they arrive in, the stream is
+  /// where the newest one came from.
+  std::uint64_t number = 0;
 };
 
 enum class FrameKind : std::uint8_t {
@@ -64,7 +70,7 @@ struct Frame {
   std::uint64_t credit_bytes = 0;   ///< bytes the other side may have in flight beyond next_expected
 
   Hello hello;       ///< kHello
-  std::string text;  ///< kHelloRefused, kClose
+  std::string text;  ///< kHelloRefused, kClose; of no other kind
   /// kHelloAccepted: drawn by the acceptor as the session began, never 0. Another one means that the acceptor
   /// has lost the session's state: a hello from before its restart was waiting in a queue.
   std::uint64_t acceptance = 0;

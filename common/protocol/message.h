@@ -16,7 +16,7 @@
 /// but for a job's YAML, made printable (printable_text.h).
 namespace nanduti {
 
-inline constexpr std::uint32_t kProtocolVersion = 1;
+inline constexpr std::uint32_t kProtocolVersion = 2;
 
 /// Version of the codecs' byte formats.
 inline constexpr std::uint32_t kCodecFormat = 1;
@@ -30,6 +30,17 @@ inline constexpr std::size_t kRefusedMax = 4096;  ///< refused sequences in one 
 inline constexpr std::size_t kSettleEntriesMax = 4096;
 inline constexpr std::size_t kCutsMax = 4;  ///< cuts that a shard holds at once; beyond: the oldest goes
 inline constexpr std::size_t kPayloadBytesMax = std::size_t{1} << 32;
+/// A message's FlatBuffer; with its frame's own fields it fits into one part of the transport.
+inline constexpr std::size_t kMessageHeaderBytesMax = (std::size_t{4} << 20) - 8192;
+
+/// Most payload bytes of a push, a version or a cut of so many parameters: float32 for each (the densest),
+/// and an eighth of that and a page as slack for what a codec writes beside the values.
+constexpr std::size_t shard_payload_bytes_max(std::uint64_t parameters) {
+  constexpr std::uint64_t kSlackBytes = 4096;
+  if (parameters >= kPayloadBytesMax / 8) return kPayloadBytesMax;
+  const std::uint64_t bytes = parameters * sizeof(float);
+  return static_cast<std::size_t>(bytes + bytes / 8 + kSlackBytes);
+}
 
 /// What the data of a job is, as a worker has found it; equal on all workers of a job.
 struct DataDescription {
@@ -395,6 +406,9 @@ struct EncodedMessage {
 };
 
 EncodedMessage encode_message(const Message& message);
+
+/// Whether a message of this type may have a payload, as far as its FlatBuffer says; false if it is none.
+bool may_carry_payload(const SharedBytes& header);
 
 /// Verifies (FlatBuffers, then the limits above and each field's range) and decodes. Errors: kCorrupt, with
 /// the field.

@@ -329,18 +329,41 @@ SharedBytes aligned(const SharedBytes& bytes) {
   return SharedBytes::take(std::move(copy)).slice(0, bytes.size());
 }
 
+/// The envelope of a header that `aligned` has seen; nullptr if it is none or of no known type.
+const wire::Envelope* verified_envelope(const SharedBytes& header) {
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(header.data());
+  flatbuffers::Verifier verifier(bytes, header.size(), 16, 65536);
+  if (header.size() < 8 || !wire::VerifyEnvelopeBuffer(verifier)) return nullptr;
+  return wire::GetEnvelope(bytes);
+}
+
 }  // namespace
+
+bool may_carry_payload(const SharedBytes& encoded_header) {
+  const SharedBytes header = aligned(encoded_header);
+  const wire::Envelope* envelope = verified_envelope(header);
+  if (envelope == nullptr) return false;
+  switch (envelope->body_type()) {
+    case wire::Body::CutTaken:
+    case wire::Body::Push:
+    case wire::Body::Publish:
+    case wire::Body::Assign:
+    case wire::Body::CutValues:
+      return true;
+    default:
+      return false;
+  }
+}
 
 Result<Message> decode_message(const EncodedMessage& encoded) {
   if (encoded.payload.size() > kPayloadBytesMax)
     return make_error(ErrorCode::kCorrupt, "a message's payload has {} bytes; at most {} are allowed",
                       encoded.payload.size(), kPayloadBytesMax);
   const SharedBytes header = aligned(encoded.header);
-  const auto* bytes = reinterpret_cast<const std::uint8_t*>(header.data());
-  flatbuffers::Verifier verifier(bytes, header.size(), 16, 65536);
-  if (header.size() < 8 || !wire::VerifyEnvelopeBuffer(verifier))
+  const wire::Envelope* verified = verified_envelope(header);
+  if (verified == nullptr)
     return make_error(ErrorCode::kCorrupt, "a message is not a well-formed FlatBuffer");
-  const wire::Envelope& envelope = *wire::GetEnvelope(bytes);
+  const wire::Envelope& envelope = *verified;
   const auto type = static_cast<std::size_t>(envelope.body_type());
   if (type == 0 || type > std::variant_size_v<Message> || envelope.body() == nullptr)
     return make_error(ErrorCode::kCorrupt, "a message of unknown type {}", type);

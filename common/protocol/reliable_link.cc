@@ -13,11 +13,6 @@ constexpr std::size_t kAckBytes = 512 * 1024;
 /// Memory is reserved for at most this much of a message that has only been announced.
 constexpr std::size_t kReserveMax = std::size_t{16} << 20;
 
-/// Frames held beyond a gap, whatever their size.
-constexpr std::size_t kAheadFramesMax = 4096;
-
-std::size_t size_of(const Frame& frame) { return frame.message_header.size() + frame.chunk.size(); }
-
 }  // namespace
 
 void ReliableLink::queue(EncodedMessage message, std::uint64_t tag) {
@@ -28,24 +23,30 @@ void ReliableLink::queue(EncodedMessage message, std::uint64_t tag) {
 void ReliableLink::on_frame(ProtocolTime now, const Frame& frame) {
   on_ack(now, frame.next_expected, frame.credit_bytes);
   if (frame.kind != FrameKind::kData) return;
+  if (fault_ != LinkFault::kNone) {
+    ++counts_.after_fault;
+    return;
+  }
   if (frame.sequence < next_expected_ || ahead_.contains(frame.sequence)) {
-    ++duplicates;
+    ++counts_.duplicates;
     ack_now();
     return;
   }
+  const Piece piece{frame.message_header, frame.chunk, frame.message_payload_bytes, frame.chunk_offset};
   if (frame.sequence != next_expected_) {
-    if (ahead_bytes_ + size_of(frame) > options_.credit_bytes || ahead_.size() >= kAheadFramesMax) {
-      ++gaps_dropped;
+    if (ahead_bytes_ + piece.size_bytes() > options_.credit_bytes ||
+        frame.sequence - next_expected_ >= kFramesInFlightMax) {
+      ++counts_.beyond_credit;
       return;
     }
-    ahead_bytes_ += size_of(frame);
-    ahead_.emplace(frame.sequence, frame);
+    ahead_bytes_ += piece.size_bytes();
+    ahead_.emplace(frame.sequence, piece);
     ack_now();
     return;
   }
-  accept(frame);
+  accept(piece);
   while (!ahead_.empty() && ahead_.begin()->first == next_expected_) {
-    ahead_bytes_ -= size_of(ahead_.begin()->second);
+    ahead_bytes_ -= ahead_.begin()->second.size_bytes();
     accept(ahead_.begin()->second);
     ahead_.erase(ahead_.begin());
   }
@@ -55,31 +56,53 @@ void ReliableLink::on_frame(ProtocolTime now, const Frame& frame) {
     ack_at_ = std::min(ack_at_, now + options_.ack_delay);
 }
 
-void ReliableLink::accept(const Frame& frame) {
+LinkFault ReliableLink::fault_of(const Piece& piece) const {
+  const bool begins = !piece.message_header.empty();
+  if (begins == partial_.has_value()) return LinkFault::kBrokenCutting;
+  const std::uint64_t payload_bytes = begins ? piece.message_payload_bytes : partial_payload_bytes_;
+  const std::uint64_t offset = begins ? 0 : partial_payload_.size();
+  if (payload_bytes > options_.payload_bytes_max) return LinkFault::kPayloadTooLarge;
+  if (piece.message_payload_bytes != payload_bytes || piece.chunk_offset != offset ||
+      piece.chunk.size() != std::min<std::uint64_t>(kChunkBytesMax, payload_bytes - offset))
+    return LinkFault::kBrokenCutting;
+  // A message in one piece is decoded at once, which finds the same.
+  if (begins && piece.chunk.size() < payload_bytes && !may_carry_payload(piece.message_header))
+    return LinkFault::kPayloadNotAllowed;
+  return LinkFault::kNone;
+}
+
+void ReliableLink::accept(const Piece& piece) {
   ++next_expected_;
-  unacked_received_bytes_ += size_of(frame);
-  if (!frame.message_header.empty()) {
-    if (frame.chunk.size() == frame.message_payload_bytes) {
-      received_.push_back({frame.message_header, frame.chunk});
+  unacked_received_bytes_ += piece.size_bytes();
+  if (fault_ == LinkFault::kNone) fault_ = fault_of(piece);
+  if (fault_ != LinkFault::kNone) return;
+  if (!piece.message_header.empty()) {
+    if (piece.chunk.size() == piece.message_payload_bytes) {
+      received_.push_back({piece.message_header, piece.chunk});
       return;
     }
-    partial_header_ = EncodedMessage{frame.message_header, {}};
-    partial_payload_bytes_ = frame.message_payload_bytes;
-    partial_payload_.clear();
-    partial_payload_.reserve(std::min<std::size_t>(frame.message_payload_bytes, kReserveMax));
+    partial_ = EncodedMessage{piece.message_header, {}};
+    partial_payload_bytes_ = piece.message_payload_bytes;
+    partial_payload_.reserve(std::min<std::size_t>(piece.message_payload_bytes, kReserveMax));
   }
-  // A sender that breaks its own cutting loses that message only.
-  if (!partial_header_ || frame.chunk_offset != partial_payload_.size()) return;
-  partial_payload_.insert(partial_payload_.end(), frame.chunk.view().begin(), frame.chunk.view().end());
+  partial_payload_.insert(partial_payload_.end(), piece.chunk.view().begin(), piece.chunk.view().end());
   if (partial_payload_.size() < partial_payload_bytes_) return;
-  partial_header_->payload = SharedBytes::take(std::exchange(partial_payload_, {}));
-  received_.push_back(std::move(*partial_header_));
-  partial_header_.reset();
+  partial_->payload = SharedBytes::take(std::exchange(partial_payload_, {}));
+  received_.push_back(std::move(*partial_));
+  partial_.reset();
 }
 
 void ReliableLink::on_ack(ProtocolTime now, std::uint64_t next_expected, std::uint64_t credit) {
-  if (next_expected > next_sequence_) return;  // nonsense
-  peer_credit_ = credit;
+  if (next_expected > next_sequence_) {
+    ++counts_.acks_of_unsent;
+    return;
+  }
+  if (next_expected < acked_through_) {  // overtaken by a newer one, whose credit is newer too
+    ++counts_.acks_outdated;
+    return;
+  }
+  acked_through_ = next_expected;
+  peer_credit_ = std::min(credit, kCreditBytesMax);
   bool progress = false;
   while (!in_flight_.empty() && in_flight_.front().frame.sequence < next_expected) {
     const InFlight& first = in_flight_.front();
@@ -91,6 +114,7 @@ void ReliableLink::on_ack(ProtocolTime now, std::uint64_t next_expected, std::ui
   }
   if (!progress) return;
   timeouts_ = 0;
+  progress_at_ = now;
   resend_at_ = in_flight_.empty() ? kNever : now + resend_timeout();
   resend_next_ = kResendBurst;  // goes on with a recovery, if there is one
 }
@@ -123,7 +147,8 @@ void ReliableLink::on_new_route(ProtocolTime now) {
 }
 
 void ReliableLink::suppose_all_lost() {
-  for (InFlight& sent : in_flight_) sent.lost = true;
+  lost_begin_ = acked_through_;
+  lost_end_ = next_sequence_;
   resend_next_ = kResendBurst;
 }
 
@@ -133,14 +158,12 @@ void ReliableLink::fill_ack(Frame& frame) const {
 }
 
 void ReliableLink::resend(ProtocolTime now, std::size_t count, std::vector<Frame>& out) {
-  for (InFlight& sent : in_flight_) {
-    if (count == 0) break;
-    if (!sent.lost) continue;
-    sent.lost = false;
+  lost_begin_ = std::max(lost_begin_, acked_through_);
+  for (; count > 0 && lost_begin_ < lost_end_; --count, ++lost_begin_) {
+    InFlight& sent = in_flight_[lost_begin_ - acked_through_];
     sent.resent = true;
     sent.sent_at = now;
-    ++resent;
-    --count;
+    ++counts_.resent;
     out.push_back(sent.frame);
   }
 }
@@ -153,7 +176,7 @@ std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
     resend_at_ = now + resend_timeout();
   }
   if (resend_next_ > 0) resend(now, std::exchange(resend_next_, 0), out);
-  while (!queue_.empty()) {
+  while (!queue_.empty() && in_flight_.size() < kFramesInFlightMax) {
     Outgoing& first = queue_.front();
     const std::size_t payload_bytes = first.message.payload.size();
     const std::size_t chunk_bytes = std::min(kChunkBytesMax, payload_bytes - first.offset);
@@ -168,6 +191,7 @@ std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
     if (chunk_bytes > 0) sent.frame.chunk = first.message.payload.slice(first.offset, chunk_bytes);
     sent.bytes = bytes;
     sent.sent_at = now;
+    if (in_flight_.empty()) progress_at_ = now;
     first.begun = true;
     first.offset += chunk_bytes;
     queued_bytes_ -= bytes;

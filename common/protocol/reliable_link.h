@@ -17,7 +17,21 @@ struct LinkOptions {
   Duration resend_min = std::chrono::milliseconds(200);
   Duration resend_max = std::chrono::seconds(5);
   Duration ack_delay = std::chrono::milliseconds(20);
-  std::size_t credit_bytes = std::size_t{4} << 20;  ///< what this end lets the other have in flight
+  std::size_t credit_bytes = std::size_t{4} << 20;   ///< what this end lets the other have in flight
+  std::size_t payload_bytes_max = kPayloadBytesMax;  ///< of a message that the other side may send
+};
+
+/// Data frames of one stream in flight, however small; nothing further ahead is kept by the receiver.
+inline constexpr std::uint64_t kFramesInFlightMax = 4096;
+/// What a peer's credit counts for at most, whatever it says.
+inline constexpr std::uint64_t kCreditBytesMax = std::uint64_t{256} << 20;
+
+/// What no honest sender does; the stream takes no data after it.
+enum class LinkFault : std::uint8_t {
+  kNone,
+  kPayloadTooLarge,    ///< a message was announced that is larger than payload_bytes_max
+  kPayloadNotAllowed,  ///< a payload was announced for a type of message that has none
+  kBrokenCutting,      ///< chunks that are not cut as take_frames() cuts them
 };
 
 /// One stream of a session, both directions: cuts messages into data frames, delivers them once and in order
@@ -31,7 +45,8 @@ class ReliableLink {
   void queue(EncodedMessage message, std::uint64_t tag);
   /// Takes the acknowledgement of any frame, and the content of a kData.
   void on_frame(ProtocolTime now, const Frame& frame);
-  /// The frames to send now: resends, new data within the credit, a due acknowledgement.
+  /// The frames to send now: resends, new data within the credit, a due acknowledgement. Without credit one
+  /// frame at a time is sent, so that the stream finds out when there is some again.
   std::vector<Frame> take_frames(ProtocolTime now);
   /// An acknowledgement goes with the next take_frames().
   void ack_now() { ack_at_ = ProtocolTime::min(); }
@@ -41,15 +56,33 @@ class ReliableLink {
 
   std::vector<EncodedMessage> take_messages() { return std::exchange(received_, {}); }
   std::vector<std::uint64_t> take_acked() { return std::exchange(acked_tags_, {}); }
+  [[nodiscard]] LinkFault fault() const { return fault_; }
 
+  /// Bytes and entries (messages and frames) that wait to be sent or acknowledged.
   [[nodiscard]] std::size_t outstanding_bytes() const { return queued_bytes_ + in_flight_bytes_; }
+  [[nodiscard]] std::size_t outstanding_entries() const { return queue_.size() + in_flight_.size(); }
+  /// Bytes received that make no whole message yet.
+  [[nodiscard]] std::size_t held_bytes() const {
+    return ahead_bytes_ + partial_payload_.size() + (partial_ ? partial_->header.size() : 0);
+  }
+  /// When the other side last took something of what is in flight; kNever if nothing is.
+  [[nodiscard]] ProtocolTime waiting_since() const { return in_flight_.empty() ? kNever : progress_at_; }
   [[nodiscard]] Duration round_trip() const { return round_trip_; }
   /// For pings, which are answered at once too.
   void measure(Duration sample);
   /// What acknowledgements carry.
   void fill_ack(Frame& frame) const;
 
-  std::uint64_t resent = 0, duplicates = 0, gaps_dropped = 0;
+  struct Counts {
+    std::uint64_t resent = 0;
+    std::uint64_t duplicates = 0;
+    std::uint64_t beyond_credit = 0;  ///< dropped: further ahead of a gap than the credit or the count allows
+    std::uint64_t acks_of_unsent = 0;
+    std::uint64_t acks_outdated = 0;
+    std::uint64_t after_fault = 0;
+  };
+  /// Since the last call.
+  Counts take_counts() { return std::exchange(counts_, {}); }
 
  private:
   struct Outgoing {
@@ -63,25 +96,37 @@ class ReliableLink {
     std::size_t bytes = 0;
     ProtocolTime sent_at;
     bool resent = false;
-    bool lost = false;      // supposed so: to be sent again
     std::uint64_t tag = 0;  // of the message that ends with this frame
+  };
+  /// The content of a data frame.
+  struct Piece {
+    SharedBytes message_header;
+    SharedBytes chunk;
+    std::uint64_t message_payload_bytes = 0;
+    std::uint64_t chunk_offset = 0;
+    [[nodiscard]] std::size_t size_bytes() const { return message_header.size() + chunk.size(); }
   };
 
   void on_ack(ProtocolTime now, std::uint64_t next_expected, std::uint64_t credit);
-  void accept(const Frame& frame);
+  void accept(const Piece& piece);
+  [[nodiscard]] LinkFault fault_of(const Piece& piece) const;
   [[nodiscard]] Duration resend_timeout() const;
   void resend(ProtocolTime now, std::size_t count, std::vector<Frame>& out);
   void suppose_all_lost();
 
   LinkOptions options_;
+  Counts counts_;
 
   // sending
   std::deque<Outgoing> queue_;
-  std::deque<InFlight> in_flight_;
+  std::deque<InFlight> in_flight_;  // sequences [acked_through_, next_sequence_)
   std::size_t queued_bytes_ = 0;
   std::size_t in_flight_bytes_ = 0;
   std::uint64_t next_sequence_ = 0;
+  std::uint64_t acked_through_ = 0;
   std::uint64_t peer_credit_ = std::uint64_t{256} << 10;  // until the other side has said more
+  std::uint64_t lost_begin_ = 0, lost_end_ = 0;           // sequences supposed lost: to be sent again
+  ProtocolTime progress_at_;
   ProtocolTime resend_at_ = kNever;
   std::uint32_t timeouts_ = 0;   // in a row
   std::size_t resend_next_ = 0;  // frames to resend with the next take_frames()
@@ -91,13 +136,14 @@ class ReliableLink {
 
   // receiving
   std::uint64_t next_expected_ = 0;
-  std::map<std::uint64_t, Frame> ahead_;
+  std::map<std::uint64_t, Piece> ahead_;
   std::size_t ahead_bytes_ = 0;
-  std::optional<EncodedMessage> partial_header_;
+  std::optional<EncodedMessage> partial_;
   std::uint64_t partial_payload_bytes_ = 0;
   std::vector<std::byte> partial_payload_;
   std::size_t unacked_received_bytes_ = 0;
   ProtocolTime ack_at_ = kNever;
+  LinkFault fault_ = LinkFault::kNone;
   std::vector<EncodedMessage> received_;
 };
 

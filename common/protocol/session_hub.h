@@ -59,19 +59,22 @@ struct OpenPeer {
   std::string endpoint;
   std::uint32_t destination = kCoordinatorDestination;
   Hello hello;
+  std::size_t payload_bytes_max = 0;  ///< of a message that the server may send
 };
 /// Ends a session. Messages already sent are still delivered where `flush`, for a bounded time. No event
-/// follows.
+/// follows, whatever still comes.
 struct ClosePeer {
   PeerId peer;
   std::string reason;
   bool flush = false;
 };
 
-/// What hellos must name to be accepted.
+/// What hellos must name to be accepted, and what those who are may send.
 struct Admission {
   JobId job;
   std::uint64_t layout_hash = 0;
+  std::size_t worker_payload_bytes_max = 0;  ///< of a message of a worker
+  std::size_t shard_payload_bytes_max = 0;   ///< of a message of a shard
 };
 
 inline constexpr PeerId kFirstAcceptedPeer{std::uint64_t{1} << 32};
@@ -93,27 +96,47 @@ struct TransmitFrame {
 };
 using TransportRequest = std::variant<DialRoute, HangUpRoute, TransmitFrame>;
 
-/// Timing and limits of sessions.
+/// Timing and limits of sessions. What goes beyond a limit is counted by SessionHub::Counters.
 struct SessionOptions {
   Duration heartbeat = std::chrono::seconds(1);  ///< a ping after this long without sending
-  Duration redial_after =
-      std::chrono::seconds(5);  ///< dialler: hang up and dial again after this long a silence...
-  Duration redial_after_max = std::chrono::seconds(30);  ///< ...doubling up to this while it does not help
-  Duration forget_after = std::chrono::seconds(120);     ///< acceptor: a silent session is closed
-  Duration resend_min =
-      std::chrono::milliseconds(200);             ///< unacknowledged frames are sent again, adapting to the
-  Duration resend_max = std::chrono::seconds(5);  ///< measured round trip, backing off between these
+  /// Dialler: hang up and dial a stream again after this long a silence...
+  Duration redial_after = std::chrono::seconds(5);
+  /// ...doubling up to this until an answer to more than a hello has come.
+  Duration redial_after_max = std::chrono::seconds(30);
+  /// Acceptor: a session that is silent on all its streams is closed.
+  Duration forget_after = std::chrono::seconds(120);
+  /// Acceptor: a session is closed, silently, when for so long it has neither bound another of its streams
+  /// nor sent anything but hellos.
+  Duration unfinished_after = std::chrono::seconds(10);
+  /// Acceptor: a peer that is heard, but takes nothing of what is in flight to it for so long, is closed,
+  /// silently: it may come back as a new session.
+  Duration stalled_after = std::chrono::seconds(120);
+  /// Unacknowledged frames are sent again, adapting to the measured round trip, backing off between these.
+  Duration resend_min = std::chrono::milliseconds(200);
+  Duration resend_max = std::chrono::seconds(5);
   std::size_t control_credit_bytes = std::size_t{4} << 20;
-  std::size_t bulk_credit_bytes = std::size_t{32}
-                                  << 20;  ///< >= 2 bandwidth-delay products: 2.25 MB per 100 Mbit/s at 180 ms
-  std::size_t queue_bytes_max = std::size_t{1}
-                                << 30;  ///< unsent and unacknowledged bytes of one peer; beyond: closed
-  std::size_t sessions_max = 4096;      ///< accepted at once
+  /// >= 2 bandwidth-delay products: 2.25 MB per 100 Mbit/s at 180 ms.
+  std::size_t bulk_credit_bytes = std::size_t{32} << 20;
+  /// Unsent and unacknowledged bytes, and messages and frames, of one peer; beyond: it is closed.
+  std::size_t queue_bytes_max = std::size_t{1} << 30;
+  std::size_t queue_entries_max = std::size_t{1} << 17;
+  /// The same of all peers together; beyond: the one with the most is closed, silently. Messages to several
+  /// peers may share their payload and are counted for each.
+  std::size_t total_queue_bytes_max = std::size_t{16} << 30;
+  /// Received bytes that make no whole message yet, of all peers; beyond: the one with the most is closed.
+  std::size_t total_held_bytes_max = std::size_t{16} << 30;
+  /// Sessions at once. With so many that are finished, hellos of new ones are not answered.
+  std::size_t sessions_max = 4096;
+  /// Of those, unfinished ones; beyond: the oldest one of them goes.
+  std::size_t unfinished_max = 1024;
 };
 
 /// All sessions of one core: accepts hellos, dials servers, and turns messages into frames and back exactly
 /// once and in order per stream. No I/O, threads or clock: frames and time go in, transport requests and
-/// events come out.
+/// events come out. An event costs what the sessions cost that it concerns, however many there are.
+///
+/// A route carries one stream of one session: a dialler makes a new one for every dial. A stream is on the
+/// route that its newest hello came from; what still arrives from older ones counts as well.
 class SessionHub {
  public:
   /// Routes that the hub dials are numbered from 2^32; the transport numbers accepted ones below.
@@ -141,9 +164,43 @@ class SessionHub {
   struct Counters {
     std::uint64_t frames_sent = 0, frames_received = 0, frames_resent = 0;
     std::uint64_t bytes_sent = 0, bytes_received = 0;  ///< payload and message headers, resends included
-    std::uint64_t dropped_duplicate = 0, dropped_gap = 0, dropped_unknown_session = 0, dropped_malformed = 0;
-    std::uint64_t hellos_refused = 0, redials = 0, messages_to_nobody = 0;
-    std::uint64_t sessions_overfull = 0;  ///< closed: too much came before all their streams were bound
+
+    // Frames, or what they carried, that changed nothing.
+    std::uint64_t dropped_duplicate = 0;
+    std::uint64_t dropped_gap = 0;  ///< further ahead than credit and count allow; it comes again
+    std::uint64_t dropped_unknown_session = 0;
+    std::uint64_t dropped_malformed = 0;      ///< a message that does not decode
+    std::uint64_t dropped_bad_stream = 0;     ///< a stream that the session does not have
+    std::uint64_t dropped_bad_hello = 0;      ///< contradicts itself or its session
+    std::uint64_t dropped_old_hello = 0;      ///< overtaken by a newer one of the same stream
+    std::uint64_t dropped_not_admitting = 0;  ///< a hello while nothing is admitted
+    std::uint64_t dropped_no_room = 0;        ///< a hello of a new session while all are finished ones
+    std::uint64_t dropped_wrong_route = 0;    ///< from a route that carries another stream, or none any more
+    std::uint64_t dropped_wrong_side = 0;     ///< a kind of frame that this side does not take
+    std::uint64_t dropped_not_connected = 0;  ///< data before all streams were bound; it comes again
+    std::uint64_t dropped_ack_of_unsent = 0;
+    std::uint64_t dropped_ack_outdated = 0;
+    std::uint64_t dropped_after_fault = 0;   ///< data on a stream that is being closed for a fault
+    std::uint64_t messages_to_nobody = 0;    ///< sent to a peer that is not connected
+    std::uint64_t messages_after_close = 0;  ///< received from a peer that the core has closed
+
+    std::uint64_t hellos_refused = 0;     ///< by this side
+    std::uint64_t refused_by_server = 0;  ///< of this side
+    std::uint64_t redials = 0;            ///< of a stream
+    std::uint64_t restarts = 0;           ///< of a dialled session that was lost
+    std::uint64_t route_changes = 0;      ///< of an accepted stream
+
+    // Sessions closed by this side, and why.
+    std::uint64_t sessions_overfull = 0;    ///< queue_bytes_max, queue_entries_max
+    std::uint64_t sessions_over_total = 0;  ///< total_queue_bytes_max, total_held_bytes_max
+    std::uint64_t sessions_forgotten = 0;   ///< forget_after
+    std::uint64_t sessions_unfinished = 0;  ///< unfinished_after
+    std::uint64_t sessions_displaced = 0;   ///< unfinished_max, sessions_max
+    std::uint64_t sessions_stalled = 0;     ///< stalled_after
+    std::uint64_t sessions_payload_too_large = 0;
+    std::uint64_t sessions_payload_not_allowed = 0;
+    std::uint64_t sessions_broken_cutting = 0;
+    std::uint64_t messages_too_large = 0;  ///< to be sent: the session is closed
 
     /// All of them by name, for people.
     [[nodiscard]] std::vector<NamedCount> named() const;

@@ -117,6 +117,9 @@ class CoordinatorCore {
 
   explicit CoordinatorCore(const CoordinatorOptions& options) : options_(options) {}
 
+  /// Workers and shards of any job; workers send no payload, shards the cuts of theirs.
+  static Admission admission() { return {JobId(), 0, 0, kPayloadBytesMax}; }
+
   void on_event(ProtocolTime now, const Event& event);
   void on_deadline(ProtocolTime now);
   [[nodiscard]] ProtocolTime next_deadline() const { return next_check_; }

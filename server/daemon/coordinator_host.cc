@@ -105,7 +105,7 @@ CoordinatorHost::CoordinatorHost(const ServerConfig& config, ZmqTransport& trans
       storage_(std::move(storage)),
       runner_("coordinator", transport, kCoordinatorDestination, session_options(config),
               unpredictable_stream(), CoordinatorCore(options_of(config))) {
-  runner_.set_admission(Admission{});
+  runner_.set_admission(CoordinatorCore::admission());
 }
 
 void CoordinatorHost::start() {

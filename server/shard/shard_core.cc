@@ -129,7 +129,9 @@ void ShardCore::handle(ProtocolTime, const ShardLoaded& event) {
   job_->deterministic = start.deterministic;
   job_->chain = ChainId(random_.next_u64() | 1);
   job_->published = make_header();
-  actions_.push_back(Admit{Admission{event.job, job_->request.layout_hash}});
+  Admission admission{event.job, job_->request.layout_hash};
+  admission.worker_payload_bytes_max = shard_payload_bytes_max(job_->request.end - job_->request.begin);
+  actions_.push_back(Admit{admission});
   send_to_coordinator(ShardOpened{event.job});
 }
 

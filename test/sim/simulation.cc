@@ -261,7 +261,7 @@ class Simulation {
  private:
   void play() {
     coordinator_ = std::make_shared<CoordinatorHost>(*this, 0, 0, plan_, plan_.coordinator);
-    coordinator_->hub.set_admission(Admission{});
+    coordinator_->hub.set_admission(CoordinatorCore::admission());
     add(coordinator_, std::nullopt);
     for (std::uint32_t k = 0; k < plan_.shards; ++k) {
       ShardOptions options;

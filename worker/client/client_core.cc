@@ -292,8 +292,8 @@ void ClientCore::join(const JoinJob& request) {
     hello.job = request.job;
     hello.layout_hash = request.layout_hash;
     hello.stream_count = 2;
-    actions_.push_back(
-        OpenPeer{peer, dialable(place.endpoint, options_.coordinator_endpoint), place.destination, hello});
+    actions_.push_back(OpenPeer{peer, dialable(place.endpoint, options_.coordinator_endpoint),
+                                place.destination, hello, shard_payload_bytes_max(place.end - place.begin)});
   }
 }
 

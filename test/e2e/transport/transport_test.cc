@@ -65,7 +65,7 @@ struct Node {
     transport = std::move(started).value();
     runner = std::make_unique<Runner>("node", *transport, destination, options,
                                       RandomStream(std::random_device{}()), RecordingCore(echoes));
-    runner->set_admission(Admission{});
+    runner->set_admission(Admission{JobId(), 0, kPayloadBytesMax, 0});
     runner->start([](const RecordingCore::Action&) {});
   }
   ~Node() { runner->stop(); }
@@ -109,7 +109,7 @@ SharedBytes pattern(std::size_t size) {
 TEST_CASE("bulk of 20 MB comes back byte for byte while control passes beside it") {
   Node server("tcp://127.0.0.1:*", 3, true);
   Node client(std::nullopt, 0, false);
-  client.runner->post(OpenPeer{kServer, server.transport->endpoint(), 3, good_hello()});
+  client.runner->post(OpenPeer{kServer, server.transport->endpoint(), 3, good_hello(), kPayloadBytesMax});
   REQUIRE(client.wait_for([](const RecordingCore& core) { return core.connected == 1; }));
 
   const SharedBytes payload = pattern(20'000'000);
@@ -151,7 +151,7 @@ TEST_CASE("another protocol version is refused in words that name both") {
   REQUIRE(client.wait_for([](const RecordingCore& core) { return core.closed == 1; }));
   client.runner->run([](RecordingCore& core, ProtocolTime) {
     REQUIRE(core.reason ==
-            "this server speaks protocol version 1, the worker 'dialler' (program test) version 99: run the "
+            "this server speaks protocol version 2, the worker 'dialler' (program test) version 99: run the "
             "same release on both sides");
   });
 }
