@@ -71,6 +71,7 @@ class CoreHost : public Host {
       : Host(number, destination, plan), core(std::forward<Args>(args)...), simulation(owner) {}
 
   void on_session_event(ProtocolTime now, SessionEvent event) override {
+    if (holds_up(event)) return;
     std::visit([&](auto& e) { give(now, std::move(e)); }, event);
   }
   void on_core_deadline(ProtocolTime now) override {
@@ -87,6 +88,8 @@ class CoreHost : public Host {
   Core core;
 
  private:
+  /// What is held up is given later.
+  bool holds_up(const SessionEvent& event);
   /// Collects the actions and lets the checkers see them and the core.
   void observe();
   Simulation& simulation;

@@ -179,6 +179,7 @@ Plan make_plan(std::uint64_t seed) {
          HappeningKind::kStart, place});
   }
   if (mood == Mood::kLossy || mood == Mood::kWild) plan.replays = 0.02;
+  if (random.chance(0.3)) plan.overtaking = random.uniform(0.0, 0.2);
   if (mood == Mood::kWild || random.chance(0.1)) plan.hangs = 0.005;
   if (random.chance(0.3)) plan.hang = std::chrono::hours(2);
   if (random.chance(0.2)) plan.cancel_at = kBeginning + between(random, milliseconds(500), seconds(8));

@@ -91,6 +91,7 @@ struct Plan {
   LinkPlan local;                     ///< shards to coordinator
   double drift = 0;                   ///< clocks run fast or slow by up to this fraction
   double replays = 0;  ///< of a push that reached a shard: it comes again later, as over a second session
+  double overtaking = 0;  ///< of a push that reached a shard: later ones are taken first, as of several streams
   double hangs = 0;    ///< of a round or an evaluation...
   Duration hang = std::chrono::seconds(30);  ///< ...to take this long
   std::vector<PlacePlan> places;

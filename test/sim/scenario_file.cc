@@ -205,6 +205,7 @@ void visit_faults(Visitor& v, Plan& plan) {
   v.time("heal_at", plan.heal_at);
   v.real("drift", plan.drift, usual.drift);
   v.real("replays", plan.replays, usual.replays);
+  v.real("overtaking", plan.overtaking, usual.overtaking);
   v.real("hangs", plan.hangs, usual.hangs);
   v.duration("hang", plan.hang, usual.hang);
   v.whole("queue_frames_max", plan.queue_frames_max, usual.queue_frames_max, 1);

@@ -122,7 +122,7 @@ void add_job_steps(std::vector<Step>& steps) {
       return set((plan.*session).queue_bytes_max, usual.session.queue_bytes_max);
     });
   }
-  for (double Plan::*fault : {&Plan::drift, &Plan::replays, &Plan::hangs})
+  for (double Plan::*fault : {&Plan::drift, &Plan::replays, &Plan::overtaking, &Plan::hangs})
     steps.push_back([fault](Plan& plan) { return set(plan.*fault, 0.0); });
 }
 

@@ -125,6 +125,19 @@ class Simulation {
   template <class AnyHost, class Event>
   void before(AnyHost&, const Event&) {}
 
+  bool holds_up(ShardHost& host, const SessionEvent& event) {
+    const auto* received = std::get_if<MessageReceived>(&event);
+    if (received == nullptr || !std::holds_alternative<Push>(received->message)) return false;
+    if (events_.now() >= plan_.heal_at || !random_.chance(plan_.overtaking)) return false;
+    coverage_.count("fault: push overtaken");
+    later(host, duration(0, 1000), [this, e = *received](ShardHost& h) { give(h, e); });
+    return true;
+  }
+  template <class AnyHost>
+  bool holds_up(AnyHost&, const SessionEvent&) {
+    return false;
+  }
+
   void observe(CoordinatorHost& host, const std::vector<CoordinatorCore::Action>& actions) {
     for (const auto& action : actions) {
       const auto* send = std::get_if<SendMessage>(&action);
@@ -662,6 +675,11 @@ void CoreHost<Core>::give(ProtocolTime now, Event event) {
   simulation.before(*this, event);
   core.on_event(now, typename Core::Event(std::move(event)));
   observe();
+}
+
+template <class Core>
+bool CoreHost<Core>::holds_up(const SessionEvent& event) {
+  return simulation.holds_up(*this, event);
 }
 
 template <class Core>

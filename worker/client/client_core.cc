@@ -110,6 +110,7 @@ void ClientCore::handle(ProtocolTime, const JobLoaded& event) {
   }
   job_->loaded = event.result.value();
   tell_coordinator(JobPrepared{event.job, job_->loaded->data, job_->loaded->layout_hash});
+  if (job_->join_asked) join(*std::exchange(job_->join_asked, std::nullopt));
 }
 
 void ClientCore::handle(ProtocolTime, const RoundComputed& event) {
@@ -257,7 +258,11 @@ void ClientCore::prepare(const PrepareJob& request) {
 }
 
 void ClientCore::join(const JoinJob& request) {
-  if (!job_ || job_->id != request.job || !job_->loaded) return;
+  if (!job_ || job_->id != request.job) return;
+  if (!job_->loaded) {  // the coordinator goes by what this worker has said before a lost session
+    job_->join_asked = request;
+    return;
+  }
   if (job_->replica) {  // asked again after a lost session, which may have lost the answer to a request
     job_->lease_asked = false;
     return;

@@ -142,6 +142,7 @@ class ClientCore {
   struct Job {
     JobId id;
     std::optional<LoadedJob> loaded;
+    std::optional<JoinJob> join_asked;  // before it was loaded
     std::vector<ShardPlace> places;
     std::map<PeerId, ShardIndex> shards;
     std::vector<bool> subscribed;
