@@ -15,10 +15,10 @@
 
 namespace nanduti::sim {
 
-/// Holds shards and workers to promises P1 to P5 and P7 (DESIGN section 3) and to the merge rule, looking from
-/// outside: it keeps a model of its own of every push, shard and shadow, made from what passes between the
-/// cores and the world, and throws Failure where the cores' state differs from it. Membership has a checker
-/// of its own, and so has the wire.
+/// Holds shards and workers to promises P1 to P5 and P7 (DESIGN section 3) and to the merge rule, looking
+/// from outside: it keeps a model of its own of every push, shard and shadow, made from what passes between
+/// the cores and the world, and throws Failure where the cores' state differs from it. Membership has a
+/// checker of its own, and so has the wire.
 class Checker {
  public:
   Checker(const Plan& plan, Coverage& coverage);
@@ -62,7 +62,7 @@ class Checker {
     std::vector<std::vector<float>> residual;     // per shard
     std::vector<std::vector<double>> progress;    // per shard: all of it, summed up
     std::vector<std::vector<PushRecord>> pushes;  // per shard, by sequence
-    std::vector<std::uint64_t> closed;  // per shard: pushes below it are done with at the worker
+    std::vector<std::uint64_t> closed;            // per shard: pushes below it are done with at the worker
     std::optional<Round> next_round;
     std::optional<ClientCore::ComputeRound> computing;
     std::vector<Version> checked;  // per shard: the version whose shadow has been compared

@@ -75,7 +75,8 @@ bool MembershipChecker::on_sent(const Membership& membership) {
     const bool was_known = before != members_.end();
     const MemberState last = was_known ? before->second.state : MemberState::kIdle;
     if (!was_known || last != member.state)
-      coverage_.count(fmt::format("member: {} to {}", was_known ? name_of(last) : "new", name_of(member.state)));
+      coverage_.count(
+          fmt::format("member: {} to {}", was_known ? name_of(last) : "new", name_of(member.state)));
     if (member.state == MemberState::kDead) coverage_.count("member: dead");
     if (dead_.contains(order) && member.state != MemberState::kDead)
       fail("incarnation {} was dead and is {} in membership {}", order, name_of(member.state), epoch_);
@@ -84,7 +85,8 @@ bool MembershipChecker::on_sent(const Membership& membership) {
       fail("the entry clock of incarnation {} goes back to {}", order, member.entry_clock);
     const bool enters = member.state == MemberState::kActive && (!was_known || last != MemberState::kActive);
     if (enters && smallest && !somebody_left && clock(member) < *smallest)
-      fail("incarnation {} enters at clock {}, the smallest active one is {}", order, clock(member), *smallest);
+      fail("incarnation {} enters at clock {}, the smallest active one is {}", order, clock(member),
+           *smallest);
   }
   members_ = std::move(members);
   return true;

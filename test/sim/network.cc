@@ -17,8 +17,8 @@ void Network::handle(int node, const TransportRequest& request) {
     connection->dialled = dial->route;
     connection->accepted = RouteId(next_accepted_++);
     connection->place = places_.at(node);
-    connection->skew = Duration(
-        static_cast<std::int64_t>(random_.uniform() * static_cast<double>(link_of(*connection).skew.count())));
+    connection->skew = Duration(static_cast<std::int64_t>(
+        random_.uniform() * static_cast<double>(link_of(*connection).skew.count())));
     by_dialled_.emplace(std::pair(node, dial->route), connection);
     by_accepted_.emplace(connection->accepted, connection);
   } else if (const auto* hang_up = std::get_if<HangUpRoute>(&request)) {

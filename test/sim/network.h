@@ -46,7 +46,7 @@ class Network {
     std::optional<std::size_t> place;
     bool hung_up = false;
     Duration skew{0};
-    ProtocolTime last_up, last_down;                    ///< latest arrival so far, where ordered
+    ProtocolTime last_up, last_down;                     ///< latest arrival so far, where ordered
     std::uint32_t under_way_up = 0, under_way_down = 0;  ///< frames
   };
   using Shared = std::shared_ptr<Connection>;

@@ -143,6 +143,7 @@ void make_job(Plan& plan, RandomStream& random) {
   plan.sparse = random.chance(0.4);
   plan.step = between(random, milliseconds(5), milliseconds(150));
   plan.unpublished_age_max = between(random, milliseconds(20), milliseconds(800));
+  if (random.chance(0.2)) plan.window_rounds_max = 1 + static_cast<std::uint32_t>(random.below(12));
   if (random.chance(0.15)) plan.epochs_kept = 1 + random.below(3);
 }
 

@@ -9,8 +9,8 @@
 #include "common/protocol/session_hub.h"
 #include "server/coordinator/coordinator_core.h"
 
-/// What one simulated job is like and what befalls it: made from a seed (plan.cc) or read from a scenario file
-/// (scenario_file.h).
+/// What one simulated job is like and what befalls it: made from a seed (plan.cc) or read from a scenario
+/// file (scenario_file.h).
 namespace nanduti::sim {
 
 /// The network between one worker's place and the servers, both directions.
@@ -80,19 +80,21 @@ struct Plan {
   std::uint64_t round_samples = 4;
   std::optional<std::uint32_t> bound = 0;
   bool deterministic = false;
-  bool sparse = false;                ///< a codec that leaves residuals
-  Duration step{0};                   ///< of a round on the fastest worker
-  CoordinatorOptions coordinator;     ///< `shards` is set from above
+  bool sparse = false;             ///< a codec that leaves residuals
+  Duration step{0};                ///< of a round on the fastest worker
+  CoordinatorOptions coordinator;  ///< `shards` is set from above
   Duration unpublished_age_max = std::chrono::milliseconds(500);
-  std::size_t epochs_kept = 65536;    ///< by shards; pushes of older memberships are refused
-  SessionOptions session;             ///< of servers
-  SessionOptions worker_session;      ///< may overflow: then a session is lost at the worker's end only
+  std::uint32_t window_rounds_max = 64;   ///< that a worker may have unacknowledged
+  std::size_t epochs_kept = 65536;        ///< by shards; pushes of older memberships are refused
+  SessionOptions session;                 ///< of servers
+  SessionOptions worker_session;          ///< may overflow: then a session is lost at the worker's end only
   std::uint32_t queue_frames_max = 4096;  ///< of a connection and direction; beyond, sends are refused
-  LinkPlan local;                     ///< shards to coordinator
-  double drift = 0;                   ///< clocks run fast or slow by up to this fraction
+  LinkPlan local;                         ///< shards to coordinator
+  double drift = 0;                       ///< clocks run fast or slow by up to this fraction
   double replays = 0;  ///< of a push that reached a shard: it comes again later, as over a second session
-  double overtaking = 0;  ///< of a push that reached a shard: later ones are taken first, as of several streams
-  double hangs = 0;    ///< of a round or an evaluation...
+  double overtaking =
+      0;             ///< of a push that reached a shard: later ones are taken first, as of several streams
+  double hangs = 0;  ///< of a round or an evaluation...
   Duration hang = std::chrono::seconds(30);  ///< ...to take this long
   std::vector<PlacePlan> places;
   std::vector<Partition> partitions;

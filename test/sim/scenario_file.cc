@@ -149,7 +149,9 @@ class Writer {
   }
 
  private:
-  void add(const char* key, const std::string& value) { fields_.push_back(fmt::format("{}: {}", key, value)); }
+  void add(const char* key, const std::string& value) {
+    fields_.push_back(fmt::format("{}: {}", key, value));
+  }
   [[nodiscard]] std::string flow() const { return fmt::format("{{{}}}", fmt::join(fields_, ", ")); }
 
   std::vector<std::string> fields_;
@@ -196,6 +198,7 @@ void visit_job(Visitor& v, Plan& plan) {
   v.truth("sparse", plan.sparse, usual.sparse);
   v.duration("step", plan.step, usual.step);
   v.duration("unpublished_age_max", plan.unpublished_age_max, usual.unpublished_age_max);
+  v.whole("window_rounds_max", plan.window_rounds_max, usual.window_rounds_max, 1);
   v.whole("epochs_kept", plan.epochs_kept, usual.epochs_kept, 1);
 }
 

@@ -104,13 +104,13 @@ void add_job_steps(std::vector<Step>& steps) {
   steps.push_back([](Plan& plan) { return halve(plan.samples, std::uint64_t{1}); });
   steps.push_back([](Plan& plan) { return halve(plan.round_samples, std::uint64_t{1}); });
   steps.push_back([](Plan& plan) { return set(plan.test_samples, std::uint64_t{1}); });
-  steps.push_back(
-      [](Plan& plan) { return set(plan.parameters, std::uint64_t{plan.shards} * kBlockSize); });
+  steps.push_back([](Plan& plan) { return set(plan.parameters, std::uint64_t{plan.shards} * kBlockSize); });
   steps.push_back([](Plan& plan) { return set(plan.deterministic, false); });
   steps.push_back([](Plan& plan) { return set(plan.sparse, false); });
   steps.push_back([](Plan& plan) { return set(plan.workers_to_start, 1u); });
   const Plan usual;
   steps.push_back([usual](Plan& plan) { return set(plan.epochs_kept, usual.epochs_kept); });
+  steps.push_back([usual](Plan& plan) { return set(plan.window_rounds_max, usual.window_rounds_max); });
   steps.push_back([usual](Plan& plan) { return set(plan.queue_frames_max, usual.queue_frames_max); });
   for (SessionOptions Plan::*session : {&Plan::session, &Plan::worker_session}) {
     steps.push_back([usual, session](Plan& plan) {
@@ -139,7 +139,8 @@ std::vector<Step> steps_for(const Plan& plan) {
   for (std::size_t place = 0; place < plan.places.size(); ++place) {
     add_link_steps(steps,
                    [place](Plan& p) { return place < p.places.size() ? &p.places[place].link : nullptr; });
-    steps.push_back([place](Plan& p) { return place < p.places.size() && set(p.places[place].slowness, 1.0); });
+    steps.push_back(
+        [place](Plan& p) { return place < p.places.size() && set(p.places[place].slowness, 1.0); });
   }
   return steps;
 }
@@ -170,7 +171,8 @@ Plan shrink(const Plan& plan, const Play& play, std::uint32_t plays_max,
     smaller = false;
     for (const Step& step : steps_for(best)) {
       // The same step again as long as it helps.
-      for (Plan candidate = best; plays < plays_max && step(candidate) && fails(candidate); candidate = best) {
+      for (Plan candidate = best; plays < plays_max && step(candidate) && fails(candidate);
+           candidate = best) {
         best = candidate;
         smaller = true;
         progress(fmt::format("{} plans played; {}", plays, describe(best)));

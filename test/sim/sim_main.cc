@@ -1,4 +1,5 @@
-// nanduti_sim: plays seeds and scenario files of the deterministic simulator. scripts/sim.sh is its usual front.
+// nanduti_sim: plays seeds and scenario files of the deterministic simulator. scripts/sim.sh is its usual
+// front.
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -26,7 +27,8 @@ constexpr const char* kUsage =
     "usage: nanduti_sim --from S --seeds N [--keep-going] [--coverage] [--expect-failure]\n"
     "       nanduti_sim --seed N [--trace | --story | --plan | --shrink]\n"
     "       nanduti_sim --scenario FILE [--trace | --story | --shrink]\n"
-    "Plays simulated jobs. --seed and --scenario play one and print the hash of its trace; --story also what\n"
+    "Plays simulated jobs. --seed and --scenario play one and print the hash of its trace; --story also "
+    "what\n"
     "people would tell of it, --trace every event; --plan only prints the plan as a scenario, --shrink the\n"
     "smallest scenario found that fails in the same way. --keep-going does not stop at the first seed that\n"
     "fails. --coverage prints how often each fault struck and each state was reached.\n"
@@ -44,13 +46,14 @@ struct Arguments {
   bool keep_going = false, coverage = false, expect_failure = false;
 };
 
-volatile std::uint64_t running_seed = 0;     // for the handler
+volatile std::uint64_t running_seed = 0;  // for the handler
 volatile std::sig_atomic_t abort_is_catch = 0;
 
 /// A failed check in the cores aborts: say which seed it was.
 void on_abort(int) {
   char text[96];
-  const int length = std::snprintf(text, sizeof text, abort_is_catch ? "caught by seed %llu: it aborts\n" : "seed %llu aborts\n",
+  const int length = std::snprintf(text, sizeof text,
+                                   abort_is_catch ? "caught by seed %llu: it aborts\n" : "seed %llu aborts\n",
                                    static_cast<unsigned long long>(running_seed));
   if (write(STDOUT_FILENO, text, static_cast<std::size_t>(length)) < 0) _exit(4);
   _exit(abort_is_catch ? 0 : 3);

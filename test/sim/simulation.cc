@@ -117,7 +117,8 @@ class Simulation {
         checker(host).on_membership_received(shard_of(host), membership->epoch);
   }
   void before(CoordinatorHost&, const MessageReceived& event) {
-    if (const auto* report = std::get_if<SettleReport>(&event.message)) members_.on_settled(*report, event.peer);
+    if (const auto* report = std::get_if<SettleReport>(&event.message))
+      members_.on_settled(*report, event.peer);
   }
   void before(WorkerHost& host, const MessageReceived& event) {
     if (const auto* prepare = std::get_if<PrepareJob>(&event.message)) jobs_[host.node] = prepare->job;
@@ -142,7 +143,8 @@ class Simulation {
     for (const auto& action : actions) {
       const auto* send = std::get_if<SendMessage>(&action);
       if (send == nullptr) continue;
-      if (const auto* open = std::get_if<OpenShard>(&send->message)) members_.on_shard(send->peer, open->index);
+      if (const auto* open = std::get_if<OpenShard>(&send->message))
+        members_.on_shard(send->peer, open->index);
       const auto* membership = std::get_if<Membership>(&send->message);
       if (membership == nullptr) continue;
       checkers_.at(membership->job).on_membership_sent(*membership);
@@ -220,8 +222,8 @@ class Simulation {
   }
   void act(CoordinatorHost& host, const CoordinatorCore::PlanModel& plan) {
     later(host, duration(1, 200), [this, plan](CoordinatorHost& h) {
-      give(h, CoordinatorCore::ModelPlanned{
-                                plan.job, CoordinatorCore::PlannedModel{plan_.parameters, kLayoutHash}});
+      give(h, CoordinatorCore::ModelPlanned{plan.job,
+                                            CoordinatorCore::PlannedModel{plan_.parameters, kLayoutHash}});
     });
   }
   void act(CoordinatorHost&, const CoordinatorCore::SaveCheckpoint&) {}
@@ -383,6 +385,7 @@ class Simulation {
     ClientOptions options;
     options.coordinator_endpoint = "server";
     options.registration.name = fmt::format("w{}", at);
+    options.window_rounds_max = plan_.window_rounds_max;
     place.host = std::make_shared<WorkerHost>(
         *this, node, 0, plan_, options,
         RandomStream(plan_.network_seed, 10000 + static_cast<std::uint64_t>(node)));
@@ -429,8 +432,8 @@ class Simulation {
       const auto name = worker_names_.find(member.order);
       text += fmt::format("{}{} ({}) ", text.empty() ? "" : ", ",
                           name == worker_names_.end() ? "someone" : name->second, member.order);
-      text += member.state == MemberState::kActive      ? fmt::format("active from round {}", member.entry_clock)
-              : member.state == MemberState::kIdle      ? "idle"
+      text += member.state == MemberState::kActive ? fmt::format("active from round {}", member.entry_clock)
+              : member.state == MemberState::kIdle ? "idle"
               : member.state == MemberState::kSuspended ? "suspended"
                                                         : "dead";
     }

@@ -18,7 +18,8 @@ struct Outcome {
   std::uint64_t rounds = 0;
   Duration simulated{0};
   Coverage coverage;
-  std::vector<std::string> story;  ///< what people would tell, in order: "12.345 membership 3: w0 active from round 2"
+  std::vector<std::string>
+      story;  ///< what people would tell, in order: "12.345 membership 3: w0 active from round 2"
   std::vector<float> model;           ///< at rest, shape [parameters]
   std::vector<std::string> warnings;  ///< of the job's view
 };

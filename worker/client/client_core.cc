@@ -287,6 +287,7 @@ void ClientCore::join(const JoinJob& request) {
   options.deterministic = job.loaded->deterministic;
   options.codec = job.loaded->codec;
   options.seed = job.loaded->seed;
+  options.window_rounds_max = options_.window_rounds_max;
   job.places = request.shards;
   job.subscribed.assign(request.shards.size(), false);
   job.replica.emplace(options);

@@ -21,6 +21,7 @@ struct ClientOptions {
   std::string program_version;
   RegisterWorker registration;  ///< without the incarnation, which the core makes up
   Duration status_every = std::chrono::seconds(1);
+  std::uint32_t window_rounds_max = 64;  ///< unacknowledged rounds; beyond: the worker waits
 };
 
 /// What a worker's host has found out about a job.

@@ -1,0 +1,244 @@
+// The checker's model of shards: what they settle, refuse and publish.
+#include <algorithm>
+
+#include "test/sim/checker.h"
+#include "test/sim/checker_values.h"
+#include "test/sim/problem.h"
+
+namespace nanduti::sim {
+
+void Checker::settle(std::size_t k, IncarnationOrder order, std::uint64_t sequence, bool refused) {
+  Shard& shard = shards_[k];
+  std::uint64_t& next = shard.settled[order];
+  if (sequence != next)
+    fail("P2: shard {} settles push {} of incarnation {} where push {} is next", k, sequence, order, next);
+  ++next;
+  if (shard.fenced.contains(order))
+    fail("P2: shard {} settles push {} of dead incarnation {}", k, sequence, order);
+  Incarnation& of = incarnation(order);
+  if (sequence >= of.pushes[k].size())
+    fail("P2: shard {} settles push {} of incarnation {}, which was never made", k, sequence, order);
+  PushRecord& push = of.pushes[k][sequence];
+  if (!push.epoch)
+    fail("P2: shard {} settles push {} of incarnation {}, which was never sent", k, sequence, order);
+  if (*push.epoch > shard.epoch)
+    fail("shard {} settles a push of membership {} at {}", k, *push.epoch, shard.epoch);
+  const bool too_old = push.epoch->value() + plan_.epochs_kept <= shard.epoch.value();
+  if (refused != too_old)
+    fail("shard {} {} push {} of incarnation {}, made in membership {}, at {}", k,
+         refused ? "refuses" : "applies", sequence, order, *push.epoch, shard.epoch);
+  push.settled = true;
+  push.refused = refused;
+  if (refused) {
+    shard.refused[order].push_back(Sequence(sequence));
+  } else {
+    const std::uint32_t workers = std::max(count_active(memberships_.at(*push.epoch)), 1u);
+    const float multiplier = 1.0f / static_cast<float>(workers);
+    for (std::size_t i = 0; i < push.update->values.size(); ++i)
+      shard.w[push.update->dense ? i : push.update->indices[i]] -= multiplier * push.update->values[i];
+  }
+  if (push.flush) return;
+  shard.clocks[order] = std::max(shard.clocks[order], push.round.next());
+  for (const auto& pushes : of.pushes)
+    if (sequence >= pushes.size() || !pushes[sequence].settled) return;
+  // Settled on all shards: its samples count.
+  for (std::uint64_t i = push.range.begin; i < push.range.end; ++i)
+    if (++counted_.at(push.range.epoch.value()).at(i) > 1)
+      fail("P5: sample {} of epoch {} counts twice, now by incarnation {}", i, push.range.epoch, order);
+}
+
+void Checker::check_header(std::size_t k, const VersionHeader& header) const {
+  const Shard& shard = shards_[k];
+  const VersionRecord& record = version_at(k, header);
+  if (header.epoch != record.epoch)
+    fail("version {} of shard {} names membership {}, not {}", header.version, k, header.epoch, record.epoch);
+  for (const Verdict& verdict : header.verdicts) {
+    if (verdict.refused != value_or_zero(record.refused, verdict.order))
+      fail("P3: version {} of shard {} names other refusals of incarnation {} than there were",
+           header.version, k, verdict.order);
+    if (verdict.next_sequence.value() != value_or_zero(record.settled, verdict.order))
+      fail(
+          "P4: version {} of shard {} says that it holds pushes of incarnation {} below {}; it holds those "
+          "below {}",
+          header.version, k, verdict.order, verdict.next_sequence,
+          value_or_zero(record.settled, verdict.order));
+  }
+  for (const MemberClock& member : header.active)
+    if (member.clock != value_or_zero(record.clocks, member.order))
+      fail("P4: version {} of shard {} says clock {} of incarnation {}, not {}", header.version, k,
+           member.clock, member.order, value_or_zero(record.clocks, member.order));
+  if (header.chain != shard.chain) fail("shard {} has changed its chain", k);
+}
+
+void Checker::record_version(std::size_t k) {
+  Shard& shard = shards_[k];
+  shard.history[shard.version] = std::make_shared<const VersionRecord>(
+      VersionRecord{shard.shadow, shard.epoch, shard.settled, shard.clocks, shard.refused});
+  shard.published_through = smallest_active_clock(shard).value_or(shard.published_through);
+}
+
+const Checker::VersionRecord& Checker::version_at(std::size_t k, const VersionHeader& merged) const {
+  const Shard& shard = shards_[k];
+  const auto it = shard.history.find(merged.version);
+  if (it == shard.history.end()) fail("P4: version {} of shard {} was never published", merged.version, k);
+  return *it->second;
+}
+
+void Checker::publish(std::size_t k, const Publish* message, const ShardCore& core) {
+  Shard& shard = shards_[k];
+  shard.version = shard.version.next();
+  std::vector<float> change(shard.w.size());
+  for (std::size_t i = 0; i < change.size(); ++i) change[i] = shard.w[i] - shard.shadow[i];
+  const EncodedUpdate encoded = codec_->encode(change, {plan_.seed, shard.version.value()});
+  if (message != nullptr) {
+    if (message->payload.empty()) return;
+    const auto theirs = message->payload.view(), ours = encoded.payload.view();
+    if (!std::equal(theirs.begin(), theirs.end(), ours.begin(), ours.end()))
+      fail("P4: version {} of shard {} does not carry Q(w - shadow)", shard.version, k);
+    return add(shard.shadow, encoded.update, 1.0f);
+  }
+  // Nobody was sent an addition: nothing was added, or Q(w - shadow), or all of it at rest.
+  const auto theirs = core.values()->shadow();
+  if (same_bits(theirs, shard.shadow)) return;
+  std::vector<float> quantised = shard.shadow;
+  add(quantised, encoded.update, 1.0f);
+  if (same_bits(theirs, quantised)) {
+    shard.shadow = std::move(quantised);
+    return;
+  }
+  if (!same_bits(theirs, shard.w))
+    fail("P4: version {} of shard {} is neither Q(w - shadow) nor w", shard.version, k);
+  shard.shadow = shard.w;
+}
+
+void Checker::after_shard(ShardIndex index, const ShardCore& core,
+                          std::span<const ShardCore::Action> actions) {
+  const std::size_t k = index.value();
+  Shard& shard = shards_.at(k);
+  const ShardValues* values = core.values();
+  if (values == nullptr) return;
+  if (!shard.loaded) {
+    shard.loaded = true;
+    shard.w = shard.shadow = initial_values(shard.begin, shard.end);
+    if (!same_bits(values->w(), shard.w)) fail("shard {} does not begin with the initial values", k);
+    record_version(k);
+  }
+
+  // What the shard says it has settled, and the versions it has sent.
+  struct Settled {
+    IncarnationOrder order;
+    std::uint64_t sequence = 0;
+    bool refused = false;
+  };
+  std::vector<Settled> settles;
+  std::map<IncarnationOrder, std::uint64_t> reported = shard.settled;
+  std::map<Version, const Publish*> publishes;
+  std::vector<const VersionHeader*> headers;
+  std::set<IncarnationOrder> fenced_now;
+  for (const ShardCore::Action& action : actions) {
+    if (const auto* admit = std::get_if<ShardCore::Admit>(&action)) {
+      if (!admit->admission) return;  // closed
+      continue;
+    }
+    const auto* send = std::get_if<SendMessage>(&action);
+    if (send == nullptr) continue;
+    if (const auto* report = std::get_if<SettleReport>(&send->message)) {
+      for (const SettleEntry& entry : report->entries) {
+        if (entry.sequence.value() < reported[entry.order]) continue;  // reported again
+        settles.push_back({entry.order, entry.sequence.value(), entry.refused});
+        reported[entry.order] = entry.sequence.value() + 1;
+      }
+    } else if (const auto* publish_message = std::get_if<Publish>(&send->message)) {
+      publishes.emplace(publish_message->header.version, publish_message);
+      headers.push_back(&publish_message->header);
+    } else if (const auto* assign = std::get_if<Assign>(&send->message)) {
+      headers.push_back(&assign->header);
+    } else if (const auto* fenced = std::get_if<FenceDone>(&send->message)) {
+      fenced_now.insert(fenced->order);
+    }
+  }
+  // Without a coordinator nothing is reported: then the ledgers say how much, in order of incarnation.
+  for (auto& [order, of] : incarnations_) {
+    const PushLedger* ledger = core.ledger(order);
+    const std::uint64_t next = ledger == nullptr ? 0 : ledger->next_sequence().value();
+    for (std::uint64_t s = reported[order]; s < next; ++s) {
+      const auto& refused = ledger->refused();
+      settles.push_back({order, s, std::find(refused.begin(), refused.end(), Sequence(s)) != refused.end()});
+    }
+  }
+
+  std::size_t done = 0;
+  const auto settle_below = [&](const VersionHeader* header) {
+    std::vector<Settled> later;
+    for (const Settled& settled : settles) {
+      bool included = header == nullptr;
+      if (header != nullptr)
+        for (const Verdict& verdict : header->verdicts)
+          included |= verdict.order == settled.order && settled.sequence < verdict.next_sequence.value();
+      if (included)
+        settle(k, settled.order, settled.sequence, settled.refused), ++done;
+      else
+        later.push_back(settled);
+    }
+    settles = std::move(later);
+  };
+  while (shard.version < values->version()) {
+    const auto message = publishes.find(shard.version.next());
+    const bool sent = message != publishes.end();
+    settle_below(sent ? &message->second->header : nullptr);
+    publish(k, sent ? message->second : nullptr, core);
+    record_version(k);
+  }
+  if (shard.version != values->version()) fail("shard {} goes back to version {}", k, values->version());
+  settle_below(nullptr);
+  shard.fenced.insert(fenced_now.begin(), fenced_now.end());
+  if (!same_bits(values->w(), shard.w))
+    fail("P2: w of shard {} is not what its settled pushes make it ({} settled in this event)", k, done);
+  if (!same_bits(values->shadow(), shard.shadow))
+    fail("P4: the shadow of shard {} is not what was published", k);
+  for (const VersionHeader* header : headers) {
+    if (shard.chain == ChainId()) shard.chain = header->chain;
+    check_header(k, *header);
+  }
+  check_publishes(k);
+  check_bounds(k, core);
+}
+
+std::optional<Round> Checker::smallest_active_clock(const Shard& shard) const {
+  std::optional<Round> smallest;
+  if (shard.epoch == MembershipEpoch()) return smallest;
+  for (const Member& member : memberships_.at(shard.epoch).members) {
+    if (member.state != MemberState::kActive) continue;
+    const Round clock = value_or_zero(shard.clocks, member.order);
+    smallest = std::min(smallest.value_or(clock), clock);
+  }
+  return smallest;
+}
+
+/// P5: a round that every active worker has done is published, and so is a new membership.
+void Checker::check_publishes(std::size_t k) const {
+  const Shard& shard = shards_[k];
+  if (plan_.deterministic && shard.epoch <= MembershipEpoch(1)) return;  // every step is a version
+  const VersionRecord& newest = *shard.history.at(shard.version);
+  if (newest.epoch != shard.epoch) fail("P5: shard {} has not published membership {}", k, shard.epoch);
+  const std::optional<Round> clock = smallest_active_clock(shard);
+  if (clock && *clock > shard.published_through)
+    fail("P5: shard {} withholds the rounds below {} of all active workers", k, *clock);
+}
+
+/// P7: what a shard holds has its maximum.
+void Checker::check_bounds(std::size_t k, const ShardCore& core) const {
+  const ShardCore::Occupancy held = core.occupancy();
+  if (held.cuts > kCutsMax) fail("P7: shard {} holds {} cuts", k, held.cuts);
+  // In lockstep a worker may have to hear every version: its session's queue is the maximum.
+  if (!plan_.deterministic && held.subscriber_bytes > kSubscriberBytesMax)
+    fail("P7: shard {} has sent {} bytes that a worker has not acknowledged", k, held.subscriber_bytes);
+  // No worker can do more without the coordinator than it has on lease.
+  if (held.unacknowledged_entries > incarnations_.size() * (2 * kLeaseRoundsMax + 8))
+    fail("P7: shard {} keeps {} settled pushes to report", k, held.unacknowledged_entries);
+  for (const auto& [order, of] : incarnations_)
+    if (const PushLedger* ledger = core.ledger(order); ledger && ledger->waiting_count() > kReorderMax)
+      fail("P7: shard {} holds {} pushes of incarnation {}", k, ledger->waiting_count(), order);
+}
+
+}  // namespace nanduti::sim
