@@ -16,7 +16,8 @@ usage: scripts/job.sh COMMAND [--json] [--server URL]
   follow ID    show progress until the job is over; Ctrl-C leaves it running.
                Exit status: 0 target met or none, 1 target missed, 2 failed, 3 cancelled
   cancel ID    end a job
-  workers      who is there
+  workers      who is there and who is gone, and for whom the gate waits. inc: number of the incarnation;
+               entry, clock: rounds, its first and those settled; lease: samples lent to it
 
   --json        print the server's JSON object (list, status, workers)
   --server URL  the coordinator (default: $NANDUTI_SERVER, or http://127.0.0.1:7080)
@@ -62,17 +63,30 @@ status() {
   jq -r 'del(.figures) | to_entries[] | [.key, (.value | if . == null then "-" else tostring end)] | @tsv' <<< "$http_body" | columns
 }
 
+# A line about the membership, a table of who is there and, if any, one of who was.
 workers() {
   api GET /v1/workers
   if $json; then
     jq . <<< "$http_body"
     return
   fi
+  jq -r '.membership | if . == null then "no job trains now" else
+    "job \(.job): membership epoch \(.epoch), \(.active) active, smallest clock \(.smallest_clock // "-")" +
+    (if .gate_waits_for == [] then "" else "; the gate waits for " + (.gate_waits_for | join(", ")) end) end' <<< "$http_body"
   jq -r '
-    ["name", "site", "state", "device", "job", "clock", "samples/s", "stall", "last heard"],
-    (.workers[] | [.name, .site, .state, .device, (.job // "-"), (.clock // "-"), ((.samples_per_s // 0) | floor),
-                   "\((.stall_fraction // 0) * 100 | round)%", "\((.last_heard_s // 0) | floor) s ago"])
+    ["inc", "name", "site", "state", "device", "job", "entry", "clock", "lease", "gate", "samples/s", "stall", "last heard"],
+    (.workers[] | [.order, .name, .site, .state, .device, .job // "-", .entry_clock // "-", .clock // "-",
+                   if .leased_samples == 0 then "-" else .leased_samples end,
+                   if .at_gate then "waits" elif .slowest then "slowest" else "-" end,
+                   ((.samples_per_s // 0) | floor), "\((.stall_fraction // 0) * 100 | round)%",
+                   "\((.last_heard_s // 0) | floor) s ago"])
     | map(tostring) | @tsv' <<< "$http_body" | columns
+  jq -e '.gone == []' > /dev/null <<< "$http_body" || echo "gone:"
+  jq -r '
+    select(.gone != []) | ["inc", "name", "site", "job", "clock", "when", "why"],
+    (.gone[] | [.order, .name, .site, .job // "-", .clock, "\(.seconds_ago | floor) s ago", .reason])
+    | map(tostring) | @tsv' <<< "$http_body" | columns
+  jq -r '.workers[] | select(.refusal) | "\(.name) is unable: \(.refusal)"' <<< "$http_body"
 }
 
 json=false

@@ -114,6 +114,32 @@ void write(JsonWriter& writer, const JobReport& job) {
   writer.end_array().end_object();
 }
 
+void write_id_or_null(JsonWriter& writer, std::string_view name, std::optional<JobId> id) {
+  id ? writer.member(name, std::to_string(id->value())) : writer.key(name).null();
+}
+
+void write(JsonWriter& writer, const MembershipReport& membership) {
+  writer.begin_object()
+      .member("job", std::to_string(membership.job.value()))
+      .member("epoch", membership.epoch)
+      .member("active", membership.active)
+      .member("smallest_clock", membership.smallest_clock)
+      .key("gate_waits_for")
+      .begin_array();
+  for (const std::string& name : membership.gate_waits_for) writer.value(name);
+  writer.end_array().end_object();
+}
+
+void write(JsonWriter& writer, const GoneReport& gone) {
+  writer.begin_object()
+      .member("order", std::to_string(gone.order.value()))
+      .member("name", gone.name)
+      .member("site", gone.site)
+      .member("reason", gone.reason);
+  write_id_or_null(writer, "job", gone.job);
+  writer.member("clock", gone.clock).member("seconds_ago", gone.seconds_ago).end_object();
+}
+
 void write(JsonWriter& writer, const WorkerReport& worker) {
   writer.begin_object()
       .member("order", std::to_string(worker.order.value()))
@@ -123,8 +149,12 @@ void write(JsonWriter& writer, const WorkerReport& worker) {
       .member("device", worker.device)
       .member("hardware", worker.hardware);
   worker.refusal.empty() ? writer.key("refusal").null() : writer.member("refusal", worker.refusal);
-  worker.job ? writer.member("job", std::to_string(worker.job->value())) : writer.key("job").null();
-  writer.member("clock", worker.clock)
+  write_id_or_null(writer, "job", worker.job);
+  writer.member("entry_clock", worker.entry_clock)
+      .member("clock", worker.clock)
+      .member("leased_samples", worker.leased_samples)
+      .member("at_gate", worker.at_gate)
+      .member("slowest", worker.slowest)
       .member("samples_per_s", worker.samples_per_s)
       .member("stall_fraction", worker.stall_fraction)
       .member("staleness", worker.staleness)
@@ -135,13 +165,12 @@ void write(JsonWriter& writer, const WorkerReport& worker) {
       .end_object();
 }
 
+/// A member that is an array.
 template <class Report>
-HttpResponse array(std::string_view name, const std::vector<Report>& reports) {
-  JsonWriter writer;
-  writer.begin_object().key(name).begin_array();
+void write_array(JsonWriter& writer, std::string_view name, const std::vector<Report>& reports) {
+  writer.key(name).begin_array();
   for (const Report& report : reports) write(writer, report);
-  writer.end_array().end_object();
-  return json(200, writer.text());
+  writer.end_array();
 }
 
 /// The page that a browser's request comes from is this server's own, or it comes from no page.
@@ -158,9 +187,13 @@ std::string to_json(const JobReport& job) {
   return writer.text();
 }
 
-std::string to_json(const WorkerReport& worker) {
+std::string to_json(const WorkersReport& workers) {
   JsonWriter writer;
-  write(writer, worker);
+  writer.begin_object().key("membership");
+  workers.membership ? write(writer, *workers.membership) : static_cast<void>(writer.null());
+  write_array(writer, "workers", workers.workers);
+  write_array(writer, "gone", workers.gone);
+  writer.end_object();
   return writer.text();
 }
 
@@ -202,7 +235,12 @@ HttpAnswer AdminApi::submit(const HttpRequest& request) {
 
 HttpAnswer AdminApi::list() {
   const Result<std::vector<JobReport>> jobs = desk_.jobs();
-  return jobs.ok() ? array("jobs", *jobs) : failure(jobs.error());
+  if (!jobs.ok()) return failure(jobs.error());
+  JsonWriter writer;
+  writer.begin_object();
+  write_array(writer, "jobs", *jobs);
+  writer.end_object();
+  return json(200, writer.text());
 }
 
 HttpAnswer AdminApi::show(JobId id) {
@@ -236,12 +274,12 @@ HttpAnswer AdminApi::cancel(JobId id) {
 }
 
 HttpAnswer AdminApi::workers() {
-  const Result<std::vector<WorkerReport>> workers = desk_.workers();
-  return workers.ok() ? array("workers", *workers) : failure(workers.error());
+  const Result<WorkersReport> workers = desk_.workers();
+  return workers.ok() ? json(200, to_json(*workers)) : failure(workers.error());
 }
 
 HttpAnswer AdminApi::health() {
-  const Result<std::vector<WorkerReport>> workers = desk_.workers();
+  const Result<WorkersReport> workers = desk_.workers();
   if (!workers.ok()) return failure(workers.error());
   return json(200, R"({"status":"ok"})");
 }

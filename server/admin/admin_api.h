@@ -18,7 +18,9 @@ namespace nanduti {
 ///   GET  /v1/jobs/ID           job: the fields of JobReport, by the same names
 ///   GET  /v1/jobs/ID/events    server-sent events: the job, whenever it has changed; ends when it is over
 ///   POST /v1/jobs/ID/cancel    202; also if it is cancelled already. 409 if it is over otherwise
-///   GET  /v1/workers           {"workers": [worker, ...]}: the fields of WorkerReport
+///   GET  /v1/workers           {"membership": {...} or null, "workers": [worker, ...], "gone": [...]}: the
+///   fields
+///                              of MembershipReport, WorkerReport and GoneReport
 ///   GET  /v1/health            {"status": "ok"}, or 503
 ///
 /// Browsers say in Origin which page asks: a POST from another site's page is refused (403).
@@ -44,6 +46,6 @@ class AdminApi {
 
 /// One JSON object, without line breaks.
 std::string to_json(const JobReport& job);
-std::string to_json(const WorkerReport& worker);
+std::string to_json(const WorkersReport& workers);
 
 }  // namespace nanduti

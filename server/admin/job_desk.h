@@ -25,7 +25,7 @@ class JobDesk {
   virtual Result<std::vector<JobReport>> jobs() = 0;
   /// Errors: kNotFound.
   virtual Result<JobReport> job(JobId job) = 0;
-  virtual Result<std::vector<WorkerReport>> workers() = 0;
+  virtual Result<WorkersReport> workers() = 0;
 };
 
 }  // namespace nanduti

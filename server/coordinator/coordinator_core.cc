@@ -11,8 +11,6 @@ namespace nanduti {
 namespace {
 
 constexpr StreamIndex kControl{0};
-constexpr Duration kCheckEvery = std::chrono::seconds(1);
-constexpr std::uint32_t kExpiredInARowMax = 5;
 constexpr std::uint64_t kSamplesMax = std::uint64_t{1} << 40;
 constexpr std::uint32_t kSideMax = 1 << 16;  // of a sample, and classes
 constexpr std::uint64_t kSampleValuesMax = std::uint64_t{1} << 28;
@@ -40,47 +38,10 @@ Status check(const DataDescription& data) {
 }  // namespace
 
 void CoordinatorCore::on_event(ProtocolTime now, const Event& event) {
+  now_ = now;
   std::visit([&](const auto& e) { handle(now, e); }, event);
   if (next_check_ == kNever) next_check_ = now + kCheckEvery;
   advance(now);
-}
-
-void CoordinatorCore::on_deadline(ProtocolTime now) {
-  if (now < next_check_) return;
-  next_check_ = now + kCheckEvery;
-  std::vector<IncarnationOrder> orders;
-  for (const auto& [order, worker] : workers_) orders.push_back(order);
-  for (const IncarnationOrder order : orders) {
-    Worker& worker = workers_.at(order);
-    const Duration silence = now - worker.last_heard;
-    // Others evaluate what a silent one was to; its answer counts if it comes before theirs is asked for.
-    worker.silent = silence >= options_.suspend_after;
-    if (worker.silent && worker.part == Part::kJoined) release_evaluations(order);
-    if (silence >= options_.dead_after) {
-      declare_dead(worker, "nothing was heard of it for too long");
-    } else if (silence >= options_.suspend_after && worker.part == Part::kJoined && !is_lockstep() &&
-               worker.state == MemberState::kActive) {
-      worker.state = MemberState::kSuspended;
-      run_->membership_changed = true;
-      note(fmt::format("worker '{}' is silent: suspended", worker.registration.name), true);
-    } else if (run_ && run_->book && run_->book->holds_lease(order) && !worker.at_gate &&
-               worker.state == MemberState::kActive && now - worker.last_progress >= options_.lease_timeout) {
-      expire_lease(worker);
-    }
-  }
-  advance(now);
-}
-
-/// A worker that is heard of but settles nothing. When nobody settles anything, the rounds are too long.
-void CoordinatorCore::expire_lease(Worker& worker) {
-  declare_dead(worker, "its lease has expired");
-  if (++run_->expired_in_a_row < kExpiredInARowMax) return;
-  const double seconds = std::chrono::duration<double>(options_.lease_timeout).count();
-  end_job(
-      JobState::kFailed,
-      fmt::format("no round was finished within the lease's time of {:g} s, {} times in a row: raise the "
-                  "server's membership.lease_timeout, or lower staleness.local_steps or training.batch_size",
-                  seconds, kExpiredInARowMax));
 }
 
 const CoordinatorCore::JobView* CoordinatorCore::view(JobId job) const {
@@ -117,7 +78,7 @@ bool CoordinatorCore::has_role(PeerId peer, PeerRole role) {
                                          role == PeerRole::kWorker ? "worker" : "shard");
   note(fmt::format("peer {} is sent away: {}", peer, reason), true);
   actions_.push_back(ClosePeer{peer, reason, false});
-  handle(ProtocolTime(), PeerClosed{peer, reason, false});
+  handle(now_, PeerClosed{peer, reason, false});
   return false;
 }
 
@@ -161,7 +122,7 @@ void CoordinatorCore::register_worker(ProtocolTime now, PeerId peer, const Regis
   if (!has_role(peer, PeerRole::kWorker)) return;
   if (Worker* before = worker_at(peer)) {
     note(fmt::format("worker '{}' begins a new life", before->registration.name));
-    declare_dead(*before, {});
+    bury(*before, "it has begun a new life");
   }
   Worker worker;
   worker.order = next_order_;
@@ -169,7 +130,7 @@ void CoordinatorCore::register_worker(ProtocolTime now, PeerId peer, const Regis
   worker.peer = peer;
   worker.registration = request;
   worker.last_heard = now;
-  worker.last_progress = now;
+  worker.last_progress = worker.last_settled = now;
   tell(peer, Registered{worker.order});
   note(fmt::format("worker '{}' of site '{}' is here ({})", request.name, request.site, request.device));
   workers_.emplace(worker.order, std::move(worker));
@@ -205,13 +166,7 @@ void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) 
 
 void CoordinatorCore::on_worker_message(ProtocolTime now, Worker& worker, const Message& message) {
   const auto is_ours = [&](JobId job) { return run_ && run_->job == job; };
-  if (worker.state == MemberState::kSuspended && run_) {  // it is back, at the smallest active clock
-    worker.entry_clock = std::max(clock(worker), smallest_active_clock());
-    worker.state = MemberState::kActive;
-    worker.active_from = run_->epoch.next();
-    worker.last_progress = now;
-    run_->membership_changed = true;
-  }
+  if (worker.state == MemberState::kSuspended && run_) activate(worker);  // it is back
   std::visit(
       Overloaded{
           [&](const JobPrepared& m) {
@@ -238,18 +193,21 @@ void CoordinatorCore::on_worker_message(ProtocolTime now, Worker& worker, const 
           [&](const ResidualFlushed& m) {
             if (is_ours(m.job) && worker.part == Part::kJoined) worker.flushed = true;
           },
-          [&](const Draining&) { on_draining(worker); }, [&](const Leave&) { declare_dead(worker, {}); },
+          [&](const Draining&) { on_draining(worker); }, [&](const Leave&) { bury(worker, "it has left"); },
           [&](const auto&) { declare_dead(worker, fmt::format("it sent a {}", message_name(message))); }},
       message);
 }
 
 void CoordinatorCore::on_prepared(Worker& worker, const JobPrepared& m) {
+  if (worker.part == Part::kRefused && worker.overdue) worker.part = Part::kPreparing;  // late is not never
   if (worker.part != Part::kPreparing) return;
   if (const Status status = check(m.data); !status.ok()) return on_refused(worker, status.error().message);
+  worker.differs = true;
   if (run_->data && *run_->data != m.data)
     return on_refused(worker, "its data differs from the other workers' data");
   if (run_->layout_hash != 0 && run_->layout_hash != m.layout_hash)
     return on_refused(worker, "it lays the model out differently");
+  worker.differs = worker.overdue = false;
   run_->data = m.data;
   run_->layout_hash = m.layout_hash;
   worker.part = Part::kPrepared;
@@ -261,25 +219,54 @@ void CoordinatorCore::on_refused(Worker& worker, std::string reason) {
   worker.part = Part::kRefused;
   run_->refusal = reason;
   worker.refusal = std::move(reason);
+  forget_data_of_nobody();
+}
+
+/// The first worker's data is the job's. If it goes before others have the same, it was nobody's, and those
+/// who differed from it are asked again.
+void CoordinatorCore::forget_data_of_nobody() {
+  if (!run_ || run_->phase != Phase::kPreparing || !run_->data) return;
+  for (const auto& [order, worker] : workers_)
+    if (worker.part == Part::kPrepared) return;
+  run_->data.reset();
+  run_->layout_hash = 0;
+  for (auto& [order, worker] : workers_)
+    if (worker.part == Part::kRefused && worker.differs) worker.part = Part::kNone;
 }
 
 /// Nobody who is here can do the job, and at least one has said so. Without any worker the job waits.
 void CoordinatorCore::end_if_all_refused() {
-  if (workers_.empty() || run_->phase == Phase::kSaving) return;
-  for (const auto& [order, worker] : workers_)
+  if (run_->phase == Phase::kSaving) return;
+  bool any = false;
+  for (const auto& [order, worker] : workers_) {
+    if (worker.draining && worker.part == Part::kNone) continue;  // it is not asked
     if (worker.part != Part::kRefused) return;
+    any = true;
+  }
+  if (!any) return;
   end_job(JobState::kFailed, std::string(run_->refusal));
 }
 
+/// Fenced for ever; it hears why and may begin a new life.
 void CoordinatorCore::declare_dead(Worker& worker, const std::string& reason) {
+  note(fmt::format("worker '{}' is dead to us: {}", worker.registration.name, reason), true);
+  tell(worker.peer, Fenced{reason});
+  bury(worker, reason);
+}
+
+/// The incarnation is no more.
+void CoordinatorCore::bury(Worker& worker, const std::string& reason) {
   const IncarnationOrder order = worker.order;
-  if (!reason.empty()) {
-    note(fmt::format("worker '{}' is dead to us: {}", worker.registration.name, reason), true);
-    tell(worker.peer, Fenced{reason});
+  Gone gone{order, worker.registration.name, worker.registration.site, reason, {}, clock(worker), now_};
+  if (run_ && worker.part == Part::kJoined) {
+    gone.job = run_->job;
+    take_out(worker);
   }
-  if (run_ && worker.part == Part::kJoined) take_out(worker);
+  gone_.push_back(std::move(gone));
+  if (gone_.size() > kGoneMax) gone_.pop_front();
   for (auto& [id, job] : jobs_) job.progress.on_gone(order);
   workers_.erase(order);
+  forget_data_of_nobody();
 }
 
 /// The incarnation does nothing more for the running job: what it had settled counts, the rest is lent again.
@@ -288,7 +275,7 @@ void CoordinatorCore::take_out(Worker& worker) {
   if (is_lockstep()) end_lockstep(worker);
   run_->dying.insert(order);
   run_->membership_changed = true;
-  run_->fences[order] = ~std::uint64_t{0} >> (kShardsMax - run_->places.size());
+  run_->fences[order] = {~std::uint64_t{0} >> (kShardsMax - run_->places.size()), now_};
   tell_shards(Fence{run_->job, order});
   release_evaluations(order);
   worker.state = MemberState::kIdle;
@@ -331,8 +318,8 @@ void CoordinatorCore::on_shard_message(ProtocolTime now, ShardIndex index, const
                           if (!is_ours(m.job)) return;
                           const auto fence = run_->fences.find(m.order);
                           if (fence == run_->fences.end()) return;
-                          fence->second &= ~(std::uint64_t{1} << index.value());
-                          if (fence->second != 0) return;
+                          fence->second.shards &= ~(std::uint64_t{1} << index.value());
+                          if (fence->second.shards != 0) return;
                           run_->book->fence(m.order);
                           run_->fences.erase(fence);
                         },
@@ -361,13 +348,12 @@ void CoordinatorCore::on_settled(ProtocolTime now, ShardIndex shard, const Settl
       declare_dead(it->second, status.error().message);
       continue;
     }
-    it->second.last_progress = now;
+    it->second.last_progress = it->second.last_settled = now;
     run_->expired_in_a_row = 0;
     if (entry.lease == LeaseId()) continue;
     Round& clock = it->second.clocks.at(shard.value());
     clock = std::max(clock, entry.round.next());  // older ones are reported again after a lost session
   }
-  run_->smallest_active_clock = smallest_active_clock();
 }
 
 Round CoordinatorCore::clock(const Worker& worker) const {
@@ -375,13 +361,37 @@ Round CoordinatorCore::clock(const Worker& worker) const {
   return std::max(worker.entry_clock, *std::min_element(worker.clocks.begin(), worker.clocks.end()));
 }
 
-Round CoordinatorCore::smallest_active_clock() const {
+std::optional<Round> CoordinatorCore::smallest_active_clock() const {
   std::optional<Round> smallest;
   for (const auto& [order, worker] : workers_)
     if (worker.part == Part::kJoined && worker.state == MemberState::kActive)
       smallest = smallest ? std::min(*smallest, clock(worker)) : clock(worker);
-  // With nobody active, where the last ones were: a joiner further back would hold them up when they return.
-  return std::max(run_->smallest_active_clock, smallest.value_or(Round()));
+  return smallest;
+}
+
+/// Where joiners and returners enter: the smallest active clock. With nobody active, the largest clock of
+/// those who take part: whoever is active first, nobody has to wait for rounds that the others are past.
+Round CoordinatorCore::entry_clock() const {
+  if (const std::optional<Round> smallest = smallest_active_clock()) return *smallest;
+  Round largest;
+  for (const auto& [order, worker] : workers_)
+    if (worker.part == Part::kJoined) largest = std::max(largest, clock(worker));
+  return largest;
+}
+
+/// In the gate and in W from the next membership on.
+void CoordinatorCore::activate(Worker& worker) {
+  worker.entry_clock = std::max(clock(worker), entry_clock());
+  worker.state = MemberState::kActive;
+  worker.active_from = run_->epoch.next();
+  worker.last_progress = worker.last_settled = now_;
+  run_->membership_changed = true;
+}
+
+/// Nobody waits for it; it stays what it is otherwise.
+void CoordinatorCore::make_idle(Worker& worker) {
+  worker.state = MemberState::kIdle;
+  run_->membership_changed = true;
 }
 
 std::size_t CoordinatorCore::count_connected_shards() const {

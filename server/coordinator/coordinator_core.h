@@ -17,12 +17,28 @@
 
 namespace nanduti {
 
+/// What others are waited for, and no longer. Who is silent is suspended and then dead; the rest is for those
+/// who are heard of and do not do what they were asked.
 struct CoordinatorOptions {
   std::uint32_t shards = 1;  ///< that have to be registered before a job opens
   Duration suspend_after = std::chrono::seconds(10);
   Duration dead_after = std::chrono::seconds(60);
+  /// A round, an evaluation or the last updates, without a sign of work: the worker is dead, or the
+  /// evaluation somebody else's.
   Duration lease_timeout = std::chrono::seconds(120);
+  /// Reading a job's data: the worker counts as unable until it has.
+  Duration prepare_timeout = std::chrono::minutes(30);
+  /// Opening, fencing, a cut or rest on a shard: the job fails.
+  Duration shard_timeout = std::chrono::minutes(10);
 };
+
+/// Signs of work without a settled round count for so many lease times.
+inline constexpr int kUnsettledLeasesMax = 10;
+/// So many evaluations of one part of the test set may run into their time-out; then the epoch has no
+/// figures.
+inline constexpr std::uint32_t kEvaluationTriesMax = 5;
+/// Workers that are gone, for operators.
+inline constexpr std::size_t kGoneMax = 16;
 
 /// What the coordinator has to know of a job's YAML.
 struct JobPlan {
@@ -129,11 +145,12 @@ class CoordinatorCore {
   /// What operators see, as of `now` (coordinator_reports.cc).
   [[nodiscard]] std::optional<JobReport> job_report(ProtocolTime now, JobId job) const;
   [[nodiscard]] std::vector<JobReport> job_reports(ProtocolTime now) const;
-  [[nodiscard]] std::vector<WorkerReport> worker_reports(ProtocolTime now) const;
+  [[nodiscard]] WorkersReport workers_report(ProtocolTime now) const;
   [[nodiscard]] MembershipEpoch epoch() const { return run_ ? run_->epoch : MembershipEpoch(); }
   [[nodiscard]] std::size_t worker_count() const { return workers_.size(); }
 
  private:
+  static constexpr Duration kCheckEvery = std::chrono::seconds(1);
   enum class Part { kNone, kPreparing, kPrepared, kRefused, kJoined };
   struct Worker {
     IncarnationOrder order;
@@ -142,11 +159,15 @@ class CoordinatorCore {
     ProtocolTime last_heard;
     Part part = Part::kNone;
     std::string refusal;
+    bool differs = false;        // refused for what it differs in from another worker
+    bool overdue = false;        // refused because it took too long
+    ProtocolTime prepare_since;  // asked to read the job's data
     MemberState state = MemberState::kIdle;
     Round entry_clock;
     MembershipEpoch active_from;
-    std::vector<Round> clocks;  // per shard
-    ProtocolTime last_progress;
+    std::vector<Round> clocks;   // per shard
+    ProtocolTime last_progress;  // settled a push, or gave a sign of work
+    ProtocolTime last_settled;   // or began to be waited for
     bool wants_lease = false;
     bool draining = false;
     bool told_full = false;  // noted that it waits for room in the job
@@ -154,6 +175,15 @@ class CoordinatorCore {
     bool at_gate = false;
     bool silent = false;  // for suspend_after or longer
     WorkerStatus status;  // the last one
+  };
+  struct Gone {
+    IncarnationOrder order;
+    std::string name;
+    std::string site;
+    std::string reason;
+    std::optional<JobId> job;
+    Round clock;
+    ProtocolTime at;
   };
   struct Shard {
     PeerId peer;
@@ -166,11 +196,19 @@ class CoordinatorCore {
     IncarnationOrder order;  // 0: nobody's
     std::uint64_t begin = 0;
     std::uint64_t end = 0;
+    ProtocolTime since;                // lent
+    std::set<IncarnationOrder> asked;  // whose answer counts
+    std::uint32_t timed_out = 0;
+  };
+  struct FenceWait {
+    std::uint64_t shards = 0;  // that have not answered yet, as bits
+    ProtocolTime since;
   };
   struct Cut {
     std::uint32_t epoch = 0;
     bool final = false;
     bool saved = false;
+    ProtocolTime since;
     std::map<ShardIndex, CutTaken> shards;
     std::map<LeaseId, EvaluationPart> evaluation;
     EpochFigures figures;
@@ -188,13 +226,13 @@ class CoordinatorCore {
     std::vector<IncarnationOrder> ranks;  // deterministic: who takes part; empty once one has died
     MembershipEpoch epoch;
     bool membership_changed = false;
-    std::set<IncarnationOrder> dying;                  // to be named dead in the next membership
-    std::map<IncarnationOrder, std::uint64_t> fences;  // shards that have not answered yet, as bits
+    std::set<IncarnationOrder> dying;  // to be named dead in the next membership
+    std::map<IncarnationOrder, FenceWait> fences;
+    ProtocolTime phase_since;
     std::uint32_t epochs_cut = 0;
     std::uint32_t expired_in_a_row = 0;  // leases, without a push that settled in between
     std::map<CutId, Cut> cuts;
     std::vector<CutTaken> result;  // the final cut once it has its figures; saved when no other cut is open
-    Round smallest_active_clock;  // as of the last settled round
     CutId next_cut{1};
     LeaseId next_evaluation{1};
   };
@@ -226,7 +264,7 @@ class CoordinatorCore {
   void open_shards();
   void begin_training(ProtocolTime now);
   void join(Worker& worker);
-  void serve_leases(ProtocolTime now);
+  void serve_leases();
   void serve_ranks();
   [[nodiscard]] bool is_lockstep() const { return run_ && !run_->ranks.empty(); }
   void retire_idle();
@@ -234,16 +272,33 @@ class CoordinatorCore {
   void take_cut(std::uint32_t epoch, bool final);
   void lend_evaluations();
   void finish_cut(CutId id);
+  void give_up_evaluation(CutId id);
   void advance_end();
   void send_membership();
   void take_out(Worker& worker);
+  void enter(Phase phase);
+  void activate(Worker& worker);
+  void make_idle(Worker& worker);
+
+  // Whoever does not answer (coordinator_deadlines.cc).
+  void check_silence(Worker& worker);
+  void check_answers(Worker& worker);
+  void check_round(Worker& worker);
+  void check_evaluations();
+  void check_shards();
   void expire_lease(Worker& worker);
+  [[nodiscard]] bool waits_for_others(const Worker& worker) const;
+  [[nodiscard]] bool is_stuck(const Worker& worker, ProtocolTime since) const;
+
   void release_evaluations(IncarnationOrder order);
   void on_draining(Worker& worker);
   void end_lockstep(const Worker& worker);
   void declare_dead(Worker& worker, const std::string& reason);
+  void bury(Worker& worker, const std::string& reason);
   void end_job(JobState state, const std::string& reason);
-  [[nodiscard]] Round smallest_active_clock() const;
+  [[nodiscard]] std::optional<Round> smallest_active_clock() const;
+  [[nodiscard]] Round entry_clock() const;
+  void forget_data_of_nobody();
   [[nodiscard]] Round clock(const Worker& worker) const;
   [[nodiscard]] std::uint32_t count_active() const;
   [[nodiscard]] std::size_t count_connected_shards() const;
@@ -253,13 +308,18 @@ class CoordinatorCore {
   void record_progress(ProtocolTime now);
   [[nodiscard]] JobReport report(ProtocolTime now, const JobView& view) const;
   [[nodiscard]] std::string waits_for(ProtocolTime now, const JobView& view) const;
+  [[nodiscard]] WorkerReport report(ProtocolTime now, const Worker& worker) const;
+  [[nodiscard]] static std::string state_of(const Worker& worker);
+  [[nodiscard]] std::optional<MembershipReport> membership_report() const;
   [[nodiscard]] JobView& view_of_run() { return jobs_.at(run_->job); }
   void tell(PeerId peer, Message message);
   void tell_shards(const Message& message);
   void note(std::string text, bool warning = false) { actions_.push_back(Note{std::move(text), warning}); }
 
   CoordinatorOptions options_;
+  ProtocolTime now_;  // of the event or deadline in hand
   std::map<IncarnationOrder, Worker> workers_;
+  std::deque<Gone> gone_;  // the newest last
   std::vector<Shard> shards_;
   std::map<PeerId, PeerRole> roles_;  // of open sessions, as their hellos said
   std::map<JobId, JobView> jobs_;

@@ -18,6 +18,7 @@ void CoordinatorCore::take_cut(std::uint32_t epoch, bool final) {
   Cut cut;
   cut.epoch = epoch;
   cut.final = final;
+  cut.since = now_;
   cut.figures.epoch = epoch;
   const CutId id = run_->next_cut;
   run_->next_cut = id.next();
@@ -48,7 +49,7 @@ void CoordinatorCore::on_cut_taken(ShardIndex shard, const CutTaken& taken) {
   const std::uint64_t parts = std::clamp<std::uint64_t>(2 * joined, 1, std::max<std::uint64_t>(total, 1));
   for (std::uint64_t i = 0; i < parts && total > 0; ++i) {
     cut.evaluation.emplace(run_->next_evaluation,
-                           EvaluationPart{IncarnationOrder(), total * i / parts, total * (i + 1) / parts});
+                           EvaluationPart{{}, total * i / parts, total * (i + 1) / parts, {}, {}, 0});
     run_->next_evaluation = run_->next_evaluation.next();
   }
   if (cut.evaluation.empty()) finish_cut(taken.cut);
@@ -58,17 +59,20 @@ void CoordinatorCore::lend_evaluations() {
   for (auto& [id, cut] : run_->cuts) {
     for (auto& [lease, part] : cut.evaluation) {
       if (part.order != IncarnationOrder()) continue;
-      // To the worker with the fewest parts.
+      // To the worker with the fewest parts, at best one that has not been asked for this part before.
       Worker* best = nullptr;
-      std::size_t fewest = ~std::size_t{0};
+      std::pair<bool, std::size_t> fewest{true, ~std::size_t{0}};
       for (auto& [order, worker] : workers_) {
         if (worker.part != Part::kJoined || worker.draining || worker.silent) continue;
         std::size_t held = 0;
         for (const auto& [other, lent] : cut.evaluation) held += lent.order == order ? 1 : 0;
-        if (held < fewest) best = &worker, fewest = held;
+        const std::pair<bool, std::size_t> rank{part.asked.contains(order), held};
+        if (rank < fewest) best = &worker, fewest = rank;
       }
       if (best == nullptr) return;
       part.order = best->order;
+      part.since = now_;
+      part.asked.insert(best->order);
       tell(best->peer, EvaluationLease{run_->job, lease, id, part.begin, part.end});
     }
   }
@@ -77,7 +81,8 @@ void CoordinatorCore::lend_evaluations() {
 void CoordinatorCore::on_evaluated(Worker& worker, const EvaluationDone& done) {
   for (auto& [id, cut] : run_->cuts) {
     const auto part = cut.evaluation.find(done.lease);
-    if (part == cut.evaluation.end() || part->second.order != worker.order) continue;
+    // Who was asked first may answer first, even if the part is somebody else's by now.
+    if (part == cut.evaluation.end() || !part->second.asked.contains(worker.order)) continue;
     if (done.total != part->second.end - part->second.begin)
       return declare_dead(worker, "it evaluated another number of samples than it was asked for");
     cut.figures.correct += done.correct;
@@ -102,6 +107,20 @@ void CoordinatorCore::finish_cut(CutId id) {
   if (run_->result.empty() || !run_->cuts.empty()) return;
   run_->phase = Phase::kSaving;
   actions_.push_back(SaveResult{run_->job, std::move(run_->result)});
+}
+
+/// Nobody does it in time: the epoch has no test figures, and the job goes on.
+void CoordinatorCore::give_up_evaluation(CutId id) {
+  Cut& cut = run_->cuts.at(id);
+  const double seconds = std::chrono::duration<double>(options_.lease_timeout).count();
+  std::vector<std::string>& warnings = view_of_run().warnings;
+  warnings.push_back(fmt::format(
+      "epoch {} has no test figures: a part of the test set was not evaluated within {:g} s, {} times",
+      cut.epoch, seconds, kEvaluationTriesMax));
+  note(warnings.back(), true);
+  cut.evaluation.clear();
+  cut.figures = EpochFigures{cut.epoch, 0, 0, 0};
+  finish_cut(id);
 }
 
 /// Evaluations that were lent to this worker are free again.

@@ -47,6 +47,7 @@ void CoordinatorCore::advance(ProtocolTime now) {
   for (auto& [order, worker] : workers_) {
     if (worker.part != Part::kNone || worker.draining || run_->phase == Phase::kSaving) continue;
     worker.part = Part::kPreparing;
+    worker.prepare_since = now;
     tell(worker.peer, PrepareJob{run_->job, view_of_run().plan.spec_text});
   }
   if (run_->phase == Phase::kPreparing) plan_when_prepared();
@@ -55,9 +56,9 @@ void CoordinatorCore::advance(ProtocolTime now) {
   // Also late ones: the last evaluation may have nobody else.
   if (run_->phase >= Phase::kTraining && run_->phase < Phase::kSaving)
     for (auto& [order, worker] : workers_)
-      if (worker.part == Part::kPrepared && !is_lockstep()) join(worker);
+      if (worker.part == Part::kPrepared && !worker.draining && !is_lockstep()) join(worker);
   if (run_->phase == Phase::kTraining) {
-    serve_leases(now);
+    serve_leases();
     retire_idle();
   }
   if (run_->phase >= Phase::kTraining && run_->phase <= Phase::kResting) cut_complete_epochs();
@@ -79,10 +80,11 @@ void CoordinatorCore::start_next_job() {
     job.state = JobState::kRunning;
     run_.emplace(Run());
     run_->job = id;
+    run_->phase_since = now_;
     for (auto& [order, worker] : workers_) {
       // What the last job left in a worker's record is no part of this one.
       worker.part = Part::kNone;
-      worker.told_full = false;
+      worker.told_full = worker.differs = worker.overdue = false;
       worker.state = MemberState::kIdle;
       worker.wants_lease = worker.flushed = worker.at_gate = false;
       worker.entry_clock = Round();
@@ -94,19 +96,24 @@ void CoordinatorCore::start_next_job() {
   }
 }
 
+void CoordinatorCore::enter(Phase phase) {
+  run_->phase = phase;
+  run_->phase_since = now_;
+}
+
 void CoordinatorCore::plan_when_prepared() {
   std::uint32_t prepared = 0;
   for (const auto& [order, worker] : workers_)
-    if (worker.part == Part::kPrepared) ++prepared;
+    if (worker.part == Part::kPrepared && !worker.draining) ++prepared;
   if (prepared < view_of_run().plan.workers_to_start) return;
-  run_->phase = Phase::kPlanning;
+  enter(Phase::kPlanning);
   actions_.push_back(PlanModel{run_->job, view_of_run().plan.spec_text, *run_->data});
 }
 
 void CoordinatorCore::open_shards() {
   // Shards may have gone since the job began.
   if (!run_->planned || count_connected_shards() < options_.shards) return;
-  run_->phase = Phase::kOpening;
+  enter(Phase::kOpening);
   std::erase_if(shards_, [](const Shard& shard) { return !shard.connected; });
   for (Shard& shard : shards_) shard.opened = shard.at_rest = false;
   const auto count = static_cast<std::uint32_t>(std::min(shards_.size(), kShardsMax));
@@ -125,16 +132,17 @@ void CoordinatorCore::begin_training(ProtocolTime now) {
     if (!shards_[k].opened) return;
   JobView& view = view_of_run();
   std::uint32_t ready = 0;
-  for (const auto& [order, worker] : workers_) ready += worker.part == Part::kPrepared ? 1 : 0;
+  for (const auto& [order, worker] : workers_)
+    ready += worker.part == Part::kPrepared && !worker.draining ? 1 : 0;
   if (view.plan.deterministic && ready < view.plan.workers_to_start) return;  // some left since they prepared
   view.samples_total = run_->data->train_samples * view.plan.epochs;
   run_->book.emplace(LeaseBookOptions{run_->data->train_samples, view.plan.epochs, view.plan.round_samples,
                                       static_cast<std::uint32_t>(run_->places.size())});
-  run_->phase = Phase::kTraining;
+  enter(Phase::kTraining);
   view.progress.on_training(now);
   // Those who are ready begin together, in the first membership.
   for (auto& [order, worker] : workers_) {
-    if (worker.part != Part::kPrepared) continue;
+    if (worker.part != Part::kPrepared || worker.draining) continue;
     if (worker.silent && !view.plan.deterministic) continue;  // it joins as idle, and is lent to once heard
     if (view.plan.deterministic) {
       if (run_->ranks.size() == std::min<std::size_t>(view.plan.workers_to_start, kMembersMax)) continue;
@@ -142,9 +150,7 @@ void CoordinatorCore::begin_training(ProtocolTime now) {
     }
     join(worker);
     if (worker.part != Part::kJoined) break;
-    worker.state = MemberState::kActive;
-    worker.active_from = run_->epoch.next();
-    worker.last_progress = now;
+    activate(worker);
   }
 }
 
@@ -165,7 +171,7 @@ void CoordinatorCore::join(Worker& worker) {
   worker.state = MemberState::kIdle;
   worker.flushed = run_->phase != Phase::kTraining;  // nothing to flush
   worker.wants_lease = false;
-  worker.entry_clock = smallest_active_clock();
+  worker.entry_clock = entry_clock();
   worker.clocks.assign(run_->places.size(), Round());
   run_->membership_changed = true;
   tell(worker.peer, JoinJob{run_->job, run_->layout_hash, run_->places});
@@ -183,21 +189,15 @@ void CoordinatorCore::serve_ranks() {
   }
 }
 
-void CoordinatorCore::serve_leases(ProtocolTime now) {
+void CoordinatorCore::serve_leases() {
   if (is_lockstep()) return serve_ranks();
   for (auto& [order, worker] : workers_) {
-    // Who is silent would only hold the others at the gate.
+    // Not to a silent one either, idle or suspended: the samples would wait for it.
     if (!worker.wants_lease || worker.draining || worker.silent) continue;
     if (worker.state == MemberState::kSuspended) continue;
     NANDUTI_CHECK(worker.part == Part::kJoined);
     if (!run_->book->has_free()) continue;
-    if (worker.state == MemberState::kIdle) {
-      worker.entry_clock = std::max(clock(worker), smallest_active_clock());
-      worker.state = MemberState::kActive;
-      worker.active_from = run_->epoch.next();
-      worker.last_progress = now;
-      run_->membership_changed = true;
-    }
+    if (worker.state == MemberState::kIdle) activate(worker);
     const auto lease = run_->book->lend(order, count_active());
     NANDUTI_CHECK(lease.has_value());
     worker.wants_lease = false;
@@ -210,8 +210,7 @@ void CoordinatorCore::retire_idle() {
   for (auto& [order, worker] : workers_) {
     const bool has_work = run_->book->holds_lease(order) || !worker.wants_lease;
     if (worker.part != Part::kJoined || worker.state != MemberState::kActive || has_work) continue;
-    worker.state = MemberState::kIdle;
-    run_->membership_changed = true;
+    make_idle(worker);
     tell(worker.peer, NoLease{run_->job});
   }
 }
@@ -219,21 +218,21 @@ void CoordinatorCore::retire_idle() {
 void CoordinatorCore::advance_end() {
   Run& run = *run_;
   if (run.phase == Phase::kTraining && run.book->is_complete() && run.fences.empty()) {
-    run.phase = Phase::kFlushing;
+    enter(Phase::kFlushing);
     for (const auto& [order, worker] : workers_)
       if (worker.part == Part::kJoined) tell(worker.peer, FlushResidual{run.job});
   }
   if (run.phase == Phase::kFlushing) {
     for (const auto& [order, worker] : workers_)
       if (worker.part == Part::kJoined && !worker.flushed) return;
-    run.phase = Phase::kResting;
+    enter(Phase::kResting);
     tell_shards(Rest{run.job});
   }
   if (run.phase == Phase::kResting) {
     for (std::size_t k = 0; k < run.places.size(); ++k)
       if (!shards_[k].at_rest) return;
     if (run.epochs_cut + 1 < view_of_run().plan.epochs) return;
-    run.phase = Phase::kFinalCut;
+    enter(Phase::kFinalCut);
     take_cut(view_of_run().plan.epochs, true);
   }
 }

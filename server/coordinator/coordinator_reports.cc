@@ -188,51 +188,81 @@ std::string CoordinatorCore::waits_for(ProtocolTime now, const JobView& job) con
                      seconds(now - slowest->last_progress));
 }
 
-std::vector<WorkerReport> CoordinatorCore::worker_reports(ProtocolTime now) const {
-  const auto state_of = [](const Worker& worker) -> std::string {
-    if (worker.draining) return "draining";
-    switch (worker.part) {
-      case Part::kPreparing:
-        return "preparing";
-      case Part::kPrepared:
-        return "ready";
-      case Part::kRefused:
-        return "unable";
-      case Part::kNone:
-      case Part::kJoined:
-        break;
-    }
-    if (worker.state == MemberState::kSuspended) return "suspended";
-    return worker.part == Part::kJoined && worker.state == MemberState::kActive ? "active" : "idle";
-  };
-  std::vector<WorkerReport> reports;
+WorkersReport CoordinatorCore::workers_report(ProtocolTime now) const {
+  WorkersReport all;
+  all.membership = membership_report();
+  for (const auto& [order, worker] : workers_) all.workers.push_back(report(now, worker));
+  for (auto gone = gone_.rbegin(); gone != gone_.rend(); ++gone)
+    all.gone.push_back({gone->order, gone->name, gone->site, gone->reason, gone->job, gone->clock.value(),
+                        seconds(now - gone->at)});
+  return all;
+}
+
+std::optional<MembershipReport> CoordinatorCore::membership_report() const {
+  if (!run_ || !run_->book) return std::nullopt;
+  MembershipReport membership;
+  membership.job = run_->job;
+  membership.epoch = run_->epoch.value();
+  membership.active = count_active();
+  const std::optional<Round> smallest = smallest_active_clock();
+  if (!smallest) return membership;
+  membership.smallest_clock = smallest->value();
+  bool somebody_waits = false;
   for (const auto& [order, worker] : workers_) {
-    WorkerReport report;
-    report.order = order;
-    report.name = worker.registration.name;
-    report.site = worker.registration.site;
-    report.device = worker.registration.device;
-    report.hardware = worker.registration.hardware;
-    report.state = state_of(worker);
-    report.refusal = worker.part == Part::kRefused ? worker.refusal : std::string();
-    report.last_heard_s = seconds(now - worker.last_heard);
-    if (worker.status.round_trip_seconds > 0) report.round_trip_s = worker.status.round_trip_seconds;
-    if (run_ && worker.part == Part::kJoined) {
-      report.job = run_->job;
-      report.clock = clock(worker).value();
-      if (const JobFigures::Worker* figures = jobs_.at(run_->job).progress.worker(order)) {
-        const WorkerStatus& last = figures->last;
-        const double wall = last.compute_seconds + last.stall_seconds;
-        report.samples_per_s = figures->samples.per_second(now);
-        report.stall_fraction = wall > 0 ? last.stall_seconds / wall : 0.0;
-        report.staleness = last.staleness;
-        report.bytes_up = last.bytes_up;
-        report.bytes_down = last.bytes_down;
-      }
-    }
-    reports.push_back(std::move(report));
+    if (worker.part != Part::kJoined || worker.state != MemberState::kActive) continue;
+    somebody_waits = somebody_waits || worker.at_gate;
+    if (clock(worker) == *smallest && !worker.at_gate)
+      membership.gate_waits_for.push_back(worker.registration.name);
   }
-  return reports;
+  if (!somebody_waits) membership.gate_waits_for.clear();
+  return membership;
+}
+
+WorkerReport CoordinatorCore::report(ProtocolTime now, const Worker& worker) const {
+  WorkerReport report;
+  report.order = worker.order;
+  report.name = worker.registration.name;
+  report.site = worker.registration.site;
+  report.device = worker.registration.device;
+  report.hardware = worker.registration.hardware;
+  report.state = state_of(worker);
+  report.refusal = worker.part == Part::kRefused ? worker.refusal : std::string();
+  report.last_heard_s = seconds(now - worker.last_heard);
+  if (worker.status.round_trip_seconds > 0) report.round_trip_s = worker.status.round_trip_seconds;
+  if (!run_ || worker.part != Part::kJoined) return report;
+  report.job = run_->job;
+  report.entry_clock = worker.entry_clock.value();
+  report.clock = clock(worker).value();
+  report.leased_samples = run_->book->held_samples(worker.order);
+  report.at_gate = worker.at_gate;
+  report.slowest = worker.state == MemberState::kActive && clock(worker) == *smallest_active_clock();
+  if (const JobFigures::Worker* figures = jobs_.at(run_->job).progress.worker(worker.order)) {
+    const WorkerStatus& last = figures->last;
+    const double wall = last.compute_seconds + last.stall_seconds;
+    report.samples_per_s = figures->samples.per_second(now);
+    report.stall_fraction = wall > 0 ? last.stall_seconds / wall : 0.0;
+    report.staleness = last.staleness;
+    report.bytes_up = last.bytes_up;
+    report.bytes_down = last.bytes_down;
+  }
+  return report;
+}
+
+std::string CoordinatorCore::state_of(const Worker& worker) {
+  if (worker.state == MemberState::kSuspended) return "suspended";
+  if (worker.draining) return "draining";
+  switch (worker.part) {
+    case Part::kPreparing:
+      return "preparing";
+    case Part::kPrepared:
+      return "ready";
+    case Part::kRefused:
+      return "unable";
+    case Part::kNone:
+    case Part::kJoined:
+      break;
+  }
+  return worker.part == Part::kJoined && worker.state == MemberState::kActive ? "active" : "idle";
 }
 
 }  // namespace nanduti

@@ -163,6 +163,13 @@ bool LeaseBook::holds_lease(IncarnationOrder order) const {
                      [&](const auto& held) { return held.second.order == order; });
 }
 
+std::uint64_t LeaseBook::held_samples(IncarnationOrder order) const {
+  std::uint64_t sum = 0;
+  for (const auto& [lease, held] : held_)
+    if (held.order == order) sum += held.range.size();
+  return sum;
+}
+
 std::uint64_t LeaseBook::counted(DataEpoch epoch) const { return counted_.at(epoch.value()); }
 
 std::uint64_t LeaseBook::counted_in_all() const {

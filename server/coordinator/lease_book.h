@@ -50,6 +50,8 @@ class LeaseBook {
   void fence(IncarnationOrder order);
 
   [[nodiscard]] bool holds_lease(IncarnationOrder order) const;
+  /// Samples lent to this incarnation that do not count yet.
+  [[nodiscard]] std::uint64_t held_samples(IncarnationOrder order) const;
   [[nodiscard]] bool has_free() const { return !free_.empty(); }
   /// Samples of an epoch that count.
   [[nodiscard]] std::uint64_t counted(DataEpoch epoch) const;

@@ -71,19 +71,51 @@ struct WorkerReport {
   IncarnationOrder order;
   std::string name;
   std::string site;
-  std::string state;  ///< "idle", "preparing", "ready", "active", "suspended", "draining", "unable"
+  /// "active" (in the gate), "idle" (no samples), "suspended" (silent), "draining" (about to leave),
+  /// "preparing" (reads a job's data), "ready" (has read it), "unable" (cannot do the job).
+  std::string state;
   std::string device;
   std::string hardware;
-  std::string refusal;       ///< why it is unable to do the job
-  std::optional<JobId> job;  ///< in which it takes part
-  std::optional<std::uint64_t> clock;
+  std::string refusal;                       ///< why it is unable to do the job
+  std::optional<JobId> job;                  ///< in which it takes part
+  std::optional<std::uint64_t> entry_clock;  ///< rounds below it do not exist for this worker
+  std::optional<std::uint64_t> clock;        ///< its rounds below it are settled on every shard
+  std::uint64_t leased_samples = 0;          ///< lent to it and not counted yet
+  bool at_gate = false;                      ///< waits for other workers' rounds, it says
+  bool slowest = false;                      ///< active, and nobody active has a smaller clock
   double samples_per_s = 0;
   double stall_fraction = 0;
   std::uint32_t staleness = 0;
   std::uint64_t bytes_up = 0;
   std::uint64_t bytes_down = 0;
-  double last_heard_s = 0;
+  double last_heard_s = 0;  ///< for so long it has been silent
   std::optional<double> round_trip_s;
+};
+
+/// The running job's membership.
+struct MembershipReport {
+  JobId job;
+  std::uint64_t epoch = 0;
+  std::uint32_t active = 0;
+  std::optional<std::uint64_t> smallest_clock;  ///< of the active ones
+  std::vector<std::string> gate_waits_for;  ///< if somebody waits: the slowest that do not wait themselves
+};
+
+/// An incarnation that is no more.
+struct GoneReport {
+  IncarnationOrder order;
+  std::string name;
+  std::string site;
+  std::string reason;
+  std::optional<JobId> job;  ///< in which it took part
+  std::uint64_t clock = 0;
+  double seconds_ago = 0;
+};
+
+struct WorkersReport {
+  std::optional<MembershipReport> membership;
+  std::vector<WorkerReport> workers;  ///< the oldest incarnation first
+  std::vector<GoneReport> gone;       ///< the last ones, the newest first
 };
 
 }  // namespace nanduti

@@ -171,11 +171,11 @@ Result<JobReport> CoordinatorHost::job(JobId id) {
   return with_paths(std::move(*report));
 }
 
-Result<std::vector<WorkerReport>> CoordinatorHost::workers() {
-  std::vector<WorkerReport> reports;
-  if (!runner_.run([&](CoordinatorCore& core, ProtocolTime now) { reports = core.worker_reports(now); }))
+Result<WorkersReport> CoordinatorHost::workers() {
+  WorkersReport report;
+  if (!runner_.run([&](CoordinatorCore& core, ProtocolTime now) { report = core.workers_report(now); }))
     return make_error(ErrorCode::kUnavailable, "the server is stopping");
-  return reports;
+  return report;
 }
 
 JobReport CoordinatorHost::with_paths(JobReport report) {

@@ -37,7 +37,7 @@ class CoordinatorHost final : public JobDesk {
   Status cancel(JobId job) override;
   Result<std::vector<JobReport>> jobs() override;
   Result<JobReport> job(JobId job) override;
-  Result<std::vector<WorkerReport>> workers() override;
+  Result<WorkersReport> workers() override;
 
  private:
   /// What is known of a job outside the core.

@@ -211,6 +211,16 @@ void ShardCore::fence(IncarnationOrder order) {
   Worker& worker = job_->workers[order];
   worker.ledger.fence();
   worker.member.order = order;  // it leaves the gate with the next membership, not before
+  // Versions for it are memory for nobody.
+  for (auto it = job_->subscribers.begin(); it != job_->subscribers.end();) {
+    if (it->second.order != order) {
+      ++it;
+      continue;
+    }
+    actions_.push_back(
+        ClosePeer{it->first, fmt::format("worker incarnation {} has been declared dead", order), false});
+    it = job_->subscribers.erase(it);
+  }
   send_reports();
   send_to_coordinator(FenceDone{job_->request.job, order, worker.ledger.next_sequence()});
 }

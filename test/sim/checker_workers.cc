@@ -221,7 +221,10 @@ void Checker::check_waiting(const ClientCore& core, const Incarnation& of) {
     if (of.pushes[k].size() - state.acknowledged().value() >= plan_.window_rounds_max)
       return coverage_.count("gate: window");
   }
-  const Round round = std::max(core.next_round(), lease->entry_clock);
+  Round round = std::max(core.next_round(), lease->entry_clock);
+  for (const Member& member : memberships_.at(newest).members)
+    if (member.order == core.order() && member.state == MemberState::kActive)
+      round = std::max(round, member.entry_clock);
   const bool open = !plan_.bound || smallest_seen(replica, memberships_.at(newest)).value() >=
                                         round.value() - std::min<std::uint64_t>(round.value(), *plan_.bound);
   if (open) fail("P5: incarnation {} waits before round {} though the gate is open", core.order(), round);

@@ -93,7 +93,7 @@ bool MembershipChecker::on_sent(const Membership& membership) {
 }
 
 void MembershipChecker::audit(const CoordinatorCore& coordinator, ProtocolTime now) const {
-  for (const WorkerReport& worker : coordinator.worker_reports(now)) {
+  for (const WorkerReport& worker : coordinator.workers_report(now).workers) {
     if (worker.last_heard_s > seconds(plan_.coordinator.dead_after) + kSlackSeconds)
       fail("P5: nothing was heard of incarnation {} for {:.1f} s and it is not dead", worker.order,
            worker.last_heard_s);

@@ -149,7 +149,7 @@ class Simulation {
       if (membership == nullptr) continue;
       checkers_.at(membership->job).on_membership_sent(*membership);
       if (!members_.on_sent(*membership)) continue;  // to another shard already
-      for (const WorkerReport& worker : host.core.worker_reports(now(host)))
+      for (const WorkerReport& worker : host.core.workers_report(now(host)).workers)
         worker_names_[worker.order] = worker.name;
       tell("membership {}: {}", membership->epoch, members_text(*membership));
     }

@@ -371,7 +371,8 @@ bool ClientCore::begin_round(ProtocolTime) {
   job.at_gate = false;
   if (job.leases.empty() || draining_) return true;
   LeaseGrant& lease = job.leases.front();
-  const Round round = std::max(job.round, lease.entry_clock);
+  // Who was suspended enters again further on, with the leases it has.
+  const Round round = std::max({job.round, lease.entry_clock, job.replica->own_entry_clock()});
   const Replica::Gate gate = job.replica->gate(round, lease.active_from);
   job.at_gate = gate == Replica::Gate::kStaleness;
   if (gate != Replica::Gate::kOpen) return true;

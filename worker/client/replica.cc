@@ -140,6 +140,12 @@ Replica::Gate Replica::gate(Round round, MembershipEpoch active_from) const {
   return Gate::kOpen;
 }
 
+Round Replica::own_entry_clock() const {
+  for (const MemberClock& member : newest().active)
+    if (member.order == options_.own) return member.entry_clock;
+  return {};
+}
+
 std::uint64_t Replica::staleness(Round round) const {
   const std::optional<Round> smallest = slowest();
   return smallest && *smallest < round ? round.value() - smallest->value() : 0;

@@ -73,6 +73,8 @@ class Replica {
 
   /// Newest membership merged on any shard, and how many are active in it.
   [[nodiscard]] MembershipEpoch epoch() const { return newest().epoch; }
+  /// Rounds below it do not exist for this worker, as far as the newest membership says.
+  [[nodiscard]] Round own_entry_clock() const;
   /// Rounds that `round` is ahead of the slowest active worker.
   [[nodiscard]] std::uint64_t staleness(Round round) const;
 

@@ -54,20 +54,22 @@ log_has() { grep -qE -- "$2" "$work/$1.log"; }
 is_running() { kill -0 "${pid_of[$1]}" 2> /dev/null; }
 has_ended() { ! is_running "$1"; }
 
-# launch NAME PROGRAM CONFIG: its log is $work/NAME.log.
+# launch NAME PROGRAM CONFIG: its log is $work/NAME.log. INSIDE, a command that runs a program in another place, may
+# stand before it.
+INSIDE=()
 launch() {
-  "$BIN/$2" --config "$3" >> "$work/$1.log" 2>&1 &
+  "${INSIDE[@]}" "$BIN/$2" --config "$3" >> "$work/$1.log" 2>&1 &
   pid_of[$1]=$!
 }
 
 # start_server NAME [DATA_PORT HTTP_PORT]: ports are any that are free unless given. Sets data_endpoint and
-# NANDUTI_SERVER. SERVER_LINES may hold more YAML.
+# NANDUTI_SERVER. SERVER_LINES may hold more YAML, DATA_HOST the address where workers reach it.
 start_server() {
   local name=$1 data=${2:-0} http=${3:-0}
   cat > "$work/$name.yaml" << END
 name: $name
 roles: {coordinator: true, shards: 2}
-listen: {data: "tcp://127.0.0.1:$data", http: "127.0.0.1:$http"}
+listen: {data: "tcp://${DATA_HOST:-127.0.0.1}:$data", http: "127.0.0.1:$http"}
 storage: {directory: '$work/data'}
 ${SERVER_LINES:-}
 END
@@ -83,12 +85,13 @@ END
   export NANDUTI_SERVER
 }
 
-# start_worker NAME [COORDINATOR]
+# start_worker NAME [COORDINATOR]: WORKER_LINES may hold more YAML.
 start_worker() {
   cat > "$work/$1.yaml" << END
 name: $1
 coordinator: ${2:-$data_endpoint}
 data_roots: ['$work']
+${WORKER_LINES:-}
 END
   launch "$1" nanduti-worker "$work/$1.yaml"
 }

@@ -44,7 +44,7 @@ class ScriptedDesk : public JobDesk {
     if (it == jobs_.end()) return make_error(ErrorCode::kNotFound, "there is no job {}", id);
     return report(id, it->second);
   }
-  Result<std::vector<WorkerReport>> workers() override {
+  Result<WorkersReport> workers() override {
     WorkerReport busy, idle;
     busy.order = IncarnationOrder(1);
     busy.name = "asuncion-01";
@@ -52,7 +52,10 @@ class ScriptedDesk : public JobDesk {
     busy.state = "active";
     busy.device = "cpu";
     busy.job = JobId(1);
+    busy.entry_clock = 3;
     busy.clock = 12;
+    busy.leased_samples = 640;
+    busy.slowest = true;
     busy.samples_per_s = 2500.7;
     busy.stall_fraction = 0.126;
     busy.last_heard_s = 0.3;
@@ -61,8 +64,16 @@ class ScriptedDesk : public JobDesk {
     idle.name = "asuncion-02";
     idle.state = "idle";
     idle.job.reset();
+    idle.entry_clock.reset();
     idle.clock.reset();
-    return std::vector{busy, idle};
+    idle.leased_samples = 0;
+    idle.slowest = false;
+    WorkersReport report;
+    report.membership = MembershipReport{JobId(1), 7, 1, 12, {"asuncion-01"}};
+    report.workers = {busy, idle};
+    report.gone = {
+        {IncarnationOrder(3), "asuncion-03", "asuncion", "its lease has expired", JobId(1), 9, 61.5}};
+    return report;
   }
 
  private:

@@ -269,10 +269,14 @@ says err 'job 1 is over already: done'
 run "$scripts/job.sh" follow 4
 has_status 2
 run "$scripts/job.sh" workers
-says out '^asuncion-01 +asuncion +active +cpu +1 +12 +2500 +13% +0 s ago$'
-says out '^asuncion-02 +asuncion +idle +cpu +- +- '
+says out '^job 1: membership epoch 7, 1 active, smallest clock 12; the gate waits for asuncion-01$'
+says out '^1 +asuncion-01 +asuncion +active +cpu +1 +3 +12 +640 +slowest +2500 +13% +0 s ago$'
+says out '^2 +asuncion-02 +asuncion +idle +cpu +- +- +- +- +- '
+says out '^gone:$'
+says out '^3 +asuncion-03 +asuncion +1 +9 +61 s ago +its lease has expired$'
 run "$scripts/job.sh" workers --json
 json '.workers | length' 2
+json '[.membership.epoch, .workers[0].entry_clock, .gone[0].reason] | join(",")' '7,3,its lease has expired'
 run "$scripts/job.sh" list --server "127.0.0.1:$port"
 has_status 0
 

@@ -30,13 +30,13 @@ class FakeDesk : public JobDesk {
       if (report.id == job) return report;
     return make_error(ErrorCode::kNotFound, "there is no job {}", job);
   }
-  Result<std::vector<WorkerReport>> workers() override {
+  Result<WorkersReport> workers() override {
     if (failure) return *failure;
     return worker_reports;
   }
 
   std::vector<JobReport> reports;
-  std::vector<WorkerReport> worker_reports;
+  WorkersReport worker_reports;
   std::optional<Error> failure;
   std::pair<std::string, std::string> submitted;
   JobId cancelled;
@@ -159,14 +159,26 @@ TEST_CASE("workers are shown with the names that the scripts read") {
   worker.state = "active";
   worker.device = "cpu";
   worker.job = JobId(1);
+  worker.entry_clock = 2;
   worker.clock = 9;
-  desk.worker_reports = {worker};
+  worker.leased_samples = 64;
+  worker.slowest = true;
   CHECK(response_of(desk, request("GET", "/v1/workers")).body ==
-        R"({"workers":[{"order":"3","name":"asuncion-01","site":"asuncion","state":"active",)"
-        R"("device":"cpu","hardware":"","refusal":null,"job":"1","clock":9,"samples_per_s":0,)"
-        R"("stall_fraction":0,"staleness":0,"bytes_up":0,"bytes_down":0,"last_heard_s":0,)"
-        R"("round_trip_s":null}]})"
+        R"({"membership":null,"workers":[],"gone":[]})"
         "\n");
+  desk.worker_reports.workers = {worker};
+  desk.worker_reports.membership = MembershipReport{JobId(1), 5, 2, 9, {"asuncion-01", "w \"2\""}};
+  desk.worker_reports.gone = {{IncarnationOrder(2), "w2", "s", "it has left", {}, 4, 1.5}};
+  CHECK(
+      response_of(desk, request("GET", "/v1/workers")).body ==
+      R"({"membership":{"job":"1","epoch":5,"active":2,"smallest_clock":9,)"
+      R"("gate_waits_for":["asuncion-01","w \"2\""]},"workers":[{"order":"3","name":"asuncion-01","site":"asuncion","state":"active",)"
+      R"("device":"cpu","hardware":"","refusal":null,"job":"1","entry_clock":2,"clock":9,)"
+      R"("leased_samples":64,"at_gate":false,"slowest":true,"samples_per_s":0,)"
+      R"("stall_fraction":0,"staleness":0,"bytes_up":0,"bytes_down":0,"last_heard_s":0,)"
+      R"("round_trip_s":null}],"gone":[{"order":"2","name":"w2","site":"s","reason":"it has left",)"
+      R"("job":null,"clock":4,"seconds_ago":1.5}]})"
+      "\n");
   CHECK(response_of(desk, request("GET", "/v1/health")).body == "{\"status\":\"ok\"}\n");
 }
 

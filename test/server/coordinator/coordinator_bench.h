@@ -29,6 +29,20 @@ struct CoordinatorBench {
     core.on_deadline(now);
     collect();
   }
+  static WorkerStatus status(bool at_gate = false) {
+    WorkerStatus status;
+    status.job = JobId(1);
+    status.at_gate = at_gate;
+    return status;
+  }
+  /// Time passes in which these workers are heard of, and nothing else.
+  void live(Duration span, const std::vector<std::uint64_t>& peers) {
+    const ProtocolTime end = now + span;
+    while (now < end) {
+      for (const std::uint64_t peer : peers) say(PeerId(peer), status());
+      wait(std::chrono::seconds(1));
+    }
+  }
   void connect(PeerId peer, PeerRole role) {
     Hello hello;
     hello.role = role;
@@ -41,6 +55,7 @@ struct CoordinatorBench {
       if (auto* close = std::get_if<ClosePeer>(&action)) closed.push_back(close->peer);
       if (auto* note = std::get_if<CoordinatorCore::Note>(&action)) notes.push_back(note->text);
       if (auto* model = std::get_if<CoordinatorCore::PlanModel>(&action)) plans.push_back(model->job);
+      if (std::holds_alternative<CoordinatorCore::SaveResult>(action)) ++saves;
     }
   }
   void add_shard(std::uint64_t index, JobId job = {}, std::optional<PeerId> peer = {}) {
@@ -98,6 +113,31 @@ struct CoordinatorBench {
                                {{IncarnationOrder(order), Sequence(round), Round(round), grant.lease,
                                  grant.range, false}}});
   }
+  /// The worker trains until nothing is free; the first round is `round`. Returns the next one.
+  std::uint64_t train_all(std::uint64_t peer, std::uint64_t order, std::uint64_t round = 0) {
+    for (int i = 0; i < 10 && view().samples < view().samples_total; ++i) train(peer, order, round++);
+    REQUIRE(view().samples == view().samples_total);
+    return round;
+  }
+  /// Each shard answers the last cut.
+  void take_cut(std::uint64_t shards = 1) {
+    for (std::uint64_t k = 0; k < shards; ++k)
+      say(shard(k), CutTaken{JobId(1), to<TakeCut>(shard(k)).back().cut, Version(1), {}, values()});
+  }
+  static SharedBytes values() { return SharedBytes::take(std::vector<float>(kBlockSize)); }
+  /// The worker answers all evaluations that it was asked for.
+  void evaluate(std::uint64_t peer) {
+    for (const EvaluationLease& m : to<EvaluationLease>(PeerId(peer)))
+      say(PeerId(peer), EvaluationDone{JobId(1), m.lease, m.end - m.begin, m.end - m.begin, 1.0});
+  }
+  /// What the last membership says of an incarnation.
+  [[nodiscard]] std::optional<Member> member(std::uint64_t order) const {
+    const Membership last = to<Membership>(shard(0)).back();
+    for (const Member& member : last.members)
+      if (member.order == IncarnationOrder(order)) return member;
+    return std::nullopt;
+  }
+  [[nodiscard]] MemberState state(std::uint64_t order) const { return member(order).value().state; }
   [[nodiscard]] const CoordinatorCore::JobView& view(std::uint64_t id = 1) const {
     return *core.view(JobId(id));
   }
@@ -108,6 +148,7 @@ struct CoordinatorBench {
   std::vector<PeerId> closed;
   std::vector<std::string> notes;
   std::vector<JobId> plans;
+  int saves = 0;
 };
 
 }  // namespace nanduti

@@ -58,7 +58,8 @@ TEST_CASE("a spare shard's loss ends no job; one lost before the model is shared
   CHECK(early.to<LeaseGrant>(PeerId(1)).size() == 1);
 }
 
-TEST_CASE("a worker that waited at the gate or computes for long has its lease's time from then on") {
+TEST_CASE(
+    "a worker that waits at the gate for another or computes for long has its lease's time from then on") {
   CoordinatorOptions options;
   options.suspend_after = options.dead_after = 10h;
   options.lease_timeout = 120s;
@@ -71,23 +72,32 @@ TEST_CASE("a worker that waited at the gate or computes for long has its lease's
     return status;
   };
   CoordinatorBench bench(options);
-  bench.start();
+  bench.start(1, 2);
+  bench.train(1, 1, 0);  // it is a round ahead of the other one
   bench.say(PeerId(1), LeaseRequest{JobId(1)});
-  bench.say(PeerId(1), said(true, 0, 0));
-  bench.wait(300s);
-  CHECK(bench.core.worker_count() == 1);
-  bench.say(PeerId(1), said(false, 0, 0));
+  bench.say(PeerId(2), LeaseRequest{JobId(1)});
+  bench.say(PeerId(1), said(true, 10, 0));
   bench.wait(100s);
-  CHECK(bench.core.worker_count() == 1);
-  bench.say(PeerId(1), said(false, 10, 0));  // a round is computed, and on its way
+  bench.say(PeerId(2), said(false, 10, 0));  // computed, not settled
   bench.wait(100s);
-  CHECK(bench.core.worker_count() == 1);
-  bench.say(PeerId(1), said(false, 10, 80));
+  CHECK(bench.core.worker_count() == 2);
+  bench.say(PeerId(2), said(false, 20, 0));
+  bench.say(PeerId(1), said(false, 10, 0));
   bench.wait(100s);
-  CHECK(bench.core.worker_count() == 1);
-  bench.say(PeerId(1), said(false, 10, 80));  // nothing new
+  CHECK(bench.core.worker_count() == 2);
+  bench.say(PeerId(1), said(false, 20, 0));  // a round is computed, and on its way
+  bench.say(PeerId(2), said(false, 30, 0));
+  bench.wait(100s);
+  CHECK(bench.core.worker_count() == 2);
+  bench.say(PeerId(1), said(false, 20, 80));
+  bench.say(PeerId(2), said(false, 40, 0));
+  bench.wait(100s);
+  CHECK(bench.core.worker_count() == 2);
+  bench.say(PeerId(1), said(false, 20, 80));  // nothing new
+  bench.say(PeerId(2), said(false, 50, 0));
   bench.wait(21s);
-  CHECK(bench.core.worker_count() == 0);
+  CHECK(bench.core.worker_count() == 1);
+  CHECK(bench.core.workers_report(bench.now).gone.at(0).name == "w1");
 }
 
 TEST_CASE("a job that all who are left have refused ends, also when the last other one dies") {

@@ -39,7 +39,7 @@ TEST_CASE("no message of any peer in any phase brings the coordinator down") {
       if (random.below(16) == 0) bench.close(PeerId(peers[random.below(5)]));
       if (random.below(16) == 0) bench.wait(Duration(std::chrono::seconds(random.below(70))));
       (void)bench.core.job_reports(bench.now);
-      (void)bench.core.worker_reports(bench.now);
+      (void)bench.core.workers_report(bench.now);
     }
   }
 }

@@ -100,9 +100,9 @@ TEST_CASE("a job's report follows it from the queue to its model") {
   CHECK(bench.job().waiting_for == "2 workers (1 is here)");
   bench.add_worker(2);
   CHECK(bench.job().waiting_for == "2 workers to read the data (0 are ready)");
-  CHECK(bench.core.worker_reports(bench.now)[0].state == "preparing");
+  CHECK(bench.core.workers_report(bench.now).workers[0].state == "preparing");
   bench.prepare(1);
-  CHECK(bench.core.worker_reports(bench.now)[0].state == "ready");
+  CHECK(bench.core.workers_report(bench.now).workers[0].state == "ready");
   CHECK(bench.job().epoch == 0);
   bench.prepare(2);
   CHECK(bench.job().waiting_for == "the shards to take the model");
@@ -111,7 +111,7 @@ TEST_CASE("a job's report follows it from the queue to its model") {
   CHECK(bench.job().epoch == 1);
   CHECK(bench.job().samples_total == 40);
   CHECK(bench.job().workers == 2);
-  CHECK(bench.core.worker_reports(bench.now)[0].state == "active");
+  CHECK(bench.core.workers_report(bench.now).workers[0].state == "active");
 
   bench.submit(2, 1);
   CHECK(bench.job(2).waiting_for == "job 1, which runs");
@@ -159,7 +159,7 @@ TEST_CASE("a job's report follows it from the queue to its model") {
   CHECK(bench.job().stall_fraction == 0.25);
   CHECK(bench.job().loss == 0.5);
   CHECK(bench.job().staleness == 1.0);
-  const WorkerReport worker = bench.core.worker_reports(bench.now)[0];
+  const WorkerReport worker = bench.core.workers_report(bench.now).workers[0];
   CHECK(worker.name == "w1");
   CHECK(worker.job == JobId(1));
   CHECK(worker.clock == 1u);
@@ -167,13 +167,13 @@ TEST_CASE("a job's report follows it from the queue to its model") {
   CHECK(worker.bytes_down == 2000);
   CHECK(worker.round_trip_s == 0.18);
   bench.now += 4s;
-  CHECK(bench.core.worker_reports(bench.now)[0].last_heard_s == 4.0);
+  CHECK(bench.core.workers_report(bench.now).workers[0].last_heard_s == 4.0);
 
   // A worker leaves: what it sent stays counted.
   bench.say(PeerId(1), Leave{});
   CHECK(bench.job().bytes_up == 1000);
   CHECK(bench.job().workers == 1);
-  CHECK(bench.core.worker_reports(bench.now).size() == 1);
+  CHECK(bench.core.workers_report(bench.now).workers.size() == 1);
   bench.say(kShard, FenceDone{JobId(1), IncarnationOrder(1), Sequence(1)});
 
   while (bench.job().samples < 40) bench.train(2, 2, round[1]++);
@@ -222,7 +222,7 @@ TEST_CASE("a job whose workers are silent or gone says so, and a cancelled one k
   bench.now += 20s;
   bench.core.on_deadline(bench.now);
   CHECK(bench.job().waiting_for == "1 worker that went silent");
-  CHECK(bench.core.worker_reports(bench.now)[0].state == "suspended");
+  CHECK(bench.core.workers_report(bench.now).workers[0].state == "suspended");
   CHECK(bench.job().workers == 0);
   bench.now += 60s;
   bench.core.on_deadline(bench.now);
@@ -237,4 +237,79 @@ TEST_CASE("a job whose workers are silent or gone says so, and a cancelled one k
   CHECK_FALSE(report.target_met);
   bench.now += 1h;
   CHECK(bench.job().training_seconds == report.training_seconds);
+}
+
+TEST_CASE("operators see for whom the gate waits, what is lent, and since when somebody is silent") {
+  Bench bench;
+  CHECK_FALSE(bench.core.workers_report(bench.now).membership);
+  bench.add_shard();
+  for (std::uint64_t w = 1; w <= 3; ++w) bench.add_worker(w);
+  bench.submit(1, 3);
+  for (std::uint64_t w = 1; w <= 3; ++w) bench.prepare(w);
+  CHECK_FALSE(bench.core.workers_report(bench.now).membership);
+  bench.say(kShard, ShardOpened{JobId(1)});
+  bench.train(1, 1, 0);
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
+  bench.say(PeerId(2), LeaseRequest{JobId(1)});
+  WorkersReport report = bench.core.workers_report(bench.now);
+  REQUIRE(report.membership);
+  CHECK(report.membership->job == JobId(1));
+  CHECK(report.membership->epoch == 1);
+  CHECK(report.membership->active == 3);
+  CHECK(report.membership->smallest_clock == 0u);
+  CHECK(report.membership->gate_waits_for.empty());  // nobody waits
+  WorkerStatus status;
+  status.job = JobId(1);
+  bench.say(PeerId(2), status);
+  bench.say(PeerId(3), status);
+  status.at_gate = true;
+  bench.say(PeerId(1), status);
+  bench.now += 4s;
+  report = bench.core.workers_report(bench.now);
+  CHECK(report.membership->gate_waits_for == std::vector<std::string>{"w2", "w3"});
+  CHECK(report.workers[0].at_gate);
+  CHECK_FALSE(report.workers[0].slowest);
+  CHECK(report.workers[0].clock == 1u);
+  CHECK(report.workers[0].entry_clock == 0u);
+  CHECK(report.workers[0].leased_samples == 10);
+  CHECK(report.workers[1].slowest);
+  CHECK(report.workers[1].last_heard_s == 4.0);
+  CHECK(report.workers[2].leased_samples == 0);
+
+  status.at_gate = false;
+  bench.now += 7s;
+  bench.say(PeerId(1), status);
+  bench.core.on_deadline(bench.now);
+  report = bench.core.workers_report(bench.now);
+  CHECK(report.membership->epoch == 2);
+  CHECK(report.membership->active == 1);
+  CHECK(report.membership->smallest_clock == 1u);
+  CHECK(report.workers[1].state == "suspended");
+  CHECK(report.workers[1].leased_samples == 10);
+  CHECK_FALSE(report.workers[1].slowest);
+}
+
+TEST_CASE("operators see the last ones that are gone, the newest first, and why") {
+  Bench bench;
+  for (std::uint64_t w = 1; w <= kGoneMax + 2; ++w) {
+    bench.add_worker(w);
+    bench.say(PeerId(w), Leave{});
+    bench.now += 1s;
+  }
+  bench.add_worker(50);
+  bench.add_worker(50);
+  bench.core.on_event(bench.now, PeerClosed{PeerId(50), "silent", false});
+  bench.now += 2s;
+  const std::vector<GoneReport> gone = bench.core.workers_report(bench.now).gone;
+  REQUIRE(gone.size() == kGoneMax);
+  CHECK(gone[0].name == "w50");
+  CHECK(gone[0].reason == "its session ended: silent");
+  CHECK(gone[0].seconds_ago == 2.0);
+  CHECK(gone[1].reason == "it has begun a new life");
+  CHECK(gone[1].order < gone[0].order);
+  CHECK(gone[2].reason == "it has left");
+  CHECK(gone[2].site == "asuncion");
+  CHECK(gone[2].seconds_ago == 3.0);
+  CHECK_FALSE(gone[2].job);
+  CHECK(gone.back().order == IncarnationOrder(5));
 }

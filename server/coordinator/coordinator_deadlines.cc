@@ -1,0 +1,148 @@
+// What the coordinator does about those who are silent, and about those who are heard of and do not do what
+// they were asked: every wait has an end.
+#include <algorithm>
+
+#include "server/coordinator/coordinator_core.h"
+
+namespace nanduti {
+
+namespace {
+
+constexpr std::uint32_t kExpiredInARowMax = 5;
+
+double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+}  // namespace
+
+void CoordinatorCore::on_deadline(ProtocolTime now) {
+  if (now < next_check_) return;
+  now_ = now;
+  next_check_ = now + kCheckEvery;
+  std::vector<IncarnationOrder> orders;
+  for (const auto& [order, worker] : workers_) orders.push_back(order);
+  for (const IncarnationOrder order : orders) {
+    check_silence(workers_.at(order));
+    if (const auto worker = workers_.find(order); worker != workers_.end()) check_answers(worker->second);
+  }
+  if (run_) check_evaluations();
+  if (run_) check_shards();
+  advance(now);
+}
+
+void CoordinatorCore::check_silence(Worker& worker) {
+  const Duration silence = now_ - worker.last_heard;
+  // Others evaluate what a silent one was to; its answer counts if it comes before theirs.
+  worker.silent = silence >= options_.suspend_after;
+  if (worker.silent && worker.part == Part::kJoined) release_evaluations(worker.order);
+  if (silence >= options_.dead_after) return declare_dead(worker, "nothing was heard of it for too long");
+  if (!worker.silent || worker.part != Part::kJoined || is_lockstep()) return;
+  if (worker.state != MemberState::kActive) return;
+  worker.state = MemberState::kSuspended;
+  run_->membership_changed = true;
+  note(fmt::format("worker '{}' is silent: suspended", worker.registration.name), true);
+}
+
+/// Whether nothing has come of what the worker was asked since then. Signs of work put it off, but not for
+/// ever.
+bool CoordinatorCore::is_stuck(const Worker& worker, ProtocolTime since) const {
+  if (now_ - std::max(worker.last_progress, since) >= options_.lease_timeout) return true;
+  return now_ - std::max(worker.last_settled, since) >= kUnsettledLeasesMax * options_.lease_timeout;
+}
+
+void CoordinatorCore::check_answers(Worker& worker) {
+  if (!run_ || worker.state == MemberState::kSuspended) return;  // silence has its own end
+  if (worker.part == Part::kPreparing && now_ - worker.prepare_since >= options_.prepare_timeout) {
+    worker.overdue = true;
+    return on_refused(worker, fmt::format("it has not read the job's data within {:g} s",
+                                          seconds(options_.prepare_timeout)));
+  }
+  if (worker.part != Part::kJoined) return;
+  if (run_->phase == Phase::kTraining && worker.state == MemberState::kActive) return check_round(worker);
+  if (run_->phase == Phase::kFlushing && !worker.flushed && is_stuck(worker, run_->phase_since))
+    declare_dead(
+        worker, fmt::format("its last updates have not come within {:g} s", seconds(options_.lease_timeout)));
+}
+
+/// Of an active worker, for which others wait at the gate.
+void CoordinatorCore::check_round(Worker& worker) {
+  if (!run_->book->holds_lease(worker.order)) {
+    if (worker.wants_lease && !worker.draining) return;  // there is none to lend
+    if (is_lockstep()) {
+      if (!worker.wants_lease && is_stuck(worker, run_->phase_since))
+        declare_dead(worker, "it has asked for no samples for too long");
+    } else if (worker.draining || now_ - worker.last_progress >= options_.suspend_after) {
+      make_idle(worker);  // active again when it asks
+      worker.wants_lease = false;
+    }
+    return;
+  }
+  if (worker.at_gate && waits_for_others(worker)) {
+    worker.last_progress = worker.last_settled = now_;
+    return;
+  }
+  if (is_stuck(worker, run_->phase_since)) expire_lease(worker);
+}
+
+/// Whether somebody may keep it waiting at the gate; it says that it waits, but it may be the one that all
+/// wait for, cut off from its shards.
+bool CoordinatorCore::waits_for_others(const Worker& worker) const {
+  if (!is_lockstep()) return clock(worker) > *smallest_active_clock();
+  for (const auto& [order, other] : workers_)
+    if (other.part == Part::kJoined && other.state == MemberState::kActive && !other.at_gate) return true;
+  return false;
+}
+
+/// When nobody settles anything, the rounds are too long.
+void CoordinatorCore::expire_lease(Worker& worker) {
+  declare_dead(worker, "its lease has expired");
+  if (++run_->expired_in_a_row < kExpiredInARowMax) return;
+  end_job(
+      JobState::kFailed,
+      fmt::format("no round was finished within the lease's time of {:g} s, {} times in a row: raise the "
+                  "server's membership.lease_timeout, or lower staleness.local_steps or training.batch_size",
+                  seconds(options_.lease_timeout), kExpiredInARowMax));
+}
+
+/// A part of the test set that its worker does not finish is lent to another one.
+void CoordinatorCore::check_evaluations() {
+  std::vector<CutId> given_up;
+  for (auto& [id, cut] : run_->cuts) {
+    for (auto& [lease, part] : cut.evaluation) {
+      if (part.order == IncarnationOrder()) continue;
+      const Worker& worker = workers_.at(part.order);
+      if (!is_stuck(worker, part.since)) continue;
+      note(fmt::format("worker '{}' has not evaluated its part of epoch {} within {:g} s",
+                       worker.registration.name, cut.epoch, seconds(options_.lease_timeout)),
+           true);
+      part.order = IncarnationOrder();
+      if (++part.timed_out < kEvaluationTriesMax) continue;
+      given_up.push_back(id);
+      break;
+    }
+  }
+  for (const CutId id : given_up) give_up_evaluation(id);
+}
+
+/// A shard that lives and does not answer: the job cannot go on without it.
+void CoordinatorCore::check_shards() {
+  const auto fail = [&](std::size_t index, std::string_view what) {
+    end_job(JobState::kFailed,
+            fmt::format("shard {} of '{}' has not {} within {:g} s", index,
+                        shards_[index].registration.server_name, what, seconds(options_.shard_timeout)));
+  };
+  const auto is_over = [&](ProtocolTime since) { return now_ - since >= options_.shard_timeout; };
+  for (std::size_t k = 0; k < run_->places.size(); ++k) {
+    const ShardIndex shard(static_cast<std::uint32_t>(k));
+    if (run_->phase == Phase::kOpening && !shards_[k].opened && is_over(run_->phase_since))
+      return fail(k, "taken its part of the model");
+    if (run_->phase == Phase::kResting && !shards_[k].at_rest && is_over(run_->phase_since))
+      return fail(k, "come to rest");
+    for (const auto& [order, wait] : run_->fences)
+      if ((wait.shards >> k & 1) != 0 && is_over(wait.since)) return fail(k, "fenced a worker that is gone");
+    for (const auto& [id, cut] : run_->cuts)
+      if (!cut.saved && !cut.shards.contains(shard) && is_over(cut.since))
+        return fail(k, fmt::format("sent its parameters of epoch {}", cut.epoch));
+  }
+}
+
+}  // namespace nanduti

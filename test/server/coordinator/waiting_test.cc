@@ -1,0 +1,389 @@
+// Goal: nothing and nobody can make a job wait for ever: not who is silent, not who is heard of and does not
+// do what it was asked. Method: one core in virtual time; the test plays shards and workers, and leaves
+// something undone.
+#include "test/server/coordinator/coordinator_bench.h"
+
+using namespace nanduti;
+using namespace std::chrono_literals;
+
+namespace {
+
+CoordinatorOptions quick() {
+  CoordinatorOptions options;
+  options.suspend_after = 5s;
+  options.dead_after = 20s;
+  options.lease_timeout = 30s;
+  options.prepare_timeout = 60s;
+  options.shard_timeout = 100s;
+  return options;
+}
+
+constexpr PeerId kShard{100};
+
+bool has(const std::vector<std::string>& texts, std::string_view part) {
+  return std::any_of(texts.begin(), texts.end(),
+                     [&](const std::string& text) { return text.find(part) != std::string::npos; });
+}
+
+}  // namespace
+
+TEST_CASE("a worker that dies between having read the data and joining is replaced by another") {
+  CoordinatorBench bench(quick());
+  bench.add_shard(0);
+  bench.add_worker(1);
+  bench.submit();
+  bench.prepare(1);
+  SECTION("before the model is planned") {}
+  SECTION("before the shards have opened") { bench.plan(); }
+  const bool planned = !bench.to<OpenShard>(kShard).empty();
+  bench.close(PeerId(1));
+  bench.add_worker(2);
+  bench.prepare(2);
+  if (!planned) bench.plan();
+  bench.say(kShard, ShardOpened{JobId(1)});
+  CHECK(bench.to<JoinJob>(PeerId(1)).empty());
+  bench.train_all(2, 2);
+  CHECK(bench.view().samples == 40);
+}
+
+TEST_CASE("the data of a worker that is gone before any other had the same is nobody's") {
+  CoordinatorBench bench(quick());
+  bench.add_shard(0);
+  for (std::uint64_t w = 1; w <= 3; ++w) bench.add_worker(w);
+  bench.submit(1, 2);
+  DataDescription other = CoordinatorBench::data();
+  other.fingerprint = 99;
+  bench.say(PeerId(1), JobPrepared{JobId(1), other, 5});
+  bench.prepare(2);
+  bench.prepare(3);
+  CHECK(bench.core.workers_report(bench.now).workers[1].state == "unable");
+  bench.close(PeerId(1));
+  CHECK(bench.to<PrepareJob>(PeerId(2)).size() == 2);
+  bench.prepare(2);
+  bench.prepare(3);
+  CHECK(bench.plans.size() == 1);
+}
+
+TEST_CASE("a worker that does not finish reading the data counts as unable, until it does") {
+  CoordinatorBench bench(quick());
+  bench.add_shard(0);
+  bench.add_worker(1);
+  bench.submit();
+  SECTION("alone: the job ends") {
+    bench.live(59s, {1});
+    CHECK(bench.view().state == JobState::kRunning);
+    bench.live(2s, {1});
+    CHECK(bench.view().state == JobState::kFailed);
+    CHECK(bench.view().reason == "it has not read the job's data within 60 s");
+  }
+  SECTION("beside another one") {
+    bench.add_worker(2);
+    bench.live(50s, {1, 2});
+    bench.add_worker(3);
+    bench.live(12s, {1, 2, 3});
+    CHECK(bench.view().state == JobState::kRunning);
+    CHECK(bench.core.workers_report(bench.now).workers[0].state == "unable");
+    CHECK(bench.core.workers_report(bench.now).workers[0].refusal.find("60 s") != std::string::npos);
+    bench.prepare(1);
+    CHECK(bench.plans.size() == 1);
+  }
+}
+
+TEST_CASE("a worker that is about to leave is not what a job begins or ends with") {
+  CoordinatorBench bench(quick());
+  bench.add_shard(0);
+  bench.add_worker(1);
+  bench.add_worker(2);
+  bench.say(PeerId(1), Draining{});
+  bench.submit();
+  bench.say(PeerId(2), JobRefused{JobId(1), "no such file"});
+  CHECK(bench.view().state == JobState::kFailed);
+
+  CoordinatorBench second(quick());
+  second.add_shard(0);
+  second.add_worker(1);
+  second.submit();
+  second.say(PeerId(1), Draining{});
+  second.prepare(1);
+  CHECK(second.plans.empty());
+}
+
+TEST_CASE("an active worker that asks for no samples is idle after a while, and active again when it asks") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2);
+  CHECK(bench.state(2) == MemberState::kActive);
+  bench.train(1, 1, 0);
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
+  bench.live(4s, {1, 2});
+  CHECK(bench.state(2) == MemberState::kActive);
+  bench.live(2s, {1, 2});
+  CHECK(bench.state(2) == MemberState::kIdle);
+  CHECK(bench.state(1) == MemberState::kActive);
+  CHECK(bench.core.worker_count() == 2);
+  bench.say(PeerId(2), LeaseRequest{JobId(1)});
+  CHECK(bench.state(2) == MemberState::kActive);
+  CHECK(bench.member(2)->entry_clock == Round(1));
+  CHECK(bench.to<LeaseGrant>(PeerId(2)).back().entry_clock == Round(1));
+}
+
+TEST_CASE(
+    "a worker that takes part in a deterministic job and asks for no samples is dead after the lease's "
+    "time") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2, true);
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
+  for (int i = 0; i < 29; ++i) {
+    bench.say(PeerId(1), CoordinatorBench::status(true));
+    bench.live(1s, {2});
+  }
+  CHECK(bench.core.worker_count() == 2);
+  for (int i = 0; i < 2; ++i) {
+    bench.say(PeerId(1), CoordinatorBench::status(true));
+    bench.live(1s, {2});
+  }
+  CHECK(bench.to<Fenced>(PeerId(1)).empty());
+  CHECK(bench.to<Fenced>(PeerId(2)).size() == 1);
+  CHECK(bench.view().warnings.size() == 1);
+}
+
+TEST_CASE("a worker that drains and does not leave is out of the gate at once") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2);
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
+  bench.say(PeerId(2), LeaseRequest{JobId(1)});
+  bench.say(PeerId(2), LeaseRequest{JobId(1)});  // one ahead
+  bench.say(PeerId(2), Draining{});
+  for (const LeaseGrant& grant : bench.to<LeaseGrant>(PeerId(2)))
+    bench.say(PeerId(2), LeaseReturn{JobId(1), grant.lease, grant.range});
+  bench.live(1s, {1, 2});
+  CHECK(bench.state(2) == MemberState::kIdle);
+  CHECK(bench.core.workers_report(bench.now).workers[1].state == "draining");
+  const LeaseGrant own = bench.to<LeaseGrant>(PeerId(1)).back();
+  bench.say(
+      kShard,
+      SettleReport{JobId(1), {{IncarnationOrder(1), Sequence(0), Round(0), own.lease, own.range, false}}});
+  bench.train_all(1, 1, 1);
+  bench.say(PeerId(1), ResidualFlushed{JobId(1)});
+  CHECK(bench.to<Rest>(kShard).empty());
+  bench.live(31s, {1, 2});  // neither does it flush
+  CHECK(bench.to<Rest>(kShard).size() == 1);
+}
+
+TEST_CASE("a worker that is heard of and does not send its last updates is dead after the lease's time") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2);
+  bench.train_all(1, 1);
+  CHECK(bench.to<FlushResidual>(PeerId(2)).size() == 1);
+  bench.say(PeerId(1), ResidualFlushed{JobId(1)});
+  bench.live(29s, {1, 2});
+  CHECK(bench.to<Rest>(kShard).empty());
+  bench.live(2s, {1, 2});
+  CHECK(bench.to<Rest>(kShard).size() == 1);
+  REQUIRE(bench.to<Fenced>(PeerId(2)).size() == 1);
+  CHECK(bench.to<Fenced>(PeerId(2))[0].reason == "its last updates have not come within 30 s");
+}
+
+TEST_CASE("a worker that is suspended while the last updates are collected may send its own later") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2);
+  bench.train_all(1, 1);
+  bench.say(PeerId(1), ResidualFlushed{JobId(1)});
+  bench.live(10s, {1});
+  CHECK(bench.state(2) == MemberState::kSuspended);
+  CHECK(bench.to<Rest>(kShard).empty());
+  SECTION("it comes back") {
+    bench.say(PeerId(2), ResidualFlushed{JobId(1)});
+    CHECK(bench.to<Rest>(kShard).size() == 1);
+    CHECK(bench.to<Fence>(kShard).empty());
+  }
+  SECTION("it does not") {
+    bench.live(11s, {1});
+    CHECK(bench.to<Rest>(kShard).size() == 1);
+    CHECK(bench.to<Fence>(kShard).size() == 1);
+  }
+}
+
+TEST_CASE("when everybody was suspended at once, they and a joiner go on where the furthest was") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2);
+  bench.train(1, 1, 0);
+  bench.train(1, 1, 1);
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
+  bench.wait(6s);
+  CHECK(bench.state(1) == MemberState::kSuspended);
+  CHECK(bench.state(2) == MemberState::kSuspended);
+  CHECK_FALSE(bench.core.workers_report(bench.now).membership->smallest_clock);
+  bench.add_worker(3);
+  bench.prepare(3);
+  bench.say(PeerId(3), LeaseRequest{JobId(1)});
+  CHECK(bench.state(3) == MemberState::kActive);
+  CHECK(bench.member(3)->entry_clock == Round(2));
+  bench.say(PeerId(2), CoordinatorBench::status());
+  CHECK(bench.state(2) == MemberState::kActive);
+  CHECK(bench.member(2)->entry_clock == Round(2));
+  bench.say(PeerId(1), CoordinatorBench::status());
+  CHECK(bench.member(1)->entry_clock == Round(2));
+  CHECK(bench.to<Fence>(kShard).empty());
+}
+
+TEST_CASE("with everybody idle the samples of one that dies go to who is heard of, not to who is silent") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 3);
+  // Worker 3 takes the last lease; the others have nothing left to do.
+  bench.train(1, 1, 0);
+  bench.train(2, 2, 0);
+  bench.train(1, 1, 1);
+  bench.say(PeerId(3), LeaseRequest{JobId(1)});
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
+  bench.say(PeerId(2), LeaseRequest{JobId(1)});
+  CHECK(bench.state(1) == MemberState::kIdle);
+  CHECK(bench.state(2) == MemberState::kIdle);
+  CHECK(bench.state(3) == MemberState::kActive);
+  bench.live(6s, {2, 3});  // 1 is silent, which an idle one may be
+  CHECK(bench.state(1) == MemberState::kIdle);
+  bench.close(PeerId(3));
+  bench.say(kShard, FenceDone{JobId(1), IncarnationOrder(3), Sequence(0)});
+  CHECK(bench.state(1) == MemberState::kIdle);
+  CHECK(bench.state(2) == MemberState::kActive);
+  CHECK(bench.member(2)->entry_clock == Round(2));  // the furthest clock, as nobody was active
+}
+
+TEST_CASE("a worker that says it waits at the gate while all wait for it is dead after the lease's time") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2);
+  bench.train(1, 1, 0);
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
+  bench.say(PeerId(2), LeaseRequest{JobId(1)});
+  for (int i = 0; i < 31; ++i) {
+    bench.say(PeerId(1), CoordinatorBench::status(true));
+    bench.say(PeerId(2),
+              CoordinatorBench::status(true));  // cut off from the shard, but not from the coordinator
+    bench.wait(1s);
+  }
+  CHECK(bench.to<Fenced>(PeerId(2)).size() == 1);
+  CHECK(bench.to<Fenced>(PeerId(1)).empty());
+}
+
+TEST_CASE("signs of work without a settled round put the end off, but not for ever") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2);
+  bench.say(PeerId(2), LeaseRequest{JobId(1)});
+  WorkerStatus works = CoordinatorBench::status();
+  const auto work = [&](int seconds) {
+    for (int i = 0; i < seconds; ++i) {
+      works.samples += 10;
+      bench.say(PeerId(2), works);
+      bench.live(1s, {1});
+    }
+  };
+  work(30 * kUnsettledLeasesMax - 1);
+  CHECK(bench.to<Fenced>(PeerId(2)).empty());
+  work(2);
+  CHECK(bench.to<Fenced>(PeerId(2)).size() == 1);
+}
+
+TEST_CASE("an evaluation that is not done in time is another worker's too, and the first answer counts") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2);
+  bench.train(1, 1, 0);
+  bench.train(2, 2, 0);
+  bench.take_cut();
+  REQUIRE(bench.to<EvaluationLease>(PeerId(1)).size() == 2);
+  REQUIRE(bench.to<EvaluationLease>(PeerId(2)).size() == 2);
+  bench.evaluate(1);
+  bench.live(29s, {1, 2});
+  CHECK(bench.to<EvaluationLease>(PeerId(1)).size() == 2);
+  bench.live(2s, {1, 2});
+  CHECK(bench.to<EvaluationLease>(PeerId(1)).size() == 4);
+  CHECK(bench.core.worker_count() == 2);
+  SECTION("the late one answers first") { bench.evaluate(2); }
+  SECTION("the other one answers first") { bench.evaluate(1); }
+  REQUIRE(bench.view().figures.size() == 1);
+  CHECK(bench.view().figures[0].total == 10);
+  bench.evaluate(1);
+  bench.evaluate(2);
+  CHECK(bench.view().figures.size() == 1);
+  CHECK(bench.core.worker_count() == 2);
+}
+
+TEST_CASE("an evaluation that its only worker does not do is given up after some time-outs") {
+  CoordinatorBench bench(quick());
+  bench.start();
+  bench.train(1, 1, 0);
+  bench.train(1, 1, 1);
+  bench.take_cut();
+  for (std::uint32_t i = 0; i < 31 * kEvaluationTriesMax && bench.view().figures.empty(); ++i)
+    bench.live(1s, {1});
+  REQUIRE(bench.view().figures.size() == 1);
+  CHECK(bench.view().figures[0].total == 0);
+  CHECK(has(bench.view().warnings, "epoch 1 has no test figures"));
+  CHECK(bench.to<EvaluationLease>(PeerId(1)).size() <= 2 * kEvaluationTriesMax);
+  CHECK(bench.to<ReleaseCut>(kShard).size() == 1);
+  CHECK(bench.core.worker_count() == 1);
+  bench.train_all(1, 1, 2);
+  bench.say(PeerId(1), ResidualFlushed{JobId(1)});
+  bench.say(kShard, ShardAtRest{JobId(1), Version(2)});
+  bench.take_cut();
+  bench.evaluate(1);
+  CHECK(bench.saves == 1);
+}
+
+TEST_CASE("a shard that lives and does not answer ends the job with the reason") {
+  CoordinatorBench bench(quick());
+  std::string reason;
+  SECTION("it does not open") {
+    bench.add_shard(0);
+    bench.add_worker(1);
+    bench.submit();
+    bench.prepare(1);
+    bench.plan();
+    reason = "shard 0 of 'nyc' has not taken its part of the model within 100 s";
+  }
+  SECTION("it does not fence") {
+    bench.start(1, 2);
+    bench.close(PeerId(2));
+    reason = "shard 0 of 'nyc' has not fenced a worker that is gone within 100 s";
+  }
+  SECTION("it takes no cut") {
+    bench.start();
+    bench.train(1, 1, 0);
+    bench.train(1, 1, 1);
+    reason = "shard 0 of 'nyc' has not sent its parameters of epoch 1 within 100 s";
+  }
+  SECTION("it does not come to rest") {
+    bench.start();
+    bench.train(1, 1, 0);
+    bench.train(1, 1, 1);
+    bench.take_cut();
+    bench.evaluate(1);
+    bench.train_all(1, 1, 2);
+    bench.say(PeerId(1), ResidualFlushed{JobId(1)});
+    reason = "shard 0 of 'nyc' has not come to rest within 100 s";
+  }
+  bench.live(99s, {1});
+  CHECK(bench.view().state == JobState::kRunning);
+  bench.live(2s, {1});
+  CHECK(bench.view().state == JobState::kFailed);
+  CHECK(bench.view().reason == reason);
+}
+
+TEST_CASE("what a shard says that is no part of the job changes nothing") {
+  CoordinatorBench bench(quick());
+  bench.start();
+  bench.add_shard(7);  // spare
+  const PeerId spare = CoordinatorBench::shard(7), stranger(900);
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
+  const LeaseGrant grant = bench.to<LeaseGrant>(PeerId(1)).back();
+  for (const PeerId peer : {spare, stranger}) {
+    bench.say(peer,
+              SettleReport{JobId(1),
+                           {{IncarnationOrder(1), Sequence(0), Round(0), grant.lease, grant.range, false}}});
+    bench.say(peer, ShardFailed{JobId(1), "no"});
+    bench.say(peer, FenceDone{JobId(1), IncarnationOrder(1), Sequence(0)});
+    bench.say(peer, ShardAtRest{JobId(1), Version(1)});
+    bench.say(peer, CutTaken{JobId(1), CutId(1), Version(1), {}, {}});
+    bench.close(peer);
+  }
+  CHECK(bench.view().state == JobState::kRunning);
+  CHECK(bench.view().samples == 0);
+}
