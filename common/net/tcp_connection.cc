@@ -72,7 +72,12 @@ bool TcpConnection::shut_down() const {
   const int own = ::dup(fd_);
   if (own < 0) return false;
   const bool same = cookie_of(own) == cookie_;
-  if (same) ::shutdown(own, SHUT_RDWR);
+  if (same) {
+    // With a reset, so that neither kernel keeps what was on its way.
+    const linger at_once{1, 0};
+    (void)::setsockopt(own, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    (void)::shutdown(own, SHUT_RDWR);
+  }
   ::close(own);
   return same;
 }

@@ -49,9 +49,9 @@ std::string ping_for(std::uint32_t destination) {
   return {reinterpret_cast<const char*>(encoded.header.data()), encoded.header.size()};
 }
 
-/// Sends `part` with the MORE flag until the connection ends. Bytes that left.
+/// Sends `part` with the MORE flag until the connection ends, or a gigabyte is held. Bytes that left.
 std::size_t send_for_ever(RawPeer& peer, std::string_view part) {
-  constexpr std::size_t kGivenUp = std::size_t{4} << 30;
+  const std::size_t kGivenUp = part.empty() ? std::size_t{32} << 20 : std::size_t{1} << 30;
   std::string bytes;
   while (bytes.size() < 65536) bytes += wire_part(part, true);
   std::size_t sent = 0;

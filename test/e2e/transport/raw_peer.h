@@ -18,7 +18,7 @@ class RawPeer {
   RawPeer(const RawPeer&) = delete;
   RawPeer& operator=(const RawPeer&) = delete;
 
-  /// False once the connection has ended.
+  /// False once the connection has ended, or takes nothing for 20 s.
   bool send(std::string_view bytes);
   /// As a DEALER: greeting, READY, and waits for the other side's.
   void shake_hands();
