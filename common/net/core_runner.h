@@ -92,8 +92,8 @@ class CoreRunner {
     return *done;
   }
 
-  /// What the mailbox has dropped, what the hub counts, and what the core counts where it does. As run(), or
-  /// after stop(), from the thread that stopped.
+  /// What the mailbox has dropped, what the hub counts, and what the core counts where it does. As run();
+  /// also after stop().
   std::vector<NamedCount> counters() {
     std::vector<NamedCount> all;
     const auto read = [&](const Core& core, ProtocolTime) {

@@ -19,7 +19,8 @@ namespace nanduti {
 ///   GET  /v1/jobs/ID/events    server-sent events: the job, whenever it has changed; ends when it is over
 ///   POST /v1/jobs/ID/cancel    202; also if it is cancelled already. 409 if it is over otherwise
 ///   GET  /v1/workers           {"workers": [worker, ...]}: the fields of WorkerReport
-///   GET  /v1/health            {"status": "ok"}, or 503
+///   GET  /v1/counters          {"transport": {name: count, ...}, "cores": [{"core": "shard 1", name: count,
+///   ...}]} GET  /v1/health            {"status": "ok"}, or 503
 ///
 /// Browsers say in Origin which page asks: a POST from another site's page is refused (403).
 /// No state of its own; called from one thread, that of the HTTP server.
@@ -37,6 +38,7 @@ class AdminApi {
   HttpAnswer follow(JobId job);
   HttpAnswer cancel(JobId job);
   HttpAnswer workers();
+  HttpAnswer counters();
   HttpAnswer health();
 
   JobDesk& desk_;
