@@ -55,6 +55,11 @@ void ConnectionWatch::closed(const void* socket, int fd) {
   if (const auto it = by_fd_.find({socket, fd}); it != by_fd_.end()) erase(it->second);
 }
 
+void ConnectionWatch::missed(bool accepted) {
+  ++(accepted ? counters_.accepted : counters_.dialled);
+  ++counters_.closed;
+}
+
 void ConnectionWatch::forget(const void* socket) {
   for (auto it = by_fd_.lower_bound({socket, -1}); it != by_fd_.end() && it->first.first == socket;
        it = by_fd_.lower_bound({socket, -1}))

@@ -51,6 +51,8 @@ class ConnectionWatch {
   // What the socket's monitor says.
   void opened(ProtocolTime now, const void* socket, const TcpConnection& connection, bool accepted);
   void closed(const void* socket, int fd);
+  /// It was opened, and has ended before it could be looked at.
+  void missed(bool accepted);
   /// The socket is closed, with all its connections.
   void forget(const void* socket);
 

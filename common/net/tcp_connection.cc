@@ -46,15 +46,6 @@ std::uint64_t TcpConnection::consumed_bytes() const {
   return received - std::min(received, static_cast<std::uint64_t>(unread));
 }
 
-std::uint16_t TcpConnection::local_port() const {
-  sockaddr_storage address{};
-  socklen_t size = sizeof address;
-  if (::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size) != 0) return 0;
-  if (address.ss_family == AF_INET) return ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
-  if (address.ss_family == AF_INET6) return ntohs(reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
-  return 0;
-}
-
 std::string TcpConnection::peer() const {
   sockaddr_storage address{};
   socklen_t size = sizeof address;

@@ -18,8 +18,6 @@ class TcpConnection {
   [[nodiscard]] std::uint64_t cookie() const { return cookie_; }
   /// Bytes that this end's program has read from the kernel since the connection began, or a little less.
   [[nodiscard]] std::uint64_t consumed_bytes() const;
-  /// Port of this end; 0 if it is not known.
-  [[nodiscard]] std::uint16_t local_port() const;
   /// The other end, "192.0.2.7:40312", for people.
   [[nodiscard]] std::string peer() const;
   /// Both directions end now, and whoever owns the descriptor hears of it. False, and nothing happens, if the

@@ -221,17 +221,32 @@ struct ZmqTransport::Impl {
   }
 
   void hear_monitor(ProtocolTime now, Socket& socket) {
-    const bool accepts = &socket == router.get();
+    struct News {
+      SocketMonitor::Event event;
+      std::optional<TcpConnection> connection;
+    };
+    std::vector<News> news;
+    std::map<int, std::size_t> last_closed;  // of a descriptor, by place in `news`
     while (const std::optional<SocketMonitor::Event> event = socket.monitor.next()) {
-      switch (event->kind) {
+      if (event->kind == SocketMonitor::Kind::kClosed) last_closed[event->fd] = news.size();
+      news.push_back({*event, TcpConnection::of(event->fd)});
+    }
+    // A descriptor that is closed in later news may have stood for anything by the time it was looked at.
+    const bool accepts = &socket == router.get();
+    for (std::size_t i = 0; i < news.size(); ++i) {
+      const auto& [event, connection] = news[i];
+      switch (event.kind) {
         case SocketMonitor::Kind::kAccepted:
-        case SocketMonitor::Kind::kConnected:
-          // Not there: it has ended, and the news of that are on their way.
-          if (const std::optional<TcpConnection> connection = TcpConnection::of(event->fd))
+        case SocketMonitor::Kind::kConnected: {
+          const auto closed = last_closed.find(event.fd);
+          if (connection && (closed == last_closed.end() || closed->second < i))
             watch.opened(now, &socket, *connection, accepts);
+          else
+            watch.missed(accepts);
           break;
+        }
         case SocketMonitor::Kind::kClosed:
-          watch.closed(&socket, event->fd);
+          watch.closed(&socket, event.fd);
           break;
         case SocketMonitor::Kind::kHandshakeFailed:
           ++counted.handshakes_failed;

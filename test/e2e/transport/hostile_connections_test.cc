@@ -166,7 +166,10 @@ TEST_CASE("garbage, silence and a slow greeting end by themselves") {
   CHECK(nothing.is_closed_within(20s));
   CHECK(browser.is_closed_within(20s));
   CHECK(noise.is_closed_within(20s));
-  CHECK(pair.server.wait_for_counters([](const TransportCounters& c) { return c.connections_closed == 4; }));
+  const bool all_closed =
+      pair.server.wait_for_counters([](const TransportCounters& c) { return c.connections_closed == 4; });
+  INFO(to_text(pair.server.transport->counters().named()));
+  CHECK(all_closed);
   CHECK(pair.server.transport->counters().handshakes_failed > 0);
   pair.check_echo();
 }
