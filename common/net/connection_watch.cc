@@ -72,6 +72,7 @@ void ConnectionWatch::erase(Id id) {
   if (connection.accepted && !connection.shut_down) --accepted_;
   if (connection.silent_at != kNever) --silent_;
   ++counters_.closed;
+  owed_ -= connection.owed;
   active_.erase(id);
   pending_.erase(id);
   by_fd_.erase({connection.socket, connection.tcp.fd()});
@@ -123,6 +124,7 @@ void ConnectionWatch::condemn(const void* socket, int fd, std::string_view reaso
 bool ConnectionWatch::shut_down(Connection& connection, std::string_view reason) {
   if (connection.shut_down) return false;
   connection.shut_down = true;
+  owed_ -= std::exchange(connection.owed, 0);
   if (connection.accepted) --accepted_;
   const std::string peer = connection.tcp.peer();
   if (!connection.tcp.shut_down()) return false;
@@ -177,6 +179,7 @@ void ConnectionWatch::on_deadline(ProtocolTime now) {
       ++it;
     }
   }
+  judge_total();
   const std::set<Id> looked(active_);
   for (const Id id : looked)
     if (pending_.count(id) == 0) look(id, connections_.at(id));
@@ -200,15 +203,30 @@ void ConnectionWatch::look(Id id, Connection& connection) {
 }
 
 void ConnectionWatch::judge(Connection& connection) {
+  if (connection.shut_down) return;
   connection.finished_since = false;
   // `finished` may by now be more than had been consumed at that look.
-  if (connection.consumed <= connection.finished + limits_.unfinished_bytes_max) return;
+  owed_ -= connection.owed;
+  connection.owed = connection.consumed - std::min(connection.consumed, connection.finished);
+  owed_ += connection.owed;
+  if (connection.owed <= limits_.unfinished_bytes_max) return;
   if (shut_down(connection, "a message without an end")) ++counters_.shut_down_unfinished;
+}
+
+void ConnectionWatch::judge_total() {
+  while (owed_ > limits_.unfinished_bytes_total_max) {
+    const auto most =
+        std::max_element(connections_.begin(), connections_.end(),
+                         [](const auto& a, const auto& b) { return a.second.owed < b.second.owed; });
+    if (shut_down(most->second, "too much of unfinished messages, with those of others"))
+      ++counters_.shut_down_unfinished;
+  }
 }
 
 void ConnectionWatch::drained() {
   for (const Id id : pending_) judge(connections_.at(id));
   pending_.clear();
+  judge_total();
 }
 
 // ---- silent connections ----

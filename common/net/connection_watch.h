@@ -20,6 +20,8 @@ inline constexpr std::size_t kTransportPartBytesMax = std::size_t{4} << 20;
 /// Of a connection, taken in and not yet a finished message: the largest honest one is a header part and a
 /// chunk; as much room again as a part that has been read but not yet been counted, and a handshake.
 inline constexpr std::size_t kUnfinishedBytesMax = kTransportPartBytesMax + kChunkBytesMax + (256 * 1024);
+/// Of all connections together; beyond, those that owe the most go.
+inline constexpr std::size_t kUnfinishedBytesTotalMax = std::size_t{256} << 20;
 /// Accepted at once by this process.
 inline constexpr std::size_t kAcceptedConnectionsMax = 8192;
 /// Descriptors that are left to other things than accepted connections.
@@ -28,6 +30,7 @@ inline constexpr std::size_t kDescriptorsKept = 128;
 struct ConnectionLimits {
   std::size_t accepted_max = kAcceptedConnectionsMax;
   std::size_t unfinished_bytes_max = kUnfinishedBytesMax;
+  std::size_t unfinished_bytes_total_max = kUnfinishedBytesTotalMax;
   /// An accepted connection brings its first frame by then.
   Duration first_frame_within = std::chrono::seconds(10);
   /// How often connections are looked at while bytes arrive.
@@ -99,6 +102,7 @@ class ConnectionWatch {
     bool finished_since = false;      // one came out since the last verdict
     std::uint64_t finished_at = 0;    // messages_ then
     std::uint64_t looked_at = 0;      // messages_ then
+    std::uint64_t owed = 0;           // unfinished bytes at the last verdict
   };
 
   Connection* find(const void* socket, int fd);
@@ -107,6 +111,7 @@ class ConnectionWatch {
   void arm(Id id, const Connection& connection, bool again) const;
   void look(Id id, Connection& connection);
   void judge(Connection& connection);
+  void judge_total();
   void sweep(ProtocolTime now);
   bool shut_down(Connection& connection, std::string_view reason);
 
@@ -120,6 +125,7 @@ class ConnectionWatch {
   std::set<Id> active_;         // bytes came since they were last looked at
   std::set<Id> pending_;        // of active_: looked at, verdict after drained()
   std::uint64_t messages_ = 0;  // finished ones, of all connections
+  std::uint64_t owed_ = 0;      // of all connections that are not shut down
   ProtocolTime check_at_ = kNever;
   ProtocolTime sweep_at_ = kNever;
   ProtocolTime now_{};       // as last told

@@ -72,15 +72,16 @@ struct Bench {
     watch.opened(now, this, *TcpConnection::of(pair.here), true);
   }
   /// Bytes arrive, and the watch looks at them.
-  void carry_and_look(std::size_t bytes) {
-    NANDUTI_CHECK(::send(pair.there, "!", 1, 0) == 1);  // there when the watch looks for activity
+  void carry_and_look(std::size_t bytes) { carry_and_look(bytes, pair); }
+  void carry_and_look(std::size_t bytes, const TcpPair& on) {
+    NANDUTI_CHECK(::send(on.there, "!", 1, 0) == 1);  // there when the watch looks for activity
     int waiting = 0;
-    while (::ioctl(pair.here, FIONREAD, &waiting) == 0 && waiting == 0) {
+    while (::ioctl(on.here, FIONREAD, &waiting) == 0 && waiting == 0) {
     }
     watch.on_activity(now);
     char byte = 0;
-    NANDUTI_CHECK(::recv(pair.here, &byte, 1, 0) == 1);
-    pair.carry(bytes - 1);
+    NANDUTI_CHECK(::recv(on.here, &byte, 1, 0) == 1);
+    on.carry(bytes - 1);
     look();
   }
   void look() {
@@ -119,6 +120,25 @@ TEST_CASE("messages that come out late, but before nothing is left, count") {
   bench.carry_and_look(1'001);
   bench.watch.drained();
   CHECK_FALSE(bench.pair.is_open());
+}
+
+TEST_CASE("where all connections owe too much together, those that owe the most go") {
+  ConnectionLimits limits = small_limits();
+  limits.unfinished_bytes_total_max = 12'000;
+  Bench bench(limits);
+  TcpPair other;
+  bench.watch.opened(bench.now, &other, *TcpConnection::of(other.here), true);
+  bench.carry_and_look(7'000);
+  bench.watch.drained();
+  CHECK(bench.pair.is_open());
+  bench.carry_and_look(5'001, other);
+  bench.watch.drained();
+  CHECK_FALSE(bench.pair.is_open());
+  CHECK(other.is_open());
+  CHECK(bench.watch.counters().shut_down_unfinished == 1);
+  bench.carry_and_look(4'999, other);  // what the first one owed is gone with it
+  bench.watch.drained();
+  CHECK(other.is_open());
 }
 
 TEST_CASE("bytes that belong to no message do not add up while messages come out") {

@@ -9,6 +9,12 @@ using namespace nanduti;
 
 namespace {
 
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+constexpr bool kIsInstrumented = true;
+#else
+constexpr bool kIsInstrumented = false;
+#endif
+
 /// A session that echoes, beside whatever is done to its server.
 struct HonestPair {
   explicit HonestPair(const ConnectionLimits& limits = {}, std::chrono::milliseconds handshake_within = 5s)
@@ -83,7 +89,10 @@ TEST_CASE("a message that never ends costs a bounded amount of memory, and its c
   fmt::print("parts of {} bytes: {:.1f} MiB sent, memory grew by {:.1f} MiB; the maximum is {:.1f} MiB\n",
              part_bytes, static_cast<double>(sent) / 0x1p20, static_cast<double>(grown) / 0x1p20,
              static_cast<double>(kUnfinishedBytesMax) / 0x1p20);
-  CHECK(grown < (std::size_t{400} << 20));
+  CHECK(sent < kUnfinishedBytesMax +
+                   (std::size_t{96} << 20));  // the kernels' buffers and what a check comes too late for
+  // Sanitizers multiply memory, and keep what is freed.
+  if (!kIsInstrumented) CHECK(grown < (std::size_t{400} << 20));
   CHECK(pair.server.wait_for_counters([](const TransportCounters& c) { return c.connections_closed == 1; }));
   pair.check_echo();
 }

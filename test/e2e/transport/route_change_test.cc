@@ -104,7 +104,7 @@ TEST_CASE("a peer that does not read costs bounded memory, and the others nothin
   const std::size_t peak = process_memory().peak;
   const double grown = static_cast<double>(peak - std::min(peak, before.resident)) / 0x1p20;
   fmt::print("a peer that does not read: memory grew by {:.1f} MiB in 6 s\n", grown);
-  CHECK(grown < 128);
+  CHECK(grown < 128);  // with ThreadSanitizer 57 was seen
   CHECK(server.transport->counters().dropped_outbox_full == 0);
 
   relay.hold_answers(false);
