@@ -146,6 +146,7 @@ TEST_CASE("bytes that belong to no message do not add up while messages come out
   for (int i = 0; i < 20; ++i) {
     bench.carry_and_look(5'000);  // of which a message accounts for 1000: the rest is not its framing
     bench.watch.drained();
+    REQUIRE(bench.pair.is_open());
     bench.finish(1'000);
   }
   CHECK(bench.pair.is_open());
