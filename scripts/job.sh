@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Looks at jobs and workers of a running server.
+# Looks at jobs, workers and counters of a running server.
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "$0")/lib/common.sh"
@@ -18,8 +18,9 @@ usage: scripts/job.sh COMMAND [--json] [--server URL]
   cancel ID    end a job
   workers      who is there and who is gone, and for whom the gate waits. inc: number of the incarnation;
                entry, clock: rounds, its first and those settled; lease: samples lent to it
+  counters     what the coordinator's process has carried and dropped, with reasons; those that are 0 are left out
 
-  --json        print the server's JSON object (list, status, workers)
+  --json        print the server's JSON object (list, status, workers, counters)
   --server URL  the coordinator (default: $NANDUTI_SERVER, or http://127.0.0.1:7080)
 END
 }
@@ -89,6 +90,19 @@ workers() {
   jq -r '.workers[] | select(.refusal) | "\(.name) is unable: \(.refusal)"' <<< "$http_body"
 }
 
+counters() {
+  api GET /v1/counters
+  if $json; then
+    jq . <<< "$http_body"
+    return
+  fi
+  jq -r '
+    ["of", "counter", "count"],
+    (({core: "transport"} + .transport), .cores[] | .core as $of | del(.core) | to_entries[]
+     | select(.value != 0) | [$of, .key, .value])
+    | map(tostring) | @tsv' <<< "$http_body" | columns
+}
+
 json=false
 words=()
 while (($# > 0)); do
@@ -119,6 +133,7 @@ want() {
 case ${words[0]-} in
   list) want 0 && list ;;
   workers) want 0 && workers ;;
+  counters) want 0 && counters ;;
   status) want 1 && status "${words[1]}" ;;
   follow) want 1 && follow_or_leave "${words[1]}" ;;
   cancel)

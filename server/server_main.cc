@@ -6,6 +6,7 @@
 
 #include "common/base/hardware.h"
 #include "common/base/log.h"
+#include "common/base/named_count.h"
 #include "common/base/version.h"
 #include "common/config/daemon_main.h"
 #include "common/config/server_config.h"
@@ -50,11 +51,23 @@ int run(ServerConfig config) {
   EventLoop slow("slow-work");
   slow.start([] {});
 
+  const std::string coordinator_endpoint =
+      config.coordinator ? config.coordinator->tcp() : dialable(transport->endpoint(), "tcp://127.0.0.1:0");
+  std::vector<std::unique_ptr<ShardHost>> shards;
+  for (std::uint32_t k = 0; k < config.roles.shards; ++k)
+    shards.push_back(std::make_unique<ShardHost>(config.name, coordinator_endpoint, k + 1, *transport, slow));
+  const auto counters = [&] {
+    ProcessCounters all{transport->counters().named(), {}};
+    for (const auto& shard : shards) all.cores.push_back(shard->counters());
+    return all;
+  };
+
   std::unique_ptr<CoordinatorHost> coordinator;
   std::unique_ptr<AdminApi> api;
   std::unique_ptr<HttpServer> http;
   if (config.roles.coordinator) {
     coordinator = std::make_unique<CoordinatorHost>(config, *transport, slow, std::move(*storage));
+    coordinator->set_process_counters(counters);
     if (config.listen.http) {
       api = std::make_unique<AdminApi>(*coordinator);
       Result<std::unique_ptr<HttpServer>> listening =
@@ -65,13 +78,7 @@ int run(ServerConfig config) {
     }
     coordinator->start();
   }
-  const std::string coordinator_endpoint =
-      config.coordinator ? config.coordinator->tcp() : dialable(transport->endpoint(), "tcp://127.0.0.1:0");
-  std::vector<std::unique_ptr<ShardHost>> shards;
-  for (std::uint32_t k = 0; k < config.roles.shards; ++k) {
-    shards.push_back(std::make_unique<ShardHost>(config.name, coordinator_endpoint, k + 1, *transport, slow));
-    shards.back()->start();
-  }
+  for (const auto& shard : shards) shard->start();
   log_info("nanduti-server {} '{}': {}{} shards at {}{}", kProgramVersion, config.name,
            config.roles.coordinator ? "coordinator and " : "", config.roles.shards, transport->endpoint(),
            http ? fmt::format(", jobs at http://{}",
@@ -95,7 +102,10 @@ int run(ServerConfig config) {
   slow.finish();
   signal.wake();
   impatient.join();
-  log_info("{}", transport->summary());
+  ProcessCounters last = counters();
+  if (coordinator) last.cores.insert(last.cores.begin(), coordinator->own_counters());
+  log_info("counters of transport: {}", to_text(last.transport));
+  for (const CoreCounters& core : last.cores) log_info("counters of {}: {}", core.core, to_text(core.counts));
   log_info("stopped");
   return 0;
 }

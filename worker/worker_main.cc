@@ -1,6 +1,7 @@
 // nanduti-worker: trains what the coordinator gives it, until it is told to stop.
 
 #include "common/base/log.h"
+#include "common/base/named_count.h"
 #include "common/base/version.h"
 #include "common/compute/onednn/onednn_backend.h"
 #include "common/compute/reference/reference_backend.h"
@@ -63,11 +64,12 @@ int run(WorkerConfig config) {
         break;
     }
   }
+  log_info("counters of transport: {}", to_text((*transport)->counters().named()));
+  log_info("counters of client: {}", to_text(host.counters()));
   if (!host.failure().empty()) {
     log_error("{}", host.failure());
     return 1;
   }
-  log_info("{}", (*transport)->summary());
   log_info("the worker has left");
   return 0;
 }

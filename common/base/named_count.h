@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace nanduti {
 
@@ -10,5 +12,8 @@ struct NamedCount {
   std::string_view name;
   std::uint64_t count = 0;
 };
+
+/// "frames_in 12, frames_out 3" for the log: those that are not 0; "nothing" where all are.
+std::string to_text(const std::vector<NamedCount>& counts);
 
 }  // namespace nanduti

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "common/base/log.h"
+#include "common/base/named_count.h"
+#include "common/net/bounded_queue.h"
 #include "common/net/dial_watch.h"
 #include "common/net/event_loop.h"
 #include "common/net/zmq_transport.h"
@@ -18,8 +20,10 @@
 
 namespace nanduti {
 
-/// Frames that wait for a core that is busy.
+/// Frames that wait for a core that is busy; beyond either they are dropped, as if the network had lost them,
+/// and counted.
 inline constexpr std::size_t kMailboxFramesMax = 16384;
+inline constexpr std::size_t kMailboxBytesMax = std::size_t{256} << 20;
 
 /// Runs a core in a daemon: a thread of its own with the core and its SessionHub, fed with frames from the
 /// transport, with time, and with events that the host posts. What the core asks of its sessions goes to the
@@ -45,8 +49,9 @@ class CoreRunner {
 
   void start(Host host) {
     host_ = std::move(host);
-    transport_.attach(destination_,
-                      [this](RouteId route, Frame frame) { take_frame(route, std::move(frame)); });
+    transport_.attach(destination_, [this](RouteId route, Frame frame, std::size_t bytes) {
+      take_frame(route, std::move(frame), bytes);
+    });
     loop_.start([this] { on_deadline(); });
     loop_.post([this] { turn(loop_.now()); });
   }
@@ -87,6 +92,23 @@ class CoreRunner {
     return *done;
   }
 
+  /// What the mailbox has dropped, what the hub counts, and what the core counts where it does. As run();
+  /// also after stop().
+  std::vector<NamedCount> counters() {
+    std::vector<NamedCount> all;
+    const auto read = [&](const Core& core, ProtocolTime) {
+      const Mailbox::Counters mailbox = mailbox_.counters();
+      all = {{"mailbox_dropped_frames", mailbox.dropped}, {"mailbox_dropped_bytes", mailbox.dropped_bytes}};
+      const auto add = [&](const std::vector<NamedCount>& more) {
+        all.insert(all.end(), more.begin(), more.end());
+      };
+      add(hub_.counters().named());
+      if constexpr (requires { core.counters().named(); }) add(core.counters().named());
+    };
+    if (!run(read)) read(core_, ProtocolTime());
+    return all;
+  }
+
   /// Core's thread, or before start().
   void set_admission(const std::optional<Admission>& admission) { hub_.set_admission(admission); }
   // Core's thread.
@@ -94,23 +116,15 @@ class CoreRunner {
   [[nodiscard]] Core& core() { return core_; }
 
  private:
-  void take_frame(RouteId route, Frame frame) {
-    bool was_empty = false;
-    {
-      const std::lock_guard lock(mailbox_mutex_);
-      if (mailbox_.size() >= kMailboxFramesMax) return;  // as if the network had lost it: it comes again
-      was_empty = mailbox_.empty();
-      mailbox_.emplace_back(route, std::move(frame));
-    }
-    if (was_empty) loop_.post([this] { drain_mailbox(); });
+  using Mailbox = BoundedQueue<std::pair<RouteId, Frame>>;
+
+  void take_frame(RouteId route, Frame frame, std::size_t bytes) {
+    if (mailbox_.push({route, std::move(frame)}, bytes) == Mailbox::Pushed::kFirst)
+      loop_.post([this] { drain_mailbox(); });
   }
 
   void drain_mailbox() {
-    std::vector<std::pair<RouteId, Frame>> frames;
-    {
-      const std::lock_guard lock(mailbox_mutex_);
-      frames.swap(mailbox_);
-    }
+    const std::vector<std::pair<RouteId, Frame>> frames = mailbox_.take();
     const ProtocolTime now = loop_.now();
     for (const auto& [route, frame] : frames) hub_.on_frame(now, route, frame);
     turn(now);
@@ -176,8 +190,7 @@ class CoreRunner {
   std::uint32_t destination_;
   Host host_;
 
-  std::mutex mailbox_mutex_;  // the next one
-  std::vector<std::pair<RouteId, Frame>> mailbox_;
+  Mailbox mailbox_{{kMailboxFramesMax, kMailboxBytesMax}};
   std::mutex calls_mutex_;  // the next one, and what run() waits for
   bool stopped_ = false;
   std::condition_variable calls_done_;

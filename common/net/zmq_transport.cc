@@ -1,6 +1,8 @@
 #include "common/net/zmq_transport.h"
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <map>
 #include <mutex>
@@ -11,15 +13,28 @@
 #include <zmq.hpp>
 
 #include "common/base/log.h"
+#include "common/net/bounded_queue.h"
+#include "common/net/socket_monitor.h"
+#include "common/net/zmq_message.h"
 
 namespace nanduti {
 
 namespace {
 
 constexpr int kLingerMs = 1000;
+// A broken connection is made again after these pauses, doubling.
 constexpr int kReconnectMs = 100;
 constexpr int kReconnectMsMax = 2000;
 constexpr int kConnectTimeoutMs = 5000;
+// A peer that has gone without a word: asked after 30 s of silence, three times, and given up a minute after
+// it last took what it was sent. Sessions do not depend on it: they redial after seconds and are kept for
+// minutes. It is what returns the connection's memory and descriptor.
+constexpr int kKeepaliveIdleSeconds = 30;
+constexpr int kKeepalivePeriodSeconds = 10;
+constexpr int kKeepaliveCount = 3;
+constexpr int kDeadPeerMs = 60'000;
+// Three for each route that is dialled: itself and its monitor's two ends.
+constexpr int kSocketsMax = 16'384;
 constexpr int kFramesPerTurn = 64;  // of one socket, before the others have a turn
 constexpr std::uint64_t kFirstDialledRoute = std::uint64_t{1} << 32;
 
@@ -44,60 +59,87 @@ class Wake {
   int fd_;
 };
 
-SharedBytes bytes_of(zmq::message_t message) {
-  auto owner = std::make_shared<zmq::message_t>(std::move(message));
-  const std::span<const std::byte> view(static_cast<const std::byte*>(owner->data()), owner->size());
-  return {std::move(owner), view};
-}
-
-/// Small parts are copied into the message, large ones are lent to ZeroMQ until it has sent them.
-zmq::message_t message_of(const SharedBytes& bytes) {
-  constexpr std::size_t kCopyBytesMax = 1024;
-  if (bytes.size() <= kCopyBytesMax) return zmq::message_t(bytes.data(), bytes.size());
-  auto* lent = new SharedBytes(bytes);
-  return zmq::message_t(
-      const_cast<std::byte*>(bytes.data()), bytes.size(),
-      [](void*, void* hint) { delete static_cast<SharedBytes*>(hint); }, lent);
-}
-
 void set_common_options(zmq::socket_t& socket, const TransportOptions& options) {
   socket.set(zmq::sockopt::linger, kLingerMs);
   socket.set(zmq::sockopt::maxmsgsize, static_cast<std::int64_t>(kTransportPartBytesMax));
   socket.set(zmq::sockopt::sndhwm, options.queue_frames_max);
   socket.set(zmq::sockopt::rcvhwm, options.queue_frames_max);
   socket.set(zmq::sockopt::tcp_keepalive, 1);
-  // A connection that never completes its greeting is closed.
-  socket.set(zmq::sockopt::handshake_ivl, kConnectTimeoutMs);
+  socket.set(zmq::sockopt::tcp_keepalive_idle, kKeepaliveIdleSeconds);
+  socket.set(zmq::sockopt::tcp_keepalive_intvl, kKeepalivePeriodSeconds);
+  socket.set(zmq::sockopt::tcp_keepalive_cnt, kKeepaliveCount);
+  socket.set(zmq::sockopt::tcp_maxrt, kDeadPeerMs);
+  socket.set(zmq::sockopt::handshake_ivl, static_cast<int>(options.handshake_within.count()));
+}
+
+ConnectionLimits default_limits() {
+  ConnectionLimits limits;
+  limits.accepted_max = accepted_connections_max();
+  return limits;
+}
+
+/// A ROUTER names its peers by a zero byte and a number; other names were chosen by the peer.
+constexpr std::size_t kPeerNameBytes = 5;
+
+std::optional<RouteId> route_of(const zmq::message_t& name) {
+  const auto* bytes = static_cast<const unsigned char*>(name.data());
+  if (name.size() != kPeerNameBytes || bytes[0] != 0) return std::nullopt;
+  return RouteId(std::uint64_t{bytes[1]} << 24 | std::uint64_t{bytes[2]} << 16 |
+                 std::uint64_t{bytes[3]} << 8 | std::uint64_t{bytes[4]});
+}
+
+std::array<unsigned char, kPeerNameBytes> peer_name(RouteId route) {
+  const auto number = static_cast<std::uint32_t>(route.value());
+  return {0, static_cast<unsigned char>(number >> 24), static_cast<unsigned char>(number >> 16),
+          static_cast<unsigned char>(number >> 8), static_cast<unsigned char>(number)};
+}
+
+std::size_t bytes_of_frame(const TransmitFrame& request) {
+  return sizeof(request) + request.frame.message_header.size() + request.frame.chunk.size();
+}
+
+ProtocolTime steady_now() {
+  return ProtocolTime(
+      std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()));
 }
 
 }  // namespace
 
 struct ZmqTransport::Impl {
-  explicit Impl(const TransportOptions& transport_options) : options(transport_options) {}
+  explicit Impl(const TransportOptions& transport_options)
+      : options(transport_options), watch(options.connections ? *options.connections : default_limits()) {
+    context.set(zmq::ctxopt::max_sockets, kSocketsMax);
+  }
 
   TransportOptions options;
   zmq::context_t context{1};
   Wake wake;
   std::string endpoint;
 
-  std::mutex outbox_mutex;  // the next two
-  std::vector<std::pair<std::uint32_t, TransportRequest>> outbox;
-  bool stopping = false;
+  BoundedQueue<std::pair<std::uint32_t, TransportRequest>> outbox{{kOutboxFramesMax, kOutboxBytesMax}};
+  std::atomic<bool> stopping = false;
   std::mutex receivers_mutex;
   std::map<std::uint32_t, Receiver> receivers;
   mutable std::mutex counters_mutex;
   Counters counters;
 
   // The transport's thread only, once it runs.
-  struct Dialled {
-    std::uint32_t owner;
+  /// A ZeroMQ socket with the monitor of its connections, which ends first.
+  struct Socket {
+    Socket(zmq::context_t& zmq_context, zmq::socket_type type)
+        : zmq(zmq_context, type), monitor(zmq_context, zmq) {}
+    zmq::socket_t zmq;
+    SocketMonitor monitor;
+    // Dialled ones only.
+    std::uint32_t owner = 0;
     RouteId route;
-    zmq::socket_t socket;
   };
-  std::optional<zmq::socket_t> router;
-  std::map<std::pair<std::uint32_t, RouteId>, Dialled> dialled;
-  std::vector<zmq::pollitem_t> items;
-  std::vector<Dialled*> polled;  // items[2 + i], or items[1 + i] without a router
+  ConnectionWatch watch;
+  std::unique_ptr<Socket> router;
+  std::map<std::pair<std::uint32_t, RouteId>, std::unique_ptr<Socket>> dialled;
+  std::vector<zmq::pollitem_t> items;  // kFixedItems, then two for each of `polled`: messages, monitor
+  static constexpr std::size_t kFixedItems = 2;
+  std::vector<Socket*> polled;
   bool items_stale = true;
   Counters counted;  // copied to `counters` after each turn
 
@@ -106,13 +148,13 @@ struct ZmqTransport::Impl {
   Status bind() {
     if (!options.listen) return {};
     try {
-      router.emplace(context, zmq::socket_type::router);
-      set_common_options(*router, options);
-      router->set(zmq::sockopt::ipv6, options.listen->find('[') != std::string::npos);
+      router = std::make_unique<Socket>(context, zmq::socket_type::router);
+      set_common_options(router->zmq, options);
+      router->zmq.set(zmq::sockopt::ipv6, options.listen->find('[') != std::string::npos);
       // A frame to a connection that is gone is an error to count, not silence.
-      router->set(zmq::sockopt::router_mandatory, true);
-      router->bind(*options.listen);
-      endpoint = router->get(zmq::sockopt::last_endpoint);
+      router->zmq.set(zmq::sockopt::router_mandatory, true);
+      router->zmq.bind(*options.listen);
+      endpoint = router->zmq.get(zmq::sockopt::last_endpoint);
     } catch (const zmq::error_t& error) {
       if (error.num() == EADDRINUSE)
         return make_error(ErrorCode::kUnavailable,
@@ -132,7 +174,7 @@ struct ZmqTransport::Impl {
     for (;;) {
       if (items_stale) make_items();
       try {
-        zmq::poll(items, std::chrono::milliseconds(-1));
+        zmq::poll(items, until(watch.next_deadline()));
       } catch (const zmq::error_t& error) {
         if (error.num() == EINTR) continue;
         NANDUTI_CHECK(false, "zmq_poll: {}", error.what());
@@ -142,40 +184,88 @@ struct ZmqTransport::Impl {
         if (!carry_out_requests()) return;
       }
       if (items_stale) continue;  // what is readable stays so
-      std::size_t next = 1;
-      if (router && items[next++].revents != 0) receive(*router, nullptr);
+      const ProtocolTime now = steady_now();
       for (std::size_t i = 0; i < polled.size(); ++i)
-        if (items[next + i].revents != 0) receive(polled[i]->socket, polled[i]);
+        if (items[kFixedItems + 2 * i + 1].revents != 0) hear_monitor(now, *polled[i]);
+      if (items[1].revents != 0) watch.on_activity(now);
+      if (watch.next_deadline() <= now) watch.on_deadline(now);
+      const bool wants_drained = watch.wants_drained();
+      bool drained = true;
+      for (std::size_t i = 0; i < polled.size(); ++i)
+        if (wants_drained || items[kFixedItems + 2 * i].revents != 0)
+          drained = receive(*polled[i]) && drained;
+      if (wants_drained && drained) watch.drained();
       publish_counters();
     }
+  }
+
+  /// For zmq_poll, which counts in whole milliseconds.
+  static std::chrono::milliseconds until(ProtocolTime deadline) {
+    if (deadline == kNever) return std::chrono::milliseconds(-1);
+    return std::chrono::ceil<std::chrono::milliseconds>(std::max(deadline - steady_now(), Duration(0)));
   }
 
   void make_items() {
     items.clear();
     polled.clear();
     items.push_back({nullptr, wake.fd(), ZMQ_POLLIN, 0});
-    if (router) items.push_back({router->handle(), 0, ZMQ_POLLIN, 0});
-    for (auto& [key, connection] : dialled) {
-      items.push_back({connection.socket.handle(), 0, ZMQ_POLLIN, 0});
-      polled.push_back(&connection);
-    }
+    items.push_back({nullptr, watch.activity_fd(), ZMQ_POLLIN, 0});
+    const auto add = [&](Socket& socket) {
+      items.push_back({socket.zmq.handle(), 0, ZMQ_POLLIN, 0});
+      items.push_back({socket.monitor.handle(), 0, ZMQ_POLLIN, 0});
+      polled.push_back(&socket);
+    };
+    if (router) add(*router);
+    for (auto& [key, socket] : dialled) add(*socket);
     items_stale = false;
+  }
+
+  void hear_monitor(ProtocolTime now, Socket& socket) {
+    struct News {
+      SocketMonitor::Event event;
+      std::optional<TcpConnection> connection;
+    };
+    std::vector<News> news;
+    std::map<int, std::size_t> last_closed;  // of a descriptor, by place in `news`
+    while (const std::optional<SocketMonitor::Event> event = socket.monitor.next()) {
+      if (event->kind == SocketMonitor::Kind::kClosed) last_closed[event->fd] = news.size();
+      news.push_back({*event, TcpConnection::of(event->fd)});
+    }
+    // A descriptor that is closed in later news may have stood for anything by the time it was looked at.
+    const bool accepts = &socket == router.get();
+    for (std::size_t i = 0; i < news.size(); ++i) {
+      const auto& [event, connection] = news[i];
+      switch (event.kind) {
+        case SocketMonitor::Kind::kAccepted:
+        case SocketMonitor::Kind::kConnected: {
+          const auto closed = last_closed.find(event.fd);
+          if (connection && (closed == last_closed.end() || closed->second < i))
+            watch.opened(now, &socket, *connection, accepts);
+          else
+            watch.missed(accepts);
+          break;
+        }
+        case SocketMonitor::Kind::kClosed:
+          watch.closed(&socket, event.fd);
+          break;
+        case SocketMonitor::Kind::kHandshakeFailed:
+          ++counted.handshakes_failed;
+          break;
+        case SocketMonitor::Kind::kAcceptFailed:
+          ++counted.accepts_failed;
+          break;
+      }
+    }
   }
 
   /// False when it is time to stop.
   bool carry_out_requests() {
-    std::vector<std::pair<std::uint32_t, TransportRequest>> requests;
-    bool stop = false;
-    {
-      const std::lock_guard lock(outbox_mutex);
-      requests.swap(outbox);
-      stop = stopping;
-    }
-    for (auto& [owner, request] : requests) {
+    const bool stop = stopping;  // before the last requests are taken
+    for (auto& [owner, request] : outbox.take()) {
       if (auto* dial = std::get_if<DialRoute>(&request)) {
         dial_route(owner, *dial);
       } else if (auto* hang_up = std::get_if<HangUpRoute>(&request)) {
-        if (dialled.erase({owner, hang_up->route}) > 0) items_stale = true;
+        hang_up_route({owner, hang_up->route});
       } else {
         transmit(owner, std::get<TransmitFrame>(request));
       }
@@ -186,28 +276,40 @@ struct ZmqTransport::Impl {
 
   void dial_route(std::uint32_t owner, const DialRoute& request) {
     log_debug("dialling {} for {}", request.endpoint, request.bulk ? "bulk" : "control");
+    hang_up_route({owner, request.route});
     try {
-      zmq::socket_t socket(context, zmq::socket_type::dealer);
-      set_common_options(socket, options);
-      socket.set(zmq::sockopt::reconnect_ivl, kReconnectMs);
-      socket.set(zmq::sockopt::reconnect_ivl_max, kReconnectMsMax);
-      socket.set(zmq::sockopt::connect_timeout, kConnectTimeoutMs);
-      socket.set(zmq::sockopt::ipv6, true);  // also where a name has both kinds of address
-      socket.connect(request.endpoint);
-      dialled.insert_or_assign({owner, request.route}, Dialled{owner, request.route, std::move(socket)});
+      auto socket = std::make_unique<Socket>(context, zmq::socket_type::dealer);
+      socket->owner = owner;
+      socket->route = request.route;
+      set_common_options(socket->zmq, options);
+      socket->zmq.set(zmq::sockopt::reconnect_ivl, kReconnectMs);
+      socket->zmq.set(zmq::sockopt::reconnect_ivl_max, kReconnectMsMax);
+      socket->zmq.set(zmq::sockopt::connect_timeout, kConnectTimeoutMs);
+      socket->zmq.set(zmq::sockopt::ipv6, true);  // also where a name has both kinds of address
+      socket->zmq.connect(request.endpoint);
+      dialled.emplace(std::pair(owner, request.route), std::move(socket));
       items_stale = true;
     } catch (const zmq::error_t& error) {
+      ++counted.dials_failed;
       log_error("cannot connect to {}: {}", request.endpoint, error.what());
     }
+  }
+
+  void hang_up_route(const std::pair<std::uint32_t, RouteId>& key) {
+    const auto it = dialled.find(key);
+    if (it == dialled.end()) return;
+    watch.forget(it->second.get());
+    dialled.erase(it);
+    items_stale = true;
   }
 
   void transmit(std::uint32_t owner, const TransmitFrame& request) {
     zmq::socket_t* socket = nullptr;
     if (request.route.value() >= kFirstDialledRoute) {
       const auto connection = dialled.find({owner, request.route});
-      if (connection != dialled.end()) socket = &connection->second.socket;
+      if (connection != dialled.end()) socket = &connection->second->zmq;
     } else if (router) {
-      socket = &*router;
+      socket = &router->zmq;
     }
     if (socket == nullptr) {
       ++counted.dropped_no_route;
@@ -217,10 +319,7 @@ struct ZmqTransport::Impl {
     try {
       bool sent = true;
       if (request.route.value() < kFirstDialledRoute) {
-        const auto identity = static_cast<std::uint32_t>(request.route.value());
-        std::array<unsigned char, 5> name{
-            0, static_cast<unsigned char>(identity >> 24), static_cast<unsigned char>(identity >> 16),
-            static_cast<unsigned char>(identity >> 8), static_cast<unsigned char>(identity)};
+        const auto name = peer_name(request.route);
         sent = socket
                    ->send(zmq::buffer(name.data(), name.size()),
                           zmq::send_flags::sndmore | zmq::send_flags::dontwait)
@@ -244,63 +343,63 @@ struct ZmqTransport::Impl {
     }
   }
 
-  void receive(zmq::socket_t& socket, const Dialled* from) {
+  /// Whether no message is left.
+  bool receive(Socket& socket) {
+    const bool is_router = &socket == router.get();
     for (int i = 0; i < kFramesPerTurn; ++i) {
-      std::array<zmq::message_t, 3> parts;
-      std::size_t count = 0;
-      bool more = true;
-      bool too_many = false;
-      while (more) {
-        zmq::message_t part;
-        if (!socket.recv(part, zmq::recv_flags::dontwait)) return;  // parts arrive all or none
-        more = part.more();
-        if (count < parts.size())
-          parts[count++] = std::move(part);
-        else
-          too_many = true;
-      }
-      std::size_t first = 0;
-      std::uint32_t owner = 0;
-      RouteId route;
-      bool good = !too_many;
-      if (from == nullptr) {
-        // A ROUTER's own names for its peers are a zero byte and a number; others were chosen by the peer.
-        const auto* name = static_cast<const unsigned char*>(parts[0].data());
-        good = good && parts[0].size() == 5 && name[0] == 0;
-        if (good)
-          route = RouteId(std::uint64_t{name[1]} << 24 | std::uint64_t{name[2]} << 16 |
-                          std::uint64_t{name[3]} << 8 | std::uint64_t{name[4]});
-        first = 1;
-      } else {
-        route = from->route;
-        owner = from->owner;
-      }
-      good = good && (count == first + 1 || count == first + 2);
-      if (!good) {
-        ++counted.dropped_malformed;
-        continue;
-      }
-      EncodedFrame encoded;
-      encoded.header = bytes_of(std::move(parts[first]));
-      if (count == first + 2) encoded.chunk = bytes_of(std::move(parts[first + 1]));
-      Result<Frame> frame = decode_frame(encoded);
-      if (!frame.ok()) {
-        ++counted.dropped_malformed;
-        continue;
-      }
-      ++counted.frames_in;
-      counted.bytes_in += encoded.header.size() + encoded.chunk.size();
-      if (from == nullptr) owner = frame->destination;
-      const std::lock_guard lock(receivers_mutex);
-      const auto receiver = receivers.find(owner);
-      if (receiver == receivers.end())
-        ++counted.dropped_no_receiver;
+      std::optional<ZmqParts> message = receive_parts(socket.zmq, is_router);
+      if (!message) return true;
+      std::optional<RouteId> route = socket.route;
+      if (is_router) route = route_of(message->parts[0]);
+      // A peer that names itself is nobody's; its connection brings no frame.
+      const RouteId known = route.value_or(RouteId());
+      if (!watch.knows(&socket, message->fd, known)) hear_monitor(steady_now(), socket);
+      watch.finished(&socket, message->fd, known, message->wire_bytes);
+      if (route)
+        take(socket, *route, std::move(*message), is_router ? 1 : 0);
       else
-        receiver->second(route, std::move(*frame));
+        ++counted.dropped_named_peer;
     }
+    return false;
+  }
+
+  /// `first`: the part that begins the frame.
+  void take(Socket& socket, RouteId route, ZmqParts message, std::size_t first) {
+    if (message.count > first + 2) {
+      ++counted.dropped_too_many_parts;
+      watch.condemn(&socket, message.fd, "a message of too many parts");
+      return;
+    }
+    EncodedFrame encoded;
+    encoded.header = bytes_of(std::move(message.parts[first]));
+    if (message.count == first + 2) encoded.chunk = bytes_of(std::move(message.parts[first + 1]));
+    const std::size_t bytes = encoded.header.size() + encoded.chunk.size();
+    Result<Frame> frame = decode_frame(encoded);
+    if (!frame.ok()) {
+      ++counted.dropped_malformed;
+      return;
+    }
+    watch.brought_frame(&socket, message.fd);
+    ++counted.frames_in;
+    counted.bytes_in += bytes;
+    const std::uint32_t owner = first == 0 ? socket.owner : frame->destination;
+    const std::lock_guard lock(receivers_mutex);
+    const auto receiver = receivers.find(owner);
+    if (receiver == receivers.end())
+      ++counted.dropped_no_receiver;
+    else
+      receiver->second(route, std::move(*frame), sizeof(Frame) + bytes);
   }
 
   void publish_counters() {
+    const ConnectionWatch::Counters& connections = watch.counters();
+    counted.connections_accepted = connections.accepted;
+    counted.connections_dialled = connections.dialled;
+    counted.connections_closed = connections.closed;
+    counted.shut_down_unfinished = connections.shut_down_unfinished;
+    counted.shut_down_too_many_parts = connections.shut_down_condemned;
+    counted.shut_down_silent = connections.shut_down_silent;
+    counted.shut_down_over_maximum = connections.shut_down_over_maximum;
     const std::lock_guard lock(counters_mutex);
     counters = counted;
   }
@@ -317,10 +416,7 @@ Result<std::unique_ptr<ZmqTransport>> ZmqTransport::start(const TransportOptions
 }
 
 ZmqTransport::~ZmqTransport() {
-  {
-    const std::lock_guard lock(impl_->outbox_mutex);
-    impl_->stopping = true;
-  }
+  impl_->stopping = true;
   impl_->wake.set();
   impl_->thread.join();
 }
@@ -336,31 +432,26 @@ void ZmqTransport::detach(std::uint32_t destination) {
 }
 
 void ZmqTransport::submit(std::uint32_t owner, std::vector<TransportRequest> requests) {
-  if (requests.empty()) return;
-  bool was_empty = false;
-  {
-    const std::lock_guard lock(impl_->outbox_mutex);
-    was_empty = impl_->outbox.empty();
-    for (TransportRequest& request : requests) impl_->outbox.emplace_back(owner, std::move(request));
+  using Pushed = decltype(impl_->outbox)::Pushed;
+  bool wake = false;
+  for (TransportRequest& request : requests) {
+    const auto* frame = std::get_if<TransmitFrame>(&request);
+    const std::size_t bytes = frame != nullptr ? bytes_of_frame(*frame) : 0;
+    std::pair entry(owner, std::move(request));
+    const Pushed pushed = frame != nullptr ? impl_->outbox.push(std::move(entry), bytes)
+                                           : impl_->outbox.push_always(std::move(entry));
+    wake = wake || pushed == Pushed::kFirst;
   }
-  if (was_empty) impl_->wake.set();
+  if (wake) impl_->wake.set();
 }
 
 const std::string& ZmqTransport::endpoint() const { return impl_->endpoint; }
 
 ZmqTransport::Counters ZmqTransport::counters() const {
   const std::lock_guard lock(impl_->counters_mutex);
-  return impl_->counters;
-}
-
-std::string ZmqTransport::summary() const {
-  const Counters c = counters();
-  return fmt::format(
-      "transport: {} frames ({} bytes) in, {} ({}) out; dropped: {} malformed, {} for nobody here, {} at "
-      "full "
-      "queues, {} to connections that had ended",
-      c.frames_in, c.bytes_in, c.frames_out, c.bytes_out, c.dropped_malformed, c.dropped_no_receiver,
-      c.dropped_queue_full, c.dropped_no_route);
+  Counters counters = impl_->counters;
+  counters.dropped_outbox_full = impl_->outbox.counters().dropped;
+  return counters;
 }
 
 }  // namespace nanduti

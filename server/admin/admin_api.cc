@@ -205,6 +205,7 @@ HttpAnswer AdminApi::handle(const HttpRequest& request) {
   if (path.size() == 2 && path[0] == "v1") {
     if (path[1] == "health") return is_get ? health() : wrong_method(request, "GET");
     if (path[1] == "workers") return is_get ? workers() : wrong_method(request, "GET");
+    if (path[1] == "counters") return is_get ? counters() : wrong_method(request, "GET");
     if (path[1] == "jobs") {
       if (is_get) return list();
       return is_post ? submit(request) : wrong_method(request, "GET, POST");
@@ -276,6 +277,25 @@ HttpAnswer AdminApi::cancel(JobId id) {
 HttpAnswer AdminApi::workers() {
   const Result<WorkersReport> workers = desk_.workers();
   return workers.ok() ? json(200, to_json(*workers)) : failure(workers.error());
+}
+
+HttpAnswer AdminApi::counters() {
+  const Result<ProcessCounters> counters = desk_.counters();
+  if (!counters.ok()) return failure(counters.error());
+  JsonWriter writer;
+  const auto write_all = [&](const std::vector<NamedCount>& counts) {
+    for (const NamedCount& count : counts) writer.member(count.name, count.count);
+  };
+  writer.begin_object().key("transport").begin_object();
+  write_all(counters->transport);
+  writer.end_object().key("cores").begin_array();
+  for (const CoreCounters& core : counters->cores) {
+    writer.begin_object().member("core", core.core);
+    write_all(core.counts);
+    writer.end_object();
+  }
+  writer.end_array().end_object();
+  return json(200, writer.text());
 }
 
 HttpAnswer AdminApi::health() {

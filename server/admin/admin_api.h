@@ -19,8 +19,9 @@ namespace nanduti {
 ///   GET  /v1/jobs/ID/events    server-sent events: the job, whenever it has changed; ends when it is over
 ///   POST /v1/jobs/ID/cancel    202; also if it is cancelled already. 409 if it is over otherwise
 ///   GET  /v1/workers           {"membership": {...} or null, "workers": [worker, ...], "gone": [...]}: the
-///   fields
-///                              of MembershipReport, WorkerReport and GoneReport
+///                              fields of MembershipReport, WorkerReport and GoneReport
+///   GET  /v1/counters          {"transport": {name: count, ...},
+///                              "cores": [{"core": "shard 1", name: count, ...}]}
 ///   GET  /v1/health            {"status": "ok"}, or 503
 ///
 /// Browsers say in Origin which page asks: a POST from another site's page is refused (403).
@@ -39,6 +40,7 @@ class AdminApi {
   HttpAnswer follow(JobId job);
   HttpAnswer cancel(JobId job);
   HttpAnswer workers();
+  HttpAnswer counters();
   HttpAnswer health();
 
   JobDesk& desk_;

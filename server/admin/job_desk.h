@@ -4,10 +4,21 @@
 #include <vector>
 
 #include "common/base/ids.h"
+#include "common/base/named_count.h"
 #include "common/base/result.h"
 #include "server/coordinator/reports.h"
 
 namespace nanduti {
+
+/// What this process has counted while it runs. Names are the same in code, JSON and logs.
+struct CoreCounters {
+  std::string core;  ///< "coordinator", "shard 1"
+  std::vector<NamedCount> counts;
+};
+struct ProcessCounters {
+  std::vector<NamedCount> transport;
+  std::vector<CoreCounters> cores;
+};
 
 /// Where requests of operators go: the host implements it by posting to the coordinator's thread and waiting
 /// for the answer. Called on the HTTP server's thread. Any call may give kUnavailable while the server starts
@@ -26,6 +37,7 @@ class JobDesk {
   /// Errors: kNotFound.
   virtual Result<JobReport> job(JobId job) = 0;
   virtual Result<WorkersReport> workers() = 0;
+  virtual Result<ProcessCounters> counters() = 0;
 };
 
 }  // namespace nanduti

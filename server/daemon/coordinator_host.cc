@@ -178,6 +178,12 @@ Result<WorkersReport> CoordinatorHost::workers() {
   return report;
 }
 
+Result<ProcessCounters> CoordinatorHost::counters() {
+  ProcessCounters all = others_();
+  all.cores.insert(all.cores.begin(), own_counters());
+  return all;
+}
+
 JobReport CoordinatorHost::with_paths(JobReport report) {
   const std::lock_guard lock(mutex_);
   const auto job = jobs_.find(report.id);

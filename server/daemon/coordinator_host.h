@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -32,12 +33,18 @@ class CoordinatorHost final : public JobDesk {
   /// Returns whether there was any.
   bool end_jobs(const std::string& reason);
   void stop() { runner_.stop(); }
+  /// What counters() gives beside the coordinator's own. Before the first call of that; `others` runs on its
+  /// thread.
+  void set_process_counters(std::function<ProcessCounters()> others) { others_ = std::move(others); }
+  /// Any thread but the core's; also after stop().
+  CoreCounters own_counters() { return {"coordinator", runner_.counters()}; }
 
   Result<JobId> submit(std::string yaml, std::string name) override;
   Status cancel(JobId job) override;
   Result<std::vector<JobReport>> jobs() override;
   Result<JobReport> job(JobId job) override;
   Result<WorkersReport> workers() override;
+  Result<ProcessCounters> counters() override;
 
  private:
   /// What is known of a job outside the core.
@@ -61,6 +68,7 @@ class CoordinatorHost final : public JobDesk {
   [[nodiscard]] JobReport with_paths(JobReport report);
 
   EventLoop& slow_;
+  std::function<ProcessCounters()> others_;
   std::mutex mutex_;  // jobs_, ending_
   bool ending_ = false;
   std::map<JobId, Job> jobs_;

@@ -44,6 +44,7 @@ Result<ShardStart> load_shard(const OpenShard& request) {
 ShardHost::ShardHost(const std::string& server_name, const std::string& coordinator,
                      std::uint32_t destination, ZmqTransport& transport, EventLoop& slow)
     : slow_(slow),
+      destination_(destination),
       runner_(fmt::format("shard-{}", destination), transport, destination, SessionOptions(),
               unpredictable_stream(),
               ShardCore(shard_options(server_name, coordinator, destination, transport.endpoint()),

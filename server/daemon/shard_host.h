@@ -6,6 +6,7 @@
 #include "common/net/core_runner.h"
 #include "common/net/event_loop.h"
 #include "common/net/zmq_transport.h"
+#include "server/admin/job_desk.h"
 #include "server/shard/shard_core.h"
 
 namespace nanduti {
@@ -20,11 +21,14 @@ class ShardHost {
 
   void start();
   void stop() { runner_.stop(); }
+  /// Any thread but the core's; also after stop().
+  CoreCounters counters() { return {fmt::format("shard {}", destination_), runner_.counters()}; }
 
  private:
   void carry_out(const ShardCore::Action& action);
 
   EventLoop& slow_;
+  std::uint32_t destination_;
   CoreRunner<ShardCore> runner_;
 };
 

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/base/named_count.h"
 #include "common/base/random.h"
 #include "common/protocol/session_hub.h"
 #include "server/shard/push_ledger.h"
@@ -80,6 +81,13 @@ class ShardCore {
   struct Counters {
     std::uint64_t settled = 0, refused = 0, duplicates = 0, no_room = 0, fenced = 0, malformed = 0;
     std::uint64_t versions = 0, catch_ups = 0;
+
+    /// All of them by name, for people.
+    [[nodiscard]] std::vector<NamedCount> named() const {
+      return {{"settled", settled},   {"refused", refused},    {"duplicates", duplicates},
+              {"no_room", no_room},   {"fenced", fenced},      {"malformed", malformed},
+              {"versions", versions}, {"catch_ups", catch_ups}};
+    }
   };
   [[nodiscard]] const Counters& counters() const { return counters_; }
 

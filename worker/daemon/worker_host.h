@@ -29,6 +29,8 @@ class WorkerHost {
   void start();
   /// Finish the round, hand the rest back, leave; on_stopped follows unless the coordinator is away.
   void drain();
+  /// Any thread but the core's.
+  std::vector<NamedCount> counters() { return runner_.counters(); }
   /// Why the worker cannot go on; empty if it has left as asked. Valid after on_stopped.
   [[nodiscard]] const std::string& failure() const { return failure_; }
 

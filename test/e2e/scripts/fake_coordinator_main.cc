@@ -76,6 +76,12 @@ class ScriptedDesk : public JobDesk {
     return report;
   }
 
+  Result<ProcessCounters> counters() override {
+    return ProcessCounters{
+        {{"frames_in", 12}, {"dropped_malformed", 0}},
+        {{"coordinator", {{"redials", 0}}}, {"shard 1", {{"settled", 40}, {"refused", 0}}}}};
+  }
+
  private:
   struct Job {
     std::string ending;

@@ -82,7 +82,7 @@ done
 # ---- nobody there ----
 export NANDUTI_SERVER=http://127.0.0.1:9
 for command in "submit_job.sh $work/met.yaml" "job.sh list" "job.sh status 1" "job.sh follow 1" "job.sh cancel 1" \
-  "job.sh workers"; do
+  "job.sh workers" "job.sh counters"; do
   # shellcheck disable=SC2086 # words
   run "$scripts"/$command
   has_status 1
@@ -277,6 +277,15 @@ says out '^3 +asuncion-03 +asuncion +1 +9 +61 s ago +its lease has expired$'
 run "$scripts/job.sh" workers --json
 json '.workers | length' 2
 json '[.membership.epoch, .workers[0].entry_clock, .gone[0].reason] | join(",")' '7,3,its lease has expired'
+run "$scripts/job.sh" counters
+has_status 0
+says out '^transport +frames_in +12$'
+says out '^shard 1 +settled +40$'
+says_not out 'dropped_malformed|redials|refused'
+run "$scripts/job.sh" counters --json
+json '[.transport.frames_in, .transport.dropped_malformed, (.cores | map(.core))]' '[12,0,["coordinator","shard 1"]]'
+run "$scripts/job.sh" counters 1
+has_status 64
 run "$scripts/job.sh" list --server "127.0.0.1:$port"
 has_status 0
 

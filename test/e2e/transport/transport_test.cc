@@ -6,105 +6,9 @@
 
 #include <zmq.hpp>
 
-#include "common/net/core_runner.h"
-#include "test/support/catch.h"
+#include "test/e2e/transport/node.h"
 
 using namespace nanduti;
-using namespace std::chrono_literals;
-
-namespace {
-
-/// Counts what it hears, and answers every CutValues with one on the same stream.
-class RecordingCore {
- public:
-  using Event = std::variant<PeerConnected, PeerClosed, MessageReceived, MessageAcked, SendMessage, OpenPeer>;
-  struct Note {
-    std::string text;
-    bool warning = false;
-  };
-  struct Nothing {};
-  using Action = std::variant<SendMessage, OpenPeer, ClosePeer, Note, Nothing>;
-
-  explicit RecordingCore(bool echoes) : echoes_(echoes) {}
-  void on_event(ProtocolTime, const Event& event) {
-    if (const auto* send = std::get_if<SendMessage>(&event)) actions_.push_back(*send);
-    if (const auto* open = std::get_if<OpenPeer>(&event)) actions_.push_back(*open);
-    if (std::holds_alternative<PeerConnected>(event)) ++connected;
-    if (const auto* gone = std::get_if<PeerClosed>(&event)) {
-      ++closed;
-      reason = gone->reason;
-    }
-    if (const auto* acked = std::get_if<MessageAcked>(&event)) last_acked = acked->tag;
-    if (const auto* received = std::get_if<MessageReceived>(&event)) {
-      messages.push_back(received->message);
-      if (echoes_ && std::holds_alternative<CutValues>(received->message))
-        actions_.push_back(SendMessage{received->peer, StreamIndex(1), received->message});
-    }
-  }
-  void on_deadline(ProtocolTime) {}
-  [[nodiscard]] ProtocolTime next_deadline() const { return kNever; }
-  std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
-
-  int connected = 0, closed = 0;
-  std::uint64_t last_acked = 0;
-  std::string reason;
-  std::vector<Message> messages;
-
- private:
-  bool echoes_;
-  std::vector<Action> actions_;
-};
-
-using Runner = CoreRunner<RecordingCore>;
-
-struct Node {
-  Node(std::optional<std::string> listen, std::uint32_t destination, bool echoes,
-       SessionOptions options = {}) {
-    Result<std::unique_ptr<ZmqTransport>> started = ZmqTransport::start({std::move(listen)});
-    REQUIRE(started.ok());
-    transport = std::move(started).value();
-    runner = std::make_unique<Runner>("node", *transport, destination, options,
-                                      RandomStream(std::random_device{}()), RecordingCore(echoes));
-    runner->set_admission(Admission{JobId(), 0, kPayloadBytesMax, 0});
-    runner->start([](const RecordingCore::Action&) {});
-  }
-  ~Node() { runner->stop(); }
-
-  template <class Condition>
-  bool wait_for(Condition condition, std::chrono::milliseconds limit = 20s) {
-    const auto end = std::chrono::steady_clock::now() + limit;
-    while (std::chrono::steady_clock::now() < end) {
-      bool met = false;
-      runner->run([&](RecordingCore& core, ProtocolTime) { met = condition(core); });
-      if (met) return true;
-      std::this_thread::sleep_for(5ms);
-    }
-    return false;
-  }
-
-  std::unique_ptr<ZmqTransport> transport;
-  std::unique_ptr<Runner> runner;
-};
-
-Hello good_hello() {
-  Hello hello;
-  hello.protocol_version = kProtocolVersion;
-  hello.codec_format = kCodecFormat;
-  hello.program_version = "test";
-  hello.name = "dialler";
-  hello.stream_count = 2;
-  return hello;
-}
-
-constexpr PeerId kServer{0};
-
-SharedBytes pattern(std::size_t size) {
-  std::vector<std::uint8_t> bytes(size);
-  for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::uint8_t>(i * 2654435761u >> 13);
-  return SharedBytes::take(std::move(bytes));
-}
-
-}  // namespace
 
 TEST_CASE("bulk of 20 MB comes back byte for byte while control passes beside it") {
   Node server("tcp://127.0.0.1:*", 3, true);
@@ -172,8 +76,11 @@ TEST_CASE("bytes that are no frames are counted and change nothing") {
   stranger.set(zmq::sockopt::linger, 0);
   stranger.connect(server.transport->endpoint());
   stranger.send(zmq::buffer(std::string("not a frame")), zmq::send_flags::none);
-  for (int i = 0; i < 9; ++i) stranger.send(zmq::buffer(std::string("many parts")), zmq::send_flags::sndmore);
-  stranger.send(zmq::buffer(std::string("the last")), zmq::send_flags::none);
+  zmq::socket_t wordy(context, zmq::socket_type::dealer);
+  wordy.set(zmq::sockopt::linger, 0);
+  wordy.connect(server.transport->endpoint());
+  for (int i = 0; i < 9; ++i) wordy.send(zmq::buffer(std::string("many parts")), zmq::send_flags::sndmore);
+  wordy.send(zmq::buffer(std::string("the last")), zmq::send_flags::none);
   Frame frame;  // well-formed, for a core that is not here
   frame.destination = 77;
   const EncodedFrame encoded = encode_frame(frame);
@@ -184,9 +91,10 @@ TEST_CASE("bytes that are no frames are counted and change nothing") {
   named.connect(server.transport->endpoint());
   named.send(zmq::buffer(encoded.header.data(), encoded.header.size()), zmq::send_flags::none);
 
-  REQUIRE(server.wait_for([&](const RecordingCore&) {
-    const ZmqTransport::Counters counters = server.transport->counters();
-    return counters.dropped_malformed == 3 && counters.dropped_no_receiver == 1;
+  REQUIRE(server.wait_for_counters([](const TransportCounters& counters) {
+    return counters.dropped_malformed == 1 && counters.dropped_too_many_parts == 1 &&
+           counters.shut_down_too_many_parts == 1 && counters.dropped_named_peer == 1 &&
+           counters.dropped_no_receiver == 1;
   }));
   server.runner->run([](RecordingCore& core, ProtocolTime) { REQUIRE(core.connected == 0); });
 }

@@ -35,8 +35,14 @@ class FakeDesk : public JobDesk {
     return worker_reports;
   }
 
+  Result<ProcessCounters> counters() override {
+    if (failure) return *failure;
+    return process_counters;
+  }
+
   std::vector<JobReport> reports;
   WorkersReport worker_reports;
+  ProcessCounters process_counters;
   std::optional<Error> failure;
   std::pair<std::string, std::string> submitted;
   JobId cancelled;
@@ -80,6 +86,22 @@ TEST_CASE("a job that is submitted goes to the desk with its file's name and com
   CHECK(response_of(desk, request("POST", "/v1/jobs", "x")).status == 201);
   CHECK(desk.submitted.second == "job");
   CHECK(response_of(desk, request("POST", "/v1/jobs")).body == "{\"error\":\"job: the job is empty\"}\n");
+}
+
+TEST_CASE("counters are told by the names they have, whatever they are") {
+  FakeDesk desk;
+  CHECK(response_of(desk, request("GET", "/v1/counters")).body == "{\"transport\":{},\"cores\":[]}\n");
+  desk.process_counters.transport = {{"frames_in", 12}, {"dropped_malformed", 0}};
+  desk.process_counters.cores = {{"coordinator", {{"hellos_refused", 1}}},
+                                 {"shard 1", {{"anything_new", 5}}}};
+  const HttpResponse response = response_of(desk, request("GET", "/v1/counters"));
+  CHECK(response.status == 200);
+  CHECK(response.body ==
+        "{\"transport\":{\"frames_in\":12,\"dropped_malformed\":0},\"cores\":["
+        "{\"core\":\"coordinator\",\"hellos_refused\":1},{\"core\":\"shard 1\",\"anything_new\":5}]}\n");
+  CHECK(response_of(desk, request("POST", "/v1/counters")).status == 405);
+  desk.failure = Error{ErrorCode::kUnavailable, "the server is stopping"};
+  CHECK(response_of(desk, request("GET", "/v1/counters")).status == 503);
 }
 
 TEST_CASE("the desk's errors become status codes with the sentence in them") {
