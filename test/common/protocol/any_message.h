@@ -11,27 +11,29 @@
 namespace nanduti {
 
 /// Makes messages of every type that decode_message lets through, with small, plausible and extreme values,
-/// for tests of what cores do with them.
-class AnyMessage {
+/// for tests of what cores do with them. `Source` draws the numbers: next_u64() and below(bound).
+template <class Source>
+class AnyMessageFrom {
  public:
-  explicit AnyMessage(std::uint64_t seed) : random_(seed) {}
+  explicit AnyMessageFrom(Source source) : random_(std::move(source)) {}
 
   /// A message of any type.
   Message make() {
-    static constexpr std::size_t kTypes = std::variant_size_v<Message>;
     for (;;) {
-      const Message message =
-          make_type(static_cast<std::size_t>(random_.below(kTypes)), std::make_index_sequence<kTypes>());
-      Result<Message> decoded = decode_message(encode_message(message));
+      Result<Message> decoded = decode_message(encode_message(draw(random_.below(kTypes))));
       if (decoded.ok()) return std::move(decoded).value();
     }
   }
+  /// A message of the type with this index in Message. Most, but not all, decode.
+  Message draw(std::size_t type) { return make_type(type, std::make_index_sequence<kTypes>()); }
+
+  static constexpr std::size_t kTypes = std::variant_size_v<Message>;
 
  private:
   template <std::size_t... Is>
   Message make_type(std::size_t type, std::index_sequence<Is...>) {
-    using Make = Message (AnyMessage::*)();
-    static constexpr Make kMakers[] = {&AnyMessage::make_one<Is>...};
+    using Make = Message (AnyMessageFrom::*)();
+    static constexpr Make kMakers[] = {&AnyMessageFrom::make_one<Is>...};
     return (this->*kMakers[type])();
   }
   template <std::size_t I>
@@ -178,7 +180,13 @@ class AnyMessage {
     if constexpr (requires { m.cut; }) m.cut = id<CutId>();
   }
 
-  RandomStream random_;
+  Source random_;
+};
+
+/// The same from a seed.
+class AnyMessage : public AnyMessageFrom<RandomStream> {
+ public:
+  explicit AnyMessage(std::uint64_t seed) : AnyMessageFrom(RandomStream(seed)) {}
 };
 
 }  // namespace nanduti
