@@ -1,7 +1,7 @@
 // Goal: whatever a coordinator and shards send, a worker stays, and computes only what it was lent (P8).
-// Method: a worker that has joined a job on two shards; the input decides their messages, lost sessions, what computing
-// gives and the time. Checked: rounds and evaluations have parameters of the right size and samples within a lease, one
-// at a time, and everything that the worker sends decodes.
+// Method: a worker that has joined a job on two shards; the input decides their messages, lost sessions, what
+// computing gives and the time. Checked: rounds and evaluations have parameters of the right size and samples
+// within a lease, one at a time, and everything that the worker sends decodes.
 #include <map>
 
 #include "common/base/check.h"
@@ -76,7 +76,10 @@ class Scene {
         if (input_.below(8) == 0) return happen(ClientCore::DrainRequested{});
         return tell(kCoordinator, FlushResidual{JobId(1)});
       case 12:
-        return tell(any_peer(), PushAck{JobId(1), AckLevel::kDurableHere, Sequence(input_.below(4)), {Sequence(input_.below(4))}});
+        return tell(
+            any_peer(),
+            PushAck{
+                JobId(1), AckLevel::kDurableHere, Sequence(input_.below(4)), {Sequence(input_.below(4))}});
     }
   }
 
@@ -109,7 +112,17 @@ class Scene {
     std::advance(shard, static_cast<std::ptrdiff_t>(input_.below(shards_.size())));
     return shard->first;
   }
-  std::uint64_t number() { return input_.below(4) == 0 ? input_.next_u64() : input_.below(8); }
+  std::uint64_t number() {
+    const std::uint64_t small = input_.below(8);
+    switch (input_.below(8)) {
+      case 0:
+        return input_.next_u64();
+      case 1:
+        return ~small;
+      default:
+        return small;
+    }
+  }
 
   VersionHeader header(MembershipEpoch epoch, Version version) {
     VersionHeader header;
@@ -146,8 +159,11 @@ class Scene {
   }
   LeaseGrant grant() {
     const std::uint64_t a = number(), b = number();
-    return {JobId(1), LeaseId(number()), {DataEpoch(0), std::min(a, b), std::max(a, b)},
-            MembershipEpoch(input_.below(3)), Round(number())};
+    return {JobId(1),
+            LeaseId(number()),
+            {DataEpoch(0), std::min(a, b), std::max(a, b)},
+            MembershipEpoch(input_.below(3)),
+            Round(number())};
   }
   SharedBytes floats(std::uint64_t count) {
     return SharedBytes::take(std::vector<float>(count, static_cast<float>(input_.below(16))));
@@ -185,8 +201,8 @@ class Scene {
   }
   void carry_out(const ClientCore::Action& action) {
     if (const auto* send = std::get_if<SendMessage>(&action)) {
-      NANDUTI_CHECK(decode_message(encode_message(send->message)).ok(), "the worker sends a {} that nobody decodes",
-                    message_name(send->message));
+      NANDUTI_CHECK(decode_message(encode_message(send->message)).ok(),
+                    "the worker sends a {} that nobody decodes", message_name(send->message));
     } else if (const auto* open = std::get_if<OpenPeer>(&action)) {
       if (open->peer != kCoordinator) shards_[open->peer] = open->destination;
     } else if (const auto* close = std::get_if<ClosePeer>(&action)) {
