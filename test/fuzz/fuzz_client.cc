@@ -24,7 +24,7 @@ class Scene {
  public:
   explicit Scene(FuzzInput input)
       : input_(input),
-        any_(input),
+        any_(input, kShardSize),
         deterministic_(input_.below(4) == 0),
         core_({"tcp://coordinator:1", "1", {"worker", "asuncion", {}, "cpu", ""}}, RandomStream(1)) {
     collect();

@@ -1,12 +1,13 @@
-// Goal: whatever admitted workers send, and whatever pushes of theirs honest shards settle, the coordinator stays and
-// the honest job comes to its end with every sample counted once (P5, P8).
-// Method: two shards and two workers that behave, played by a queue of their answers, and three hostile peers that said
-// in their hello that they are workers. The input decides who speaks next, the hostile messages, the pushes that hostile
-// workers get settled, and the time. Then the hostile peers leave, and the job has to end well.
+// Goal: whatever admitted workers send, and whatever pushes of theirs honest shards settle, the coordinator
+// stays and the honest job comes to its end with every sample counted once (P5, P8). Method: two shards and
+// two workers that behave, played by a queue of their answers, and three hostile peers that said in their
+// hello that they are workers. The input decides who speaks next, the hostile messages, the pushes that
+// hostile workers get settled, and the time. Then the hostile peers leave, and the job has to end well.
 #include <deque>
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "common/base/check.h"
 #include "common/tensor/parameter_space.h"
@@ -19,6 +20,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
+constexpr std::uint64_t kPayloadValues = 16;  // of messages of any type
 constexpr std::uint64_t kShards = 2;
 constexpr std::uint64_t kHonestWorkers = 2;
 constexpr std::uint64_t kHostilePeers = 3;
@@ -34,7 +36,7 @@ PeerId shard_peer(std::uint64_t index) { return PeerId(100 + index); }
 
 class Scene {
  public:
-  explicit Scene(FuzzInput input) : input_(input), any_(input), core_(options()) {
+  explicit Scene(FuzzInput input) : input_(input), any_(input, kPayloadValues), core_(options()) {
     for (std::uint64_t k = 0; k < kShards; ++k) {
       connect(shard_peer(k), PeerRole::kShard);
       say(shard_peer(k), RegisterShard{"nyc", "tcp://x:1", static_cast<std::uint32_t>(1 + k), "", JobId()});
@@ -60,11 +62,12 @@ class Scene {
     for (std::size_t i = 0; i < kStepsMax && !is_over(); ++i)
       if (!deliver_one()) wait(1s);
     const CoordinatorCore::JobView& view = *core_.view(kJob);
-    NANDUTI_CHECK(view.state == JobState::kDone, "the job is {}: '{}', {} of {} samples", to_string(view.state),
-                  view.reason, view.samples, kSamples * kEpochs);
+    NANDUTI_CHECK(view.state == JobState::kDone, "the job is {}: '{}', {} of {} samples",
+                  to_string(view.state), view.reason, view.samples, kSamples * kEpochs);
     NANDUTI_CHECK(view.samples == kSamples * kEpochs, "{} samples", view.samples);
-    NANDUTI_CHECK(view.repeated_samples <= repeated_max_, "{} samples repeated, at most {} were settled in part",
-                  view.repeated_samples, repeated_max_);
+    NANDUTI_CHECK(view.repeated_samples <= repeated_max_,
+                  "{} samples repeated, at most {} were settled in part", view.repeated_samples,
+                  repeated_max_);
     NANDUTI_CHECK(view.figures.size() == kEpochs);
     for (const EpochFigures& figures : view.figures) NANDUTI_CHECK(figures.total == kData.test_samples);
   }
@@ -161,9 +164,11 @@ class Scene {
     NANDUTI_CHECK(!std::holds_alternative<Fenced>(message), "an honest worker is declared dead: {}",
                   std::get<Fenced>(message).reason);
     if (const auto* m = std::get_if<Registered>(&message)) orders_[peer] = m->order;
-    if (std::holds_alternative<PrepareJob>(message)) later([=, this] { say(peer, JobPrepared{kJob, kData, 5}); });
+    if (std::holds_alternative<PrepareJob>(message))
+      later([=, this] { say(peer, JobPrepared{kJob, kData, 5}); });
     if (std::holds_alternative<JoinJob>(message)) later([=, this] { say(peer, LeaseRequest{kJob}); });
-    if (std::holds_alternative<FlushResidual>(message)) later([=, this] { say(peer, ResidualFlushed{kJob}); });
+    if (std::holds_alternative<FlushResidual>(message))
+      later([=, this] { say(peer, ResidualFlushed{kJob}); });
     if (const auto* m = std::get_if<EvaluationLease>(&message))
       later([=, this, lease = *m] {
         say(peer, EvaluationDone{kJob, lease.lease, 0, lease.end - lease.begin, 1.0});

@@ -71,7 +71,7 @@ class FuzzInput {
 };
 
 inline bool equal_bytes(const SharedBytes& a, const SharedBytes& b) {
-  return std::ranges::equal(a.view(), b.view());
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
 }
 
 }  // namespace nanduti

@@ -1,6 +1,6 @@
 // Goal: what comes from the network is a message within its limits, or an error (P8).
-// Method: frames, messages, and valid messages with damaged bytes. What decodes is within the limits and survives
-// another trip: its encoding decodes to a message with the same encoding.
+// Method: frames, messages, and valid messages with damaged bytes. What decodes is within the limits and
+// survives another trip: its encoding decodes to a message with the same encoding.
 #include "common/base/check.h"
 #include "common/protocol/frame.h"
 #include "common/protocol/message.h"
@@ -103,7 +103,7 @@ void try_frame(const EncodedFrame& encoded) {
 
 /// A valid message, then the same with up to 4 bytes changed, or cut off.
 void try_drawn(FuzzInput input) {
-  AnyMessageFrom any(input);
+  AnyMessageFrom any(input, 16);
   const std::size_t type = input.below(AnyMessageFrom<FuzzInput>::kTypes);
   const EncodedMessage encoded = encode_message(any.draw(type));
   try_message(encoded);

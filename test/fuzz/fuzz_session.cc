@@ -1,8 +1,8 @@
 // Goal: whatever frames strangers send, a hub keeps its limits and its other sessions (P2, P7, P8).
-// Method: a server's hub with one honest session over a perfect network, and a hub that dials a hostile server. The
-// input decides the strangers' frames, the hubs' own calls and the time. Checked after every step: memory and queues
-// within what was received and the limits, counters, and that the honest side's messages come once and in order. The
-// strangers do not know the honest session's id, 127 random bits.
+// Method: a server's hub with one honest session over a perfect network, and a hub that dials a hostile
+// server. The input decides the strangers' frames, the hubs' own calls and the time. Checked after every
+// step: memory and queues within what was received and the limits, counters, and that the honest side's
+// messages come once and in order. The strangers do not know the honest session's id, 127 random bits.
 #include <map>
 #include <set>
 
@@ -18,13 +18,15 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr PeerId kServer{0};  // as the dialling hubs call it
+constexpr std::uint64_t kPayloadValues = 16;  // of messages of any type
+constexpr PeerId kServer{0};                  // as the dialling hubs call it
 constexpr std::uint64_t kStrangerRoutes = 4;
 constexpr std::uint64_t kHonestRoutesFrom = 1000;
 constexpr Duration kAckDelay = 30ms;  // longer than a link's
 constexpr std::size_t kHeldBase = std::size_t{2} << 20;
-constexpr std::size_t kHeldPerFrame = 2048;                    // bookkeeping of a held or queued frame
-constexpr std::size_t kHeldPerStream = std::size_t{17} << 20;  // reserved for a message that was only announced
+constexpr std::size_t kHeldPerFrame = 2048;  // bookkeeping of a held or queued frame
+constexpr std::size_t kHeldPerStream = std::size_t{17}
+                                       << 20;  // reserved for a message that was only announced
 
 SessionOptions small_options() {
   SessionOptions options;
@@ -49,7 +51,7 @@ class Scene {
  public:
   explicit Scene(FuzzInput input)
       : input_(input),
-        any_(input),
+        any_(input, kPayloadValues),
         server_(0, small_options(), RandomStream(1)),
         honest_(0, small_options(), RandomStream(2)),
         victim_(0, small_options(), RandomStream(3)) {
@@ -115,7 +117,8 @@ class Scene {
   void reopen_victim() {
     victim_routes_.clear();
     victim_open_ = true;
-    victim_.open(now_, {kServer, "tcp://hostile:1", 0, hello(1 + static_cast<std::uint32_t>(input_.below(3)))});
+    victim_.open(now_,
+                 {kServer, "tcp://hostile:1", 0, hello(1 + static_cast<std::uint32_t>(input_.below(3)))});
   }
 
   /// What the honest sides tell each other: each stream counts.
@@ -130,7 +133,8 @@ class Scene {
     Message message = any_.make();
     given_ += encode_message(message).size_bytes();
     ++frames_;
-    return {peer, StreamIndex(static_cast<std::uint32_t>(input_.below(3))), std::move(message), input_.below(3)};
+    return {peer, StreamIndex(static_cast<std::uint32_t>(input_.below(3))), std::move(message),
+            input_.below(3)};
   }
   PeerId stranger() {
     const PeerId peer(kFirstAcceptedPeer.value() + input_.below(8));
@@ -158,7 +162,8 @@ class Scene {
     frame.acceptance = input_.below(3);
     if (input_.below(4) == 0) frame.text = input_.text(8);
     if (frame.kind == FrameKind::kHello) {
-      frame.hello = hello(1 + static_cast<std::uint32_t>(input_.below(4) == 0 ? input_.below(18) : input_.below(2)));
+      frame.hello =
+          hello(1 + static_cast<std::uint32_t>(input_.below(4) == 0 ? input_.below(18) : input_.below(2)));
       if (input_.below(4) == 0) {
         frame.hello.protocol_version += static_cast<std::uint32_t>(input_.below(2));
         frame.hello.codec_format += static_cast<std::uint32_t>(input_.below(2));
@@ -297,7 +302,8 @@ class Scene {
   static void count(const Message& message, std::uint64_t (&received)[2]) {
     const auto* bulk = std::get_if<CutValues>(&message);
     const auto* control = std::get_if<LeaseRequest>(&message);
-    NANDUTI_CHECK(bulk != nullptr || control != nullptr, "the honest session carries a {}", message_name(message));
+    NANDUTI_CHECK(bulk != nullptr || control != nullptr, "the honest session carries a {}",
+                  message_name(message));
     const std::uint64_t number = bulk != nullptr ? bulk->job.value() : control->job.value();
     std::uint64_t& expected = received[bulk != nullptr ? 1 : 0];
     NANDUTI_CHECK(number == expected + 1, "message {} after {}", number, expected);
@@ -315,8 +321,8 @@ class Scene {
     const std::size_t allocated = __sanitizer_get_current_allocated_bytes();
     const std::size_t allowed = allocated_before_ + kHeldBase + kHeldPerFrame * frames_ + 4 * given_ +
                                 kHeldPerStream * announced_.size();
-    NANDUTI_CHECK(allocated <= allowed, "{} bytes are held after {} frames of {} bytes", allocated - allocated_before_,
-                  frames_, given_);
+    NANDUTI_CHECK(allocated <= allowed, "{} bytes are held after {} frames of {} bytes",
+                  allocated - allocated_before_, frames_, given_);
   }
 
   struct Dialled {

@@ -1,8 +1,8 @@
-// Goal: whatever admitted workers send, a shard stays, and nothing but their own settled pushes changes it (P2, P8).
-// Method: a shard with an open job, an honest worker and two hostile ones; the input decides their messages, what the
-// network does and when time passes. Checked after every step: parameters change with a settled push only, each push
-// of the honest worker settles once and at once, counters and ledgers agree. A second kind of input has a hostile
-// coordinator as well: the shard has to stay, no more.
+// Goal: whatever admitted workers send, a shard stays, and nothing but their own settled pushes changes it
+// (P2, P8). Method: a shard with an open job, an honest worker and two hostile ones; the input decides their
+// messages, what the network does and when time passes. Checked after every step: parameters change with a
+// settled push only, each push of the honest worker settles once and at once, counters and ledgers agree. A
+// second kind of input has a hostile coordinator as well: the shard has to stay, no more.
 #include "common/base/check.h"
 #include "server/shard/shard_core.h"
 #include "test/common/protocol/any_message.h"
@@ -29,7 +29,7 @@ class Scene {
  public:
   explicit Scene(FuzzInput input)
       : input_(input),
-        any_(input),
+        any_(input, kSize),
         deterministic_(input_.below(4) == 0),
         hostile_coordinator_(input_.below(4) == 0),
         core_({"tcp://coordinator", {"nyc", "tcp://shard", 1, "", JobId()}}, RandomStream(1)) {
@@ -67,8 +67,9 @@ class Scene {
       case 7:
         return happen(PeerClosed{peer, "gone", false});
       case 8:
-        return tell(peer, Subscribe{JobId(1), IncarnationOrder(1 + input_.below(4)), incarnation(1 + input_.below(4)),
-                                    ChainId(input_.below(2)), Version(input_.below(4)), Sequence(input_.below(4))});
+        return tell(
+            peer, Subscribe{JobId(1), IncarnationOrder(1 + input_.below(4)), incarnation(1 + input_.below(4)),
+                            ChainId(input_.below(2)), Version(input_.below(4)), Sequence(input_.below(4))});
       case 9:
         now_ += Duration(std::chrono::milliseconds(input_.below(1000)));
         if (core_.next_deadline() <= now_) core_.on_deadline(now_);
@@ -85,7 +86,7 @@ class Scene {
   Push plausible_push() {
     Push push;
     push.job = JobId(1);
-    push.order = IncarnationOrder(2 + input_.below(3));
+    push.order = IncarnationOrder(1 + input_.below(4));
     if (const PushLedger* ledger = core_.ledger(push.order)) push.sequence = ledger->next_sequence();
     if (input_.below(4) == 0) push.sequence = Sequence(push.sequence.value() + input_.below(300));
     push.round = Round(input_.below(4) == 0 ? input_.next_u64() : input_.below(8));
@@ -117,6 +118,7 @@ class Scene {
     push.lease = LeaseId(1);
     push.coding = 1;
     push.payload = SharedBytes::take(std::vector<float>(kSize, 1.0f));
+    ++honest_pushes_;
     tell(kHonestPeer, push);
     if (hostile_coordinator_ || deterministic_) return;
     NANDUTI_CHECK(ledger->next_sequence() == sequence.next() && ledger->refused().empty(),
@@ -144,15 +146,20 @@ class Scene {
     core_.on_event(now_, event);
     collect();
     if (hostile_coordinator_) return;
+    if (const PushLedger* ledger = core_.ledger(kHonest))
+      NANDUTI_CHECK(ledger->next_sequence().value() <= honest_pushes_,
+                    "somebody pushes as the honest worker");
     const ShardValues* values = core_.values();
     if (core_.counters().settled == settled && !before.empty())
-      NANDUTI_CHECK(values != nullptr && std::memcmp(values->w().data(), before.data(), kSize * sizeof(float)) == 0,
-                    "parameters change without a settled push");
+      NANDUTI_CHECK(
+          values != nullptr && std::memcmp(values->w().data(), before.data(), kSize * sizeof(float)) == 0,
+          "parameters change without a settled push");
     std::uint64_t pushes = 0;
     for (std::uint64_t order = 1; order <= 4; ++order)
-      if (const PushLedger* ledger = core_.ledger(IncarnationOrder(order))) pushes += ledger->next_sequence().value();
-    NANDUTI_CHECK(core_.counters().settled + core_.counters().refused == pushes, "{} settled, ledgers hold {}",
-                  core_.counters().settled, pushes);
+      if (const PushLedger* ledger = core_.ledger(IncarnationOrder(order)))
+        pushes += ledger->next_sequence().value();
+    NANDUTI_CHECK(core_.counters().settled + core_.counters().refused == pushes,
+                  "{} settled, ledgers hold {}", core_.counters().settled, pushes);
   }
 
   /// Loads, and acknowledges what the network lets through.
@@ -162,18 +169,19 @@ class Scene {
       for (ShardCore::Action& action : actions) {
         const auto* send = std::get_if<SendMessage>(&action);
         if (send != nullptr)
-          NANDUTI_CHECK(decode_message(encode_message(send->message)).ok(), "the shard sends a {} that nobody decodes",
-                        message_name(send->message));
+          NANDUTI_CHECK(decode_message(encode_message(send->message)).ok(),
+                        "the shard sends a {} that nobody decodes", message_name(send->message));
         if (send != nullptr && send->tag != 0 && input_.below(4) != 0)
           core_.on_event(now_, MessageAcked{send->peer, send->tag});
         if (const auto* load = std::get_if<ShardCore::LoadShard>(&action))
           core_.on_event(
-              now_, ShardCore::ShardLoaded{
-                        load->request.job,
-                        ShardStart{std::vector<float>(std::min<std::uint64_t>(load->request.end - load->request.begin,
-                                                                              kLoadedMax),
-                                                      1.0f),
-                                   std::make_shared<DenseFloat32Codec>(), 1, deterministic_}});
+              now_,
+              ShardCore::ShardLoaded{
+                  load->request.job,
+                  ShardStart{
+                      std::vector<float>(
+                          std::min<std::uint64_t>(load->request.end - load->request.begin, kLoadedMax), 1.0f),
+                      std::make_shared<DenseFloat32Codec>(), 1, deterministic_}});
       }
     }
   }
@@ -187,6 +195,7 @@ class Scene {
   ProtocolTime now_{1h};
   ShardCore core_;
   MembershipEpoch epoch_;
+  std::uint64_t honest_pushes_ = 0;
 };
 
 }  // namespace

@@ -15,7 +15,9 @@ namespace nanduti {
 template <class Source>
 class AnyMessageFrom {
  public:
-  explicit AnyMessageFrom(Source source) : random_(std::move(source)) {}
+  /// `values`: how many float32 most payloads hold.
+  explicit AnyMessageFrom(Source source, std::uint64_t values = 4096)
+      : random_(std::move(source)), values_(values) {}
 
   /// A message of any type.
   Message make() {
@@ -71,7 +73,8 @@ class AnyMessageFrom {
   }
   SharedBytes floats() {
     const float value = random_.below(4) == 0 ? 1e38f : 1.0f;
-    return SharedBytes::take(std::vector<float>(random_.below(3) == 0 ? number() % 9000 : 4096, value));
+    return SharedBytes::take(
+        std::vector<float>(random_.below(3) == 0 ? number() % (2 * values_ + 1) : values_, value));
   }
   DataDescription data() {
     if (random_.below(2) == 0) return {20, 10, 1, 28, 28, 10, 3};
@@ -181,6 +184,7 @@ class AnyMessageFrom {
   }
 
   Source random_;
+  std::uint64_t values_;
 };
 
 /// The same from a seed.
