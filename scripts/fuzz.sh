@@ -114,7 +114,7 @@ fuzz() {
 # figure NAME PATTERN: the last number behind PATTERN in the fuzzer's log.
 figure() {
   local found
-  found=$(grep -oE "$2 *[0-9]+" "$out/findings/$1/log.txt" | tail -1 | grep -oE '[0-9]+$' || true)
+  found=$(grep -aoE "$2 *[0-9]+" "$out/findings/$1/log.txt" | tail -1 | grep -oE '[0-9]+$' || true)
   echo "${found:-0}"
 }
 
@@ -161,7 +161,7 @@ while ((${#waiting[@]} + ${#running[@]} > 0)); do
   if ((SECONDS - noted >= note_every_s)); then
     noted=$SECONDS
     for pid in "${!running[@]}"; do
-      note "${running[$pid]}: $(grep -oE '^#[0-9]+' "$out/findings/${running[$pid]}/log.txt" | tail -1 | tr -d '#') inputs so far"
+      note "${running[$pid]}: $(grep -aoE '^#[0-9]+' "$out/findings/${running[$pid]}/log.txt" | tail -1 | tr -d '#') inputs so far"
     done
   fi
 done
@@ -170,10 +170,10 @@ done
 for name in "${failed[@]}"; do
   echo
   echo "== $name: $out/findings/$name/log.txt"
-  grep -m 1 -E 'check failed|runtime error|ERROR: ' "$out/findings/$name/log.txt" || tail -3 "$out/findings/$name/log.txt"
+  grep -a -m 1 -E 'check failed|runtime error|ERROR: ' "$out/findings/$name/log.txt" || tail -3 "$out/findings/$name/log.txt"
   for input in "$out/findings/$name"/*-*; do
     [[ -e $input ]] && echo "   scripts/fuzz.sh --replay $input $name"
   done
-  grep -E '^Running: ' "$out/findings/$name/log.txt" | tail -1 | sed "s|^Running: \(.*\)|   last known input: \1|"
+  grep -a -E '^Running: ' "$out/findings/$name/log.txt" | tail -1 | sed "s|^Running: \(.*\)|   last known input: \1|"
 done
 exit 1

@@ -129,10 +129,13 @@ class Scene {
     Sequence& next = sequences_[{k, order->second}];
     SettleEntry entry{order->second, next, Round(any_number()), {}, {}, input_.below(8) == 0};
     next = next.next();
-    const auto grant = grants_.find(order->second);
-    if (grant != grants_.end() && input_.below(4) != 0) {
-      entry.lease = grant->second.lease;
-      entry.range = grant->second.range;
+    const auto own = grants_.find(order->second);
+    if (input_.below(4) != 0 && !all_grants_.empty()) {
+      // Its own lease, or anybody's: numbers are easily guessed.
+      const bool takes_own = own != grants_.end() && input_.flag();
+      const LeaseGrant& grant = takes_own ? own->second : all_grants_[input_.below(all_grants_.size())];
+      entry.lease = grant.lease;
+      entry.range = grant.range;
       entry.range.end -= std::min(entry.range.size(), input_.below(16));
     } else {
       const std::uint64_t a = any_number(), b = any_number();
@@ -262,6 +265,7 @@ class Scene {
   }
   void carry_out(const CoordinatorCore::Action& action) {
     if (const auto* send = std::get_if<SendMessage>(&action)) {
+      if (const auto* grant = std::get_if<LeaseGrant>(&send->message)) all_grants_.push_back(*grant);
       NANDUTI_CHECK(decode_message(encode_message(send->message)).ok(), "it sends a {} that nobody decodes",
                     message_name(send->message));
       for (std::uint64_t w = 0; w < kHonestWorkers; ++w)
@@ -291,7 +295,8 @@ class Scene {
   CoordinatorCore core_;
   std::deque<std::function<void()>> queue_;
   std::map<PeerId, IncarnationOrder> orders_;
-  std::map<IncarnationOrder, LeaseGrant> grants_;
+  std::map<IncarnationOrder, LeaseGrant> grants_;  // the newest of each hostile worker
+  std::vector<LeaseGrant> all_grants_;
   std::map<std::pair<std::uint64_t, IncarnationOrder>, Sequence> sequences_;
   std::set<std::pair<std::uint64_t, IncarnationOrder>> fenced_;
   std::map<std::uint64_t, Round> rounds_;

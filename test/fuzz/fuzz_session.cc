@@ -154,7 +154,7 @@ class Scene {
 
   Frame draw_frame() {
     Frame frame;
-    frame.kind = static_cast<FrameKind>(1 + input_.below(8));
+    frame.kind = input_.flag() ? FrameKind::kData : static_cast<FrameKind>(1 + input_.below(8));
     frame.destination = static_cast<std::uint32_t>(input_.below(2));
     frame.stream = StreamIndex(static_cast<std::uint32_t>(input_.below(8) == 0 ? number() : input_.below(3)));
     frame.next_expected = number();
@@ -203,6 +203,12 @@ class Scene {
     }
   }
 
+  /// Most data frames come in order; the rest of their lies is heard only then.
+  void continue_stream(Frame& frame) {
+    if (frame.kind != FrameKind::kData || input_.below(4) == 0) return;
+    frame.sequence = next_sequence_[{frame.session, frame.stream}]++;
+  }
+
   /// As it comes from the network: nothing that does not decode reaches a hub.
   void deliver(SessionHub& hub, std::uint64_t& count, RouteId route, const Frame& frame) {
     const Result<Frame> decoded = decode_frame(encode_frame(frame));
@@ -216,7 +222,8 @@ class Scene {
 
   void attack_server() {
     Frame frame = draw_frame();
-    frame.session.words = {input_.below(4), input_.below(3)};
+    frame.session.words = {input_.below(3), 1};
+    continue_stream(frame);
     deliver(server_, server_frames_, RouteId(1 + input_.below(kStrangerRoutes)), frame);
   }
 
@@ -228,6 +235,7 @@ class Scene {
     frame.session = route->second.session;
     if (input_.below(4) != 0) frame.stream = route->second.stream;
     if (input_.below(8) == 0) frame.session.words[0] ^= input_.below(2);
+    continue_stream(frame);
     deliver(victim_, victim_frames_, route->first, frame);
   }
 
@@ -341,6 +349,7 @@ class Scene {
   std::map<RouteId, RouteId> to_server_, to_honest_;
   std::map<RouteId, Dialled> victim_routes_;
   std::set<std::pair<SessionId, StreamIndex>> announced_;
+  std::map<std::pair<SessionId, StreamIndex>, std::uint64_t> next_sequence_;
   std::uint64_t sent_up_[2] = {}, received_up_[2] = {}, sent_down_[2] = {}, received_down_[2] = {};
   std::uint64_t server_frames_ = 0, victim_frames_ = 0;
   std::size_t frames_ = 0, given_ = 0, allocated_before_ = 0;
