@@ -21,7 +21,8 @@ constexpr IncarnationOrder kHonest{1};
 
 IncarnationId incarnation(std::uint64_t order) {
   IncarnationId id;
-  id.words = {order, 1};
+  id.words = {order,
+              order == kHonest.value() ? 0xD1CE'0FF1'CE0F'F1CEull : 1};  // nobody guesses the honest one
   return id;
 }
 
@@ -36,10 +37,12 @@ class Scene {
     happen(PeerConnected{kCoordinator, {}});
     tell(kCoordinator, OpenShard{JobId(1), "", {}, ShardIndex(0), 0, kSize, 5});
     happen(PeerConnected{kHonestPeer, {}});
+    // Numbers are easily guessed, before the worker is announced too.
+    if (input_.flag()) tell(hostile(0), Subscribe{JobId(1), kHonest, incarnation(2), {}, {}, {}});
     announce(MemberState::kActive);
     tell(kHonestPeer, Subscribe{JobId(1), kHonest, incarnation(1), {}, {}, {}});
     for (std::uint64_t order = 2; order <= 3; ++order)
-      tell(hostile(order - 2), Subscribe{JobId(1), IncarnationOrder(order), incarnation(order), {}, {}, {}});
+      tell(hostile(order - 1), Subscribe{JobId(1), IncarnationOrder(order), incarnation(order), {}, {}, {}});
   }
 
   void run() {
@@ -68,7 +71,7 @@ class Scene {
         return happen(PeerClosed{peer, "gone", false});
       case 8:
         return tell(
-            peer, Subscribe{JobId(1), IncarnationOrder(1 + input_.below(4)), incarnation(1 + input_.below(4)),
+            peer, Subscribe{JobId(1), IncarnationOrder(1 + input_.below(4)), incarnation(2 + input_.below(3)),
                             ChainId(input_.below(2)), Version(input_.below(4)), Sequence(input_.below(4))});
       case 9:
         now_ += Duration(std::chrono::milliseconds(input_.below(1000)));
