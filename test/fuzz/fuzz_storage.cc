@@ -15,16 +15,25 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A folder in memory, emptied for each input.
-const fs::path& scratch() {
-  static const fs::path folder = [] {
+/// A folder in memory; a finding leaves one behind.
+class Scratch {
+ public:
+  Scratch() {
     std::string pattern = "/dev/shm/nanduti-fuzz-" + std::string(6, 'X');
     NANDUTI_CHECK(::mkdtemp(pattern.data()) != nullptr);
-    std::atexit([] { fs::remove_all(scratch()); });
-    return fs::path(pattern);
-  }();
-  return folder;
-}
+    path_ = pattern;
+  }
+  ~Scratch() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  [[nodiscard]] const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
 
 void check_file(const SafetensorsFile& file, std::size_t bytes) {
   NANDUTI_CHECK(file.values.size() * sizeof(float) <= bytes);
@@ -89,7 +98,8 @@ std::string name(FuzzInput& input) {
 }
 
 void try_directory(FuzzInput input) {
-  const fs::path folder = scratch() / "d";
+  static const Scratch scratch;
+  const fs::path folder = scratch.path() / "d";
   fs::remove_all(folder);
   fs::create_directories(folder / "jobs");
   if (input.flag()) write_file(folder / "format", input.text(input.below(80)));
