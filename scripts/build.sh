@@ -9,7 +9,7 @@ targets=()
 while (($# > 0)); do
   case "$1" in
     -h | --help)
-      echo "usage: scripts/build.sh [dev|release|asan|tsan] [--jobs N] [TARGET...]"
+      echo "usage: scripts/build.sh [dev|release|asan|tsan|fuzz] [--jobs N] [TARGET...]"
       echo "Builds into build/PRESET; programs lie in build/PRESET/bin. The preset is release if none is named."
       exit 0
       ;;
@@ -17,7 +17,7 @@ while (($# > 0)); do
       jobs=${2:?--jobs wants a number}
       shift
       ;;
-    dev | release | asan | tsan) preset=$1 ;;
+    dev | release | asan | tsan | fuzz) preset=$1 ;;
     -*)
       echo "build: unknown option '$1' (see --help)" >&2
       exit 2

@@ -7,7 +7,7 @@ full=false
 case "${1:-}" in
   -h | --help)
     echo "usage: scripts/test.sh [--full]"
-    echo "Installs what is missing, checks the sources, builds release and asan and runs all tests in both."
+    echo "Installs what is missing, checks the sources, builds release and asan, runs all tests in both, and fuzzes briefly."
     echo "--full adds ThreadSanitizer, 5,000 fresh simulator seeds and the quickstart."
     exit 0
     ;;
@@ -68,6 +68,8 @@ stage "build, release" scripts/build.sh release
 run_ctest release
 stage "build, asan" scripts/build.sh asan
 NANDUTI_SEEDS_PERCENT=10 run_ctest asan
+stage "build, fuzz" scripts/build.sh fuzz
+stage "fuzz, 6 s each" scripts/fuzz.sh --minutes 0.1
 if $full; then
   stage "build, tsan" scripts/build.sh tsan
   export TSAN_OPTIONS=suppressions=$PWD/test/support/tsan_suppressions.txt

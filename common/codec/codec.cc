@@ -41,7 +41,7 @@ Result<Update> DenseFloat32Codec::decode(const SharedBytes& payload, std::uint64
     return Update{size, true, {}, view, payload.owner()};
   }
   std::vector<float> copy(size);
-  std::memcpy(copy.data(), payload.data(), payload.size());
+  if (!copy.empty()) std::memcpy(copy.data(), payload.data(), payload.size());
   auto owner = std::make_shared<const std::vector<float>>(std::move(copy));
   const std::span<const float> view(*owner);
   return Update{size, true, {}, view, owner};

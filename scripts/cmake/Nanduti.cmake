@@ -21,6 +21,9 @@ if(NANDUTI_SANITIZE)
     target_compile_options(nanduti_flags INTERFACE -Wno-tsan)
   endif()
 endif()
+if(NANDUTI_FUZZERS)
+  target_compile_options(nanduti_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 # nanduti_library(NAME [DEPENDS ...]): all .cc files of the current folder (not of its subfolders) become the library
 # nanduti_NAME, alias nanduti::NAME. Files named *_main.cc (they hold a main) and *_test.cc are left out.

@@ -72,7 +72,8 @@ void CoordinatorCore::handle(ProtocolTime, const PeerConnected& event) {  // it 
 /// Closes the session of a peer that registers as what its hello did not name.
 bool CoordinatorCore::has_role(PeerId peer, PeerRole role) {
   const auto it = roles_.find(peer);
-  if (it == roles_.end() || it->second == role) return true;
+  if (it == roles_.end()) return false;  // sent away: what came together with its wrong message
+  if (it->second == role) return true;
   roles_.erase(it);
   const std::string reason = fmt::format("it registers as a {}, which its hello did not say",
                                          role == PeerRole::kWorker ? "worker" : "shard");

@@ -122,13 +122,21 @@ Status LeaseBook::count(const SettleEntry& entry) {
   return {};
 }
 
+/// A push names whatever its worker likes; what it did not hold has not been trained.
+bool LeaseBook::is_lent(const SettleEntry& entry) const {
+  const auto it = held_.find(entry.lease);
+  if (it == held_.end() || it->second.order != entry.order) return false;
+  const SampleRange& held = it->second.range;
+  return entry.range.epoch == held.epoch && entry.range.begin >= held.begin && entry.range.end <= held.end;
+}
+
 void LeaseBook::fence(IncarnationOrder order) {
   for (auto it = partial_.begin(); it != partial_.end();) {
     if (it->first.first != order) {
       ++it;
       continue;
     }
-    repeated_samples_ += it->second.entry.range.size();
+    if (is_lent(it->second.entry)) repeated_samples_ += it->second.entry.range.size();
     it = partial_.erase(it);
   }
   for (auto it = held_.begin(); it != held_.end();) {

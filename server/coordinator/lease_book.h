@@ -73,6 +73,7 @@ class LeaseBook {
   Lease hold(IncarnationOrder order, const SampleRange& range);
   void free(const SampleRange& range);
   Status count(const SettleEntry& entry);
+  [[nodiscard]] bool is_lent(const SettleEntry& entry) const;
 
   LeaseBookOptions options_;
   std::uint64_t all_shards_;

@@ -263,14 +263,19 @@ void ShardCore::on_subscribe(PeerId peer, const Subscribe& request) {
 void ShardCore::answer_subscribers() {
   if (!job_ || !job_->values) return;
   Job& job = *job_;
-  for (auto& [peer, subscriber] : job.subscribers) {
+  for (auto it = job.subscribers.begin(); it != job.subscribers.end();) {
+    const PeerId peer = it->first;
+    Subscriber& subscriber = it->second;
     // A worker that the coordinator has just announced to us may be faster than the announcement.
     const auto worker = job.workers.find(subscriber.order);
-    if (subscriber.answered || worker == job.workers.end()) continue;
-    if (worker->second.member.incarnation != subscriber.request.incarnation) {
+    if (!subscriber.answered && worker != job.workers.end() &&
+        worker->second.member.incarnation != subscriber.request.incarnation) {
+      it = job.subscribers.erase(it);
       refuse(peer, "another incarnation has this order number");
       continue;
     }
+    ++it;
+    if (subscriber.answered || worker == job.workers.end()) continue;
     subscriber.answered = true;
     actions_.push_back(
         SendMessage{peer, kControl, Subscribed{job.request.job, worker->second.ledger.next_sequence()}});
@@ -293,7 +298,8 @@ void ShardCore::on_push(PeerId peer, const Push& push) {
   if (subscriber == job_->subscribers.end() || subscriber->second.order != push.order)
     return refuse(peer, "a push must come from a subscribed worker, under its own order number");
   const auto worker = job_->workers.find(push.order);
-  if (worker == job_->workers.end()) return;
+  // Not answered: who it is has not been announced.
+  if (worker == job_->workers.end() || !subscriber->second.answered) return;
   PushLedger::Waiting waiting{push, {}};
   waiting.push.payload = {};
   // A flush is exact whatever the job's codec.

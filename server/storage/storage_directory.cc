@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -169,6 +170,9 @@ Result<JobId> StorageDirectory::next_job_id() const {
       largest = std::max(largest, *id);
     }
   }));
+  if (largest == std::numeric_limits<std::uint64_t>::max())
+    return make_error(ErrorCode::kExhausted, "no job can be numbered after {}",
+                      job_folder(JobId(largest)).string());
   return JobId(largest + 1);
 }
 

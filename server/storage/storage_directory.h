@@ -31,7 +31,7 @@ class StorageDirectory {
 
   [[nodiscard]] const std::filesystem::path& path() const { return directory_; }
 
-  /// One above the largest there is, also of jobs of former runs; from 1.
+  /// One above the largest there is, also of jobs of former runs; from 1. kExhausted where that is no number.
   [[nodiscard]] Result<JobId> next_job_id() const;
   /// Makes the job's folder with its YAML. kInvalidArgument if it is there already.
   Status create_job(JobId job, std::string_view job_text);

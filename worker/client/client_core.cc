@@ -378,7 +378,7 @@ bool ClientCore::begin_round(ProtocolTime) {
   if (gate != Replica::Gate::kOpen) return true;
   job.status.staleness = static_cast<std::uint32_t>(job.replica->staleness(round));
   SampleRange range = lease.range;
-  range.end = std::min(range.end, range.begin + job.loaded->round_samples);
+  range.end = range.begin + std::min(range.size(), job.loaded->round_samples);
   const RoundName name{job.id, round, lease.lease, range};
   lease.range.begin = range.end;
   if (lease.range.size() == 0) job.leases.pop_front();

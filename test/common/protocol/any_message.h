@@ -11,27 +11,31 @@
 namespace nanduti {
 
 /// Makes messages of every type that decode_message lets through, with small, plausible and extreme values,
-/// for tests of what cores do with them.
-class AnyMessage {
+/// for tests of what cores do with them. `Source` draws the numbers: next_u64() and below(bound).
+template <class Source>
+class AnyMessageFrom {
  public:
-  explicit AnyMessage(std::uint64_t seed) : random_(seed) {}
+  /// `values`: how many float32 most payloads hold.
+  explicit AnyMessageFrom(Source source, std::uint64_t values = 4096)
+      : random_(std::move(source)), values_(values) {}
 
   /// A message of any type.
   Message make() {
-    static constexpr std::size_t kTypes = std::variant_size_v<Message>;
     for (;;) {
-      const Message message =
-          make_type(static_cast<std::size_t>(random_.below(kTypes)), std::make_index_sequence<kTypes>());
-      Result<Message> decoded = decode_message(encode_message(message));
+      Result<Message> decoded = decode_message(encode_message(draw(random_.below(kTypes))));
       if (decoded.ok()) return std::move(decoded).value();
     }
   }
+  /// A message of the type with this index in Message. Most, but not all, decode.
+  Message draw(std::size_t type) { return make_type(type, std::make_index_sequence<kTypes>()); }
+
+  static constexpr std::size_t kTypes = std::variant_size_v<Message>;
 
  private:
   template <std::size_t... Is>
   Message make_type(std::size_t type, std::index_sequence<Is...>) {
-    using Make = Message (AnyMessage::*)();
-    static constexpr Make kMakers[] = {&AnyMessage::make_one<Is>...};
+    using Make = Message (AnyMessageFrom::*)();
+    static constexpr Make kMakers[] = {&AnyMessageFrom::make_one<Is>...};
     return (this->*kMakers[type])();
   }
   template <std::size_t I>
@@ -69,7 +73,8 @@ class AnyMessage {
   }
   SharedBytes floats() {
     const float value = random_.below(4) == 0 ? 1e38f : 1.0f;
-    return SharedBytes::take(std::vector<float>(random_.below(3) == 0 ? number() % 9000 : 4096, value));
+    return SharedBytes::take(
+        std::vector<float>(random_.below(3) == 0 ? number() % (2 * values_ + 1) : values_, value));
   }
   DataDescription data() {
     if (random_.below(2) == 0) return {20, 10, 1, 28, 28, 10, 3};
@@ -178,7 +183,14 @@ class AnyMessage {
     if constexpr (requires { m.cut; }) m.cut = id<CutId>();
   }
 
-  RandomStream random_;
+  Source random_;
+  std::uint64_t values_;
+};
+
+/// The same from a seed.
+class AnyMessage : public AnyMessageFrom<RandomStream> {
+ public:
+  explicit AnyMessage(std::uint64_t seed) : AnyMessageFrom(RandomStream(seed)) {}
 };
 
 }  // namespace nanduti

@@ -60,12 +60,14 @@ struct CoordinatorBench {
   }
   void add_shard(std::uint64_t index, JobId job = {}, std::optional<PeerId> peer = {}) {
     const auto number = static_cast<std::uint32_t>(index + 1);
+    connect(peer.value_or(shard(index)), PeerRole::kShard);
     say(peer.value_or(shard(index)), RegisterShard{"nyc", "tcp://x:1", number, "", job});
   }
   void add_worker(std::uint64_t peer) {
     RegisterWorker worker;
     worker.name = fmt::format("w{}", peer);
     worker.incarnation.words = {peer, 1};
+    connect(PeerId(peer), PeerRole::kWorker);
     say(PeerId(peer), worker);
   }
   void submit(std::uint64_t id = 1, std::uint32_t workers = 1, bool deterministic = false) {

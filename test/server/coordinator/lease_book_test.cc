@@ -121,6 +121,21 @@ TEST_CASE("what a worker may not claim is an error") {
   CHECK(book.counted(DataEpoch(0)) == 0);
 }
 
+TEST_CASE("what a worker had only claimed is not repeated when it dies") {
+  LeaseBook book(LeaseBookOptions{100, 1, 10, 2});
+  const auto lease = book.lend(IncarnationOrder(1), 1);
+  REQUIRE(lease.has_value());
+  const SampleRange first{lease->range.epoch, lease->range.begin, lease->range.begin + 10};
+  CHECK(book.settle(ShardIndex(0), entry(1, 0, *lease, first)).ok());
+  SettleEntry claimed = entry(1, 1, *lease, {DataEpoch(0), 0, ~std::uint64_t{0}});
+  CHECK(book.settle(ShardIndex(0), claimed).ok());
+  claimed.sequence = Sequence(2);
+  claimed.lease = LeaseId(77);
+  CHECK(book.settle(ShardIndex(0), claimed).ok());
+  book.fence(IncarnationOrder(1));
+  CHECK(book.repeated_samples() == 10);
+}
+
 TEST_CASE("ranks are lent their sections in equally many rounds, whoever asks first") {
   for (std::uint64_t seed = 1; seed <= 200; ++seed) {
     INFO("seed " << seed);

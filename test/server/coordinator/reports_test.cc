@@ -31,12 +31,21 @@ struct Bench {
       collect();
     }
   }
-  void add_shard() { say(kShard, RegisterShard{"server", "tcp://x:1", 1, "", JobId()}); }
+  void connect(PeerId peer, PeerRole role) {
+    Hello hello;
+    hello.role = role;
+    core.on_event(now, PeerConnected{peer, hello});
+  }
+  void add_shard() {
+    connect(kShard, PeerRole::kShard);
+    say(kShard, RegisterShard{"server", "tcp://x:1", 1, "", JobId()});
+  }
   void add_worker(std::uint64_t peer) {
     RegisterWorker worker;
     worker.name = "w" + std::to_string(peer);
     worker.site = "asuncion";
     worker.device = "cpu";
+    connect(PeerId(peer), PeerRole::kWorker);
     say(PeerId(peer), worker);
   }
   void submit(std::uint64_t id, std::uint32_t workers, std::optional<double> target = {}) {

@@ -120,6 +120,30 @@ bool bits_equal(std::span<const float> a, std::span<const float> b) {
 
 }  // namespace
 
+TEST_CASE("who subscribes under a number before its worker is announced does not push as that worker") {
+  Bench bench;
+  const PeerId thief(7);
+  bench.tell(PeerConnected{thief, {}});
+  bench.tell(
+      MessageReceived{thief, Subscribe{JobId(1), IncarnationOrder(1), incarnation(2), {}, {}, Sequence()}});
+  bench.members(1, {Bench::active(1)});
+  bench.subscribe(1);
+  Push stolen;
+  stolen.job = JobId(1);
+  stolen.order = IncarnationOrder(1);
+  stolen.epoch = MembershipEpoch(1);
+  stolen.lease = LeaseId(1);
+  stolen.coding = 1;
+  stolen.payload = SharedBytes::take(std::vector<float>(kSize, 9.0f));
+  bench.tell(MessageReceived{thief, stolen});
+  CHECK(bench.core.ledger(IncarnationOrder(1))->next_sequence() == Sequence(0));
+  bench.push(1, 0, 0.5f);
+  CHECK(bench.w() == 0.5f);
+  // It is told once, and once more for the push; not with every event.
+  CHECK(bench.to<ShardRefusal>(thief).size() == 2);
+  CHECK(bench.to<PushAck>(thief).empty());
+}
+
 TEST_CASE("a duplicated push is applied once, and acknowledged again") {
   Bench bench;
   bench.members(1, {Bench::active(1), Bench::active(2)});

@@ -65,6 +65,16 @@ TEST_CASE("jobs are numbered on from the largest, whatever else lies there") {
   CHECK(read_whole_file(storage.job_text_path(JobId(10))) == "name: b\n");
 }
 
+TEST_CASE("behind the largest number there is no job 0") {
+  const TemporaryFolder folder;
+  const StorageDirectory storage = opened(folder.path());
+  const fs::path last = folder.path() / "jobs/18446744073709551615";
+  fs::create_directory(last);
+  REQUIRE_FALSE(storage.next_job_id().ok());
+  CHECK(storage.next_job_id().error().code == ErrorCode::kExhausted);
+  CHECK(storage.next_job_id().error().message == "no job can be numbered after " + last.string());
+}
+
 TEST_CASE("the newest three checkpoints stay, by number and not by name") {
   const TemporaryFolder folder;
   StorageDirectory storage = opened(folder.path());

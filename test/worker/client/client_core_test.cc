@@ -192,3 +192,25 @@ TEST_CASE("a shard that closes its session for good makes the worker start over,
     CHECK(bench.to<RegisterWorker>(kCoordinator).size() == 1);
   }
 }
+
+TEST_CASE("a round stays within its lease, at the end of numbers too") {
+  Bench bench;
+  bench.join();
+  for (const PeerId peer : std::vector(bench.peers)) {
+    Assign assign;
+    assign.header.job = JobId(1);
+    assign.header.chain = ChainId(1);
+    assign.header.version = Version(1);
+    assign.header.epoch = MembershipEpoch(1);
+    assign.header.active = {{IncarnationOrder(1), Round(), Round()}};
+    assign.whole = true;
+    assign.ranges = {{0, 4096}};
+    assign.payload = SharedBytes::take(std::vector<float>(4096));
+    bench.hear(peer, assign);
+  }
+  constexpr std::uint64_t kLast = ~std::uint64_t{0};
+  bench.hear(kCoordinator,
+             LeaseGrant{JobId(1), LeaseId(1), {DataEpoch(0), kLast - 2, kLast}, MembershipEpoch(1), Round()});
+  REQUIRE(bench.rounds.size() == 1);
+  CHECK(bench.rounds[0].range == SampleRange{DataEpoch(0), kLast - 2, kLast});
+}
