@@ -8,7 +8,7 @@ case "${1:-}" in
   -h | --help)
     echo "usage: scripts/test.sh [--full]"
     echo "Installs what is missing, checks the sources, builds release and asan, runs all tests in both, and fuzzes briefly."
-    echo "--full adds ThreadSanitizer, 5,000 fresh simulator seeds and the quickstart."
+    echo "--full adds ThreadSanitizer, 5,000 fresh simulator seeds, three jobs of 20 disturbances each and the quickstart."
     exit 0
     ;;
   --full) full=true ;;
@@ -61,6 +61,13 @@ run_ctest() {
   times+=("$(printf '%5d s  tests, %s' $((SECONDS - start)) "$preset")")
 }
 
+# Three fresh seeds; each is printed beside its plan.
+chaos() {
+  # shellcheck disable=SC2046 # three words
+  BIN=$PWD/build/release/bin CHAOS_DISTURBANCES=20 CHAOS_REFERENCES=3 test/e2e/daemons/chaos_test.sh \
+    $(od -An -N6 -tu2 /dev/urandom)
+}
+
 export NANDUTI_SEEDS_PERCENT=100
 stage "install" scripts/bootstrap.sh
 stage "tidy" scripts/tidy.sh
@@ -76,6 +83,7 @@ if $full; then
   # Two LeNets under ThreadSanitizer take longer than the scenario waits; the bytes are release's and asan's affair.
   NANDUTI_SEEDS_PERCENT=10 run_ctest tsan -E 'deterministic jobs repeat'
   stage "simulator, 5000 fresh seeds" scripts/sim.sh --seeds 5000
+  stage "chaos, three jobs of 20 disturbances" chaos
   stage "quickstart" scripts/quickstart.sh
 fi
 

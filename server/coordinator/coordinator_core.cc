@@ -349,7 +349,8 @@ void CoordinatorCore::on_settled(ProtocolTime now, ShardIndex shard, const Settl
       declare_dead(it->second, status.error().message);
       continue;
     }
-    it->second.last_progress = it->second.last_settled = now;
+    it->second.last_progress = now;
+    if (entry.range.size() > 0) it->second.last_settled = now;  // a flush, or nothing, is no round
     run_->expired_in_a_row = 0;
     if (entry.lease == LeaseId()) continue;
     Round& clock = it->second.clocks.at(shard.value());

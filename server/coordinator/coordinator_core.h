@@ -173,8 +173,9 @@ class CoordinatorCore {
     bool told_full = false;  // noted that it waits for room in the job
     bool flushed = false;
     bool at_gate = false;
-    bool silent = false;  // for suspend_after or longer
-    WorkerStatus status;  // the last one
+    bool evaluates_late = false;  // has let an evaluation run into its time-out
+    bool silent = false;          // for suspend_after or longer
+    WorkerStatus status;          // the last one
   };
   struct Gone {
     IncarnationOrder order;
@@ -231,6 +232,7 @@ class CoordinatorCore {
     ProtocolTime phase_since;
     std::uint32_t epochs_cut = 0;
     std::uint32_t expired_in_a_row = 0;  // leases, without a push that settled in between
+    ProtocolTime last_expired;
     std::map<CutId, Cut> cuts;
     std::vector<CutTaken> result;  // the final cut once it has its figures; saved when no other cut is open
     CutId next_cut{1};

@@ -1,5 +1,6 @@
 // Cuts of the parameters at the ends of epochs: checkpoints, and their evaluation by the workers.
 #include <algorithm>
+#include <tuple>
 
 #include "server/coordinator/coordinator_core.h"
 
@@ -59,14 +60,15 @@ void CoordinatorCore::lend_evaluations() {
   for (auto& [id, cut] : run_->cuts) {
     for (auto& [lease, part] : cut.evaluation) {
       if (part.order != IncarnationOrder()) continue;
-      // To the worker with the fewest parts, at best one that has not been asked for this part before.
+      // To the worker with the fewest parts, at best one that is in time and was not asked for this part
+      // before.
       Worker* best = nullptr;
-      std::pair<bool, std::size_t> fewest{true, ~std::size_t{0}};
+      std::tuple<bool, bool, std::size_t> fewest{true, true, ~std::size_t{0}};
       for (auto& [order, worker] : workers_) {
         if (worker.part != Part::kJoined || worker.draining || worker.silent) continue;
         std::size_t held = 0;
         for (const auto& [other, lent] : cut.evaluation) held += lent.order == order ? 1 : 0;
-        const std::pair<bool, std::size_t> rank{part.asked.contains(order), held};
+        const std::tuple rank{worker.evaluates_late, part.asked.contains(order), held};
         if (rank < fewest) best = &worker, fewest = rank;
       }
       if (best == nullptr) return;
@@ -85,6 +87,7 @@ void CoordinatorCore::on_evaluated(Worker& worker, const EvaluationDone& done) {
     if (part == cut.evaluation.end() || !part->second.asked.contains(worker.order)) continue;
     if (done.total != part->second.end - part->second.begin)
       return declare_dead(worker, "it evaluated another number of samples than it was asked for");
+    worker.evaluates_late = false;
     cut.figures.correct += done.correct;
     cut.figures.total += done.total;
     cut.figures.loss_sum += done.loss_sum;

@@ -92,9 +92,12 @@ bool CoordinatorCore::waits_for_others(const Worker& worker) const {
   return false;
 }
 
-/// When nobody settles anything, the rounds are too long.
+/// When nobody settles anything, the rounds are too long. Leases that ran at the same time count as one:
+/// their workers may have been cut off together.
 void CoordinatorCore::expire_lease(Worker& worker) {
   declare_dead(worker, "its lease has expired");
+  if (run_->expired_in_a_row > 0 && now_ - run_->last_expired < options_.lease_timeout) return;
+  run_->last_expired = now_;
   if (++run_->expired_in_a_row < kExpiredInARowMax) return;
   end_job(
       JobState::kFailed,
@@ -109,8 +112,10 @@ void CoordinatorCore::check_evaluations() {
   for (auto& [id, cut] : run_->cuts) {
     for (auto& [lease, part] : cut.evaluation) {
       if (part.order == IncarnationOrder()) continue;
-      const Worker& worker = workers_.at(part.order);
-      if (!is_stuck(worker, part.since)) continue;
+      Worker& worker = workers_.at(part.order);
+      const Duration lent_for = now_ - part.since;
+      if (!is_stuck(worker, part.since) && lent_for < kUnsettledLeasesMax * options_.lease_timeout) continue;
+      worker.evaluates_late = true;
       note(fmt::format("worker '{}' has not evaluated its part of epoch {} within {:g} s",
                        worker.registration.name, cut.epoch, seconds(options_.lease_timeout)),
            true);

@@ -86,7 +86,7 @@ void CoordinatorCore::start_next_job() {
       worker.part = Part::kNone;
       worker.told_full = worker.differs = worker.overdue = false;
       worker.state = MemberState::kIdle;
-      worker.wants_lease = worker.flushed = worker.at_gate = false;
+      worker.wants_lease = worker.flushed = worker.at_gate = worker.evaluates_late = false;
       worker.entry_clock = Round();
       worker.active_from = MembershipEpoch();
       worker.clocks.clear();

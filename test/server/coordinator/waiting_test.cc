@@ -306,6 +306,71 @@ TEST_CASE("an evaluation that is not done in time is another worker's too, and t
   CHECK(bench.core.worker_count() == 2);
 }
 
+TEST_CASE("who lets an evaluation run into its time-out is asked last from then on, until it answers") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2);
+  bench.train(1, 1, 0);
+  bench.train(2, 2, 0);
+  bench.take_cut();
+  bench.evaluate(1);
+  const std::size_t asked = bench.to<EvaluationLease>(PeerId(2)).size();
+  bench.live(31s, {1, 2});
+  bench.evaluate(1);
+  REQUIRE(bench.view().figures.size() == 1);
+  bench.train_all(1, 1, 1);
+  for (const std::uint64_t w : {1, 2}) bench.say(PeerId(w), ResidualFlushed{JobId(1)});
+  bench.say(kShard, ShardAtRest{JobId(1), Version(2)});
+  bench.take_cut();
+  CHECK(bench.to<EvaluationLease>(PeerId(2)).size() == asked);
+  bench.evaluate(1);
+  CHECK(bench.saves == 1);
+}
+
+TEST_CASE(
+    "a worker that goes on training and does not evaluate delays an epoch's figures, and not for ever") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2);
+  bench.train(1, 1, 0);
+  bench.train(2, 2, 0);
+  bench.take_cut();
+  bench.evaluate(1);
+  WorkerStatus works = CoordinatorBench::status();
+  for (int i = 0; i < 30 * kUnsettledLeasesMax + 1; ++i) {
+    works.samples += 10;
+    bench.say(PeerId(2), works);
+    bench.live(1s, {1});
+  }
+  bench.evaluate(1);
+  CHECK(bench.view().figures.size() == 1);
+}
+
+TEST_CASE("flushes that settle are no rounds: they do not keep a lease") {
+  CoordinatorBench bench(quick());
+  bench.start();
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
+  std::uint64_t sequence = 0;
+  for (int i = 0; i < 30 * kUnsettledLeasesMax + 1 && bench.core.worker_count() > 0; ++i) {
+    bench.say(kShard,
+              SettleReport{JobId(1), {{IncarnationOrder(1), Sequence(sequence++), Round(0), {}, {}, false}}});
+    bench.live(1s, {1});
+  }
+  CHECK(bench.core.worker_count() == 0);
+}
+
+TEST_CASE("workers that are cut off from the shards together are no sign of rounds that are too long") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 8);
+  for (std::uint64_t w = 1; w <= 4; ++w) bench.say(PeerId(w), LeaseRequest{JobId(1)});
+  bench.live(31s, {1, 2, 3, 4, 5, 6, 7, 8});
+  CHECK(bench.core.workers_report(bench.now).gone.size() == 4);
+  for (std::uint64_t order = 1; order <= 4; ++order)
+    bench.say(kShard, FenceDone{JobId(1), IncarnationOrder(order), Sequence(0)});
+  for (std::uint64_t w = 5; w <= 8; ++w) bench.say(PeerId(w), LeaseRequest{JobId(1)});
+  bench.live(31s, {5, 6, 7, 8});
+  CHECK(bench.core.worker_count() == 0);
+  CHECK(bench.view().state == JobState::kRunning);
+}
+
 TEST_CASE("an evaluation that its only worker does not do is given up after some time-outs") {
   CoordinatorBench bench(quick());
   bench.start();

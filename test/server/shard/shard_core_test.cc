@@ -51,6 +51,8 @@ struct Bench {
       if (auto* send = std::get_if<SendMessage>(&action)) {
         if (send->tag != 0) tags.emplace_back(send->peer, send->tag);
         sent.emplace_back(send->peer, std::move(send->message));
+      } else if (auto* close = std::get_if<ClosePeer>(&action)) {
+        closed.push_back(close->peer);
       }
   }
   void members(std::uint64_t epoch, const std::vector<Member>& list) {
@@ -90,6 +92,7 @@ struct Bench {
   ShardCore core;
   std::vector<std::pair<PeerId, Message>> sent;
   std::vector<std::pair<PeerId, std::uint64_t>> tags;
+  std::vector<PeerId> closed;
 };
 
 /// What a subscriber rebuilds from the versions it was sent.
@@ -259,6 +262,20 @@ TEST_CASE("nothing of a fenced incarnation settles, and it may not come back") {
   bench.subscribe(1);
   CHECK(bench.to<ShardRefusal>(Bench::peer(1)).back().reason ==
         "worker incarnation 1 has been declared dead");
+}
+
+TEST_CASE("the sessions of a fenced incarnation are closed: no more versions pile up for it") {
+  Bench bench;
+  bench.members(1, {Bench::active(1), Bench::active(2)});
+  bench.subscribe(1);
+  bench.subscribe(2);
+  bench.tell(MessageReceived{kCoordinator, Fence{JobId(1), IncarnationOrder(1)}});
+  CHECK(bench.closed == std::vector{Bench::peer(1)});
+  const std::size_t before = bench.to<Publish>(Bench::peer(1)).size();
+  bench.members(2, {Bench::active(2)});
+  bench.push(2, 0, 0.5f);
+  CHECK(bench.to<Publish>(Bench::peer(1)).size() == before);
+  CHECK_FALSE(bench.to<Publish>(Bench::peer(2)).empty());
 }
 
 TEST_CASE("a deterministic job settles one push of every active worker at a time, in order of incarnation") {

@@ -214,3 +214,40 @@ TEST_CASE("a round stays within its lease, at the end of numbers too") {
   REQUIRE(bench.rounds.size() == 1);
   CHECK(bench.rounds[0].range == SampleRange{DataEpoch(0), kLast - 2, kLast});
 }
+
+TEST_CASE("a worker that was suspended goes on where its new entry says, with the lease that it holds") {
+  Bench bench;
+  bench.join();
+  const auto version = [&](std::uint64_t number, std::uint64_t epoch, std::vector<MemberClock> active) {
+    Assign assign;
+    assign.header.job = JobId(1);
+    assign.header.chain = ChainId(9);
+    assign.header.version = Version(number);
+    assign.header.epoch = MembershipEpoch(epoch);
+    assign.header.active = std::move(active);
+    assign.whole = true;
+    assign.ranges = {{0, 4096}};
+    assign.payload = SharedBytes::take(std::vector<float>(4096));
+    for (const PeerId shard : bench.peers) bench.hear(shard, assign);
+  };
+  const auto finish_round = [&] {
+    bench.tell(ClientCore::RoundComputed{JobId(1), std::vector<float>(kSize), 0, 0});
+  };
+  const IncarnationOrder own(1), other(2);
+  version(0, 1, {{own, Round(0), Round(0)}, {other, Round(0), Round(0)}});
+  bench.hear(kCoordinator,
+             LeaseGrant{JobId(1), LeaseId(1), {DataEpoch(0), 0, 100}, MembershipEpoch(1), Round(0)});
+  REQUIRE(bench.rounds.size() == 1);
+  CHECK(bench.rounds[0].round == Round(0));
+  version(1, 2, {{other, Round(0), Round(40)}});                               // suspended
+  version(2, 3, {{own, Round(50), Round(50)}, {other, Round(0), Round(50)}});  // and back
+  finish_round();
+  REQUIRE(bench.rounds.size() == 2);
+  CHECK(bench.rounds[1].round == Round(50));
+  CHECK(bench.rounds[1].range.begin == 10);
+  finish_round();
+  REQUIRE(bench.rounds.size() == 3);  // the bound is 1
+  CHECK(bench.rounds[2].round == Round(51));
+  finish_round();
+  CHECK(bench.rounds.size() == 3);
+}
