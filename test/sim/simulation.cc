@@ -76,6 +76,10 @@ class Simulation {
                  }),
         places_(plan.places.size()) {}
 
+  ~Simulation() {
+    for (const auto& [node, host] : hosts_) host->backlog.clear();  // they hold their hosts
+  }
+
   Outcome run() {
     Outcome outcome;
     try {
@@ -386,6 +390,7 @@ class Simulation {
     options.coordinator_endpoint = "server";
     options.registration.name = fmt::format("w{}", at);
     options.window_rounds_max = plan_.window_rounds_max;
+    options.window_bytes_max = plan_.window_bytes_max;
     place.host = std::make_shared<WorkerHost>(
         *this, node, 0, plan_, options,
         RandomStream(plan_.network_seed, 10000 + static_cast<std::uint64_t>(node)));
@@ -400,6 +405,7 @@ class Simulation {
     count_host(host);
     const std::shared_ptr<Host> keep_alive = hosts_.at(host.node);
     host.gone = true;
+    host.backlog.clear();
     network_.remove_node(host.node);
     Place& place = places_[node_places_.at(host.node)];
     place.host.reset();

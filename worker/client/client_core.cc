@@ -117,7 +117,7 @@ void ClientCore::handle(ProtocolTime, const RoundComputed& event) {
   if (!job_ || job_->id != event.job || !job_->computing) return;
   Job& job = *job_;
   const RoundName name = *std::exchange(job.computing, std::nullopt);
-  push(job.replica->finish_round(name, event.progress));
+  job.replica->finish_round(name, event.progress);
   job.round = name.round.next();
   job.status.clock = job.round;
   job.status.samples += name.range.size();
@@ -290,6 +290,7 @@ void ClientCore::join(const JoinJob& request) {
   options.window_rounds_max = options_.window_rounds_max;
   job.places = request.shards;
   job.subscribed.assign(request.shards.size(), false);
+  job.next_to_send.assign(request.shards.size(), Sequence());
   job.replica.emplace(options);
   for (const ShardPlace& place : request.shards) {
     const PeerId peer(next_peer_++);
@@ -327,8 +328,8 @@ void ClientCore::on_version(PeerId peer, ShardIndex shard, std::variant<Publish,
 void ClientCore::on_subscribed(PeerId peer, ShardIndex shard, Sequence next_sequence) {
   job_->subscribed.at(shard.value()) = true;
   job_->replica->on_ack(shard, {job_->id, AckLevel::kDurableHere, next_sequence, {}});
-  for (Push& held : job_->replica->shard(shard).held_from(next_sequence))
-    actions_.push_back(SendMessage{peer, kBulk, std::move(held)});
+  // What is held from there on goes again, in advance().
+  job_->next_to_send.at(shard.value()) = next_sequence;
   for (const Evaluation& evaluation : job_->evaluations)
     if (!evaluation.values.at(shard.value()))
       actions_.push_back(SendMessage{peer, kControl, FetchCut{job_->id, evaluation.lease.cut}});
@@ -342,6 +343,7 @@ void ClientCore::advance(ProtocolTime now) {
       while (!begin_round(now)) continue;
     ask_for_lease();
     flush_if_asked();
+    send_pushes();
     const bool waits = !job_->computing && !job_->evaluating && !job_->leases.empty();
     job_->waiting_since = waits ? now : kNever;
   }
@@ -384,7 +386,7 @@ bool ClientCore::begin_round(ProtocolTime) {
   if (lease.range.size() == 0) job.leases.pop_front();
   auto parameters = std::make_shared<const std::vector<float>>(job.replica->begin_round(round));
   if (range.size() == 0) {  // deterministic jobs: every rank takes part in every step
-    push(job.replica->finish_round(name, std::vector<float>(parameters->size())));
+    job.replica->finish_round(name, std::vector<float>(parameters->size()));
     job.round = round.next();
     job.status.clock = job.round;
     return false;
@@ -411,7 +413,7 @@ void ClientCore::flush_if_asked() {
   const bool in_step = job.flush_in_step && joined && job.replica->is_lockstep();
   if (in_step || job.replica->has_residual()) {
     job.flush_in_step = false;
-    push(job.replica->flush(job.id, job.round));
+    job.replica->flush(job.id, job.round);
   }
   if (!job.replica->is_acknowledged() || !connected_) return;
   job.flush_reported = true;
@@ -427,6 +429,7 @@ void ClientCore::finish_drain(ProtocolTime now) {
     job.leases.clear();
     job.flush_asked = true;
     flush_if_asked();
+    send_pushes();
     if (!job.flush_reported) return;
   }
   // Away, but nothing here that the coordinator needs: it finds out by itself.
@@ -439,11 +442,26 @@ void ClientCore::finish_drain(ProtocolTime now) {
   stopped_ = true;
 }
 
-void ClientCore::push(const std::vector<Push>& pushes) {
-  for (const auto& [peer, shard] : job_->shards) {
-    // Not subscribed: held, and sent when the shard has said where to go on.
-    if (!job_->subscribed.at(shard.value())) continue;
-    actions_.push_back(SendMessage{peer, kBulk, pushes.at(shard.value())});
+/// Hands pushes that are held to their sessions, oldest first, as far as the window allows: a session's queue
+/// has a maximum, and one that overflows loses everything.
+void ClientCore::send_pushes() {
+  Job& job = *job_;
+  for (const auto& [peer, shard] : job.shards) {
+    // Not subscribed: held until the shard has said where to go on.
+    if (!job.subscribed.at(shard.value())) continue;
+    Sequence& next = job.next_to_send.at(shard.value());
+    if (next >= job.replica->shard(shard).next_sequence()) continue;
+    std::size_t unacknowledged_bytes = 0;
+    for (const ShardReplica::InFlight& held : job.replica->shard(shard).in_flight()) {
+      if (held.acknowledged) continue;
+      const std::size_t bytes = held.push.payload.size();
+      if (held.push.sequence >= next) {
+        if (unacknowledged_bytes > 0 && unacknowledged_bytes + bytes > options_.window_bytes_max) break;
+        actions_.push_back(SendMessage{peer, kBulk, held.push});
+        next = held.push.sequence.next();
+      }
+      unacknowledged_bytes += bytes;
+    }
   }
 }
 

@@ -22,6 +22,9 @@ struct ClientOptions {
   RegisterWorker registration;  ///< without the incarnation, which the core makes up
   Duration status_every = std::chrono::seconds(1);
   std::uint32_t window_rounds_max = 64;  ///< unacknowledged rounds; beyond: the worker waits
+  /// Bytes of pushes that a shard has not acknowledged; later ones are held back. Less than a session's
+  /// queue_bytes_max, and at least two bandwidth-delay products.
+  std::size_t window_bytes_max = std::size_t{256} << 20;
 };
 
 /// What a worker's host has found out about a job.
@@ -147,6 +150,7 @@ class ClientCore {
     std::vector<ShardPlace> places;
     std::map<PeerId, ShardIndex> shards;
     std::vector<bool> subscribed;
+    std::vector<Sequence> next_to_send;  // per shard
     std::optional<Replica> replica;
     std::deque<LeaseGrant> leases;  // range.begin moves on as rounds are begun
     bool lease_asked = false;
@@ -194,7 +198,7 @@ class ClientCore {
   void ask_for_lease();
   void flush_if_asked();
   void finish_drain(ProtocolTime now);
-  void push(const std::vector<Push>& pushes);
+  void send_pushes();
   void send_status(ProtocolTime now);
   void tell_status(ProtocolTime now);
   void account_waiting(ProtocolTime now);

@@ -130,11 +130,4 @@ void ShardReplica::record(const Push& push) {
   in_flight_.back().push = push;
 }
 
-std::vector<Push> ShardReplica::held_from(Sequence from) const {
-  std::vector<Push> held;
-  for (const InFlight& sent : in_flight_)
-    if (sent.push.sequence >= from && !sent.acknowledged) held.push_back(sent.push);
-  return held;
-}
-
 }  // namespace nanduti

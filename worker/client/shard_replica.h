@@ -52,8 +52,6 @@ class ShardReplica {
   Push push(std::span<const float> progress, const Codec& codec, const CodecKey& key);
   /// Completes the record of the newest push.
   void record(const Push& push);
-  /// Everything the shard has not acknowledged, oldest first, to be sent again from `from`.
-  [[nodiscard]] std::vector<Push> held_from(Sequence from) const;
 
  private:
   void take_header(const VersionHeader& header);

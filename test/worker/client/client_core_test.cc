@@ -14,8 +14,8 @@ constexpr PeerId kCoordinator{0};
 constexpr std::uint64_t kSize = 8192;
 
 struct Bench {
-  explicit Bench(std::uint64_t seed = 1, bool is_deterministic = false)
-      : deterministic(is_deterministic), core({}, RandomStream(seed)) {
+  explicit Bench(std::uint64_t seed = 1, bool is_deterministic = false, const ClientOptions& options = {})
+      : deterministic(is_deterministic), core(options, RandomStream(seed)) {
     tell(PeerConnected{kCoordinator, {}});
     hear(kCoordinator, Registered{IncarnationOrder(1)});
     hear(kCoordinator, PrepareJob{JobId(1), "x"});
@@ -191,6 +191,46 @@ TEST_CASE("a shard that closes its session for good makes the worker start over,
     CHECK(bench.unloaded == 1);
     CHECK(bench.to<RegisterWorker>(kCoordinator).size() == 1);
   }
+}
+
+TEST_CASE("pushes are held back where a shard has too many bytes unacknowledged, and none is lost") {
+  ClientOptions options;
+  options.window_bytes_max = 2 * 4096 * sizeof(float);  // two pushes
+  Bench bench(1, false, options);
+  bench.join();
+  const PeerId shard = bench.peers[0];
+  for (const PeerId peer : std::vector(bench.peers)) {
+    Assign assign;
+    assign.header.job = JobId(1);
+    assign.header.chain = ChainId(1);
+    assign.header.epoch = MembershipEpoch(1);
+    assign.header.active = {{IncarnationOrder(1), Round(), Round(100)}};  // the gate is open
+    assign.whole = true;
+    const std::uint64_t size = peer == shard ? 4096 : kSize - 4096;
+    assign.ranges = {{0, size}};
+    assign.payload = SharedBytes::take(std::vector<float>(size));
+    bench.hear(peer, assign);
+  }
+  bench.hear(kCoordinator,
+             LeaseGrant{JobId(1), LeaseId(1), {DataEpoch(0), 0, 50}, MembershipEpoch(1), Round()});
+  const auto sent = [&] {
+    std::vector<std::uint64_t> sequences;
+    for (const Push& push : bench.to<Push>(shard)) sequences.push_back(push.sequence.value());
+    return sequences;
+  };
+  using Sequences = std::vector<std::uint64_t>;
+  for (int round = 0; round < 5; ++round)
+    bench.tell(ClientCore::RoundComputed{JobId(1), std::vector<float>(kSize, 1.0f), 0, 0});
+  CHECK(sent() == Sequences{0, 1});
+  bench.hear(shard, PushAck{JobId(1), AckLevel::kDurableHere, Sequence(1), {}});
+  CHECK(sent() == Sequences{0, 1, 2});
+  // Another session: what the shard has not settled goes again, within the window.
+  bench.tell(PeerClosed{shard, "lost", true});
+  bench.tell(PeerConnected{shard, {}});
+  bench.hear(shard, Subscribed{JobId(1), Sequence(1)});
+  CHECK(sent() == Sequences{0, 1, 2, 1, 2});
+  bench.hear(shard, PushAck{JobId(1), AckLevel::kDurableHere, Sequence(3), {}});
+  CHECK(sent() == Sequences{0, 1, 2, 1, 2, 3, 4});
 }
 
 TEST_CASE("a round stays within its lease, at the end of numbers too") {

@@ -151,18 +151,20 @@ TEST_CASE("refused mass returns to the residual once, whichever message says it 
   CHECK(mass_back(false) == std::vector<float>(kSize / 2, 0.5f));
 }
 
-TEST_CASE("pushes are held until they are acknowledged, and sent again from where the shard says") {
+TEST_CASE("pushes are held until they are acknowledged") {
   Replica replica = make(8);
   assign_all(replica, 0.0f, {0});
   for (std::uint64_t r = 0; r < 4; ++r) run_round(replica, r, 1.0f);
-  const ShardReplica& shard = replica.shard(ShardIndex(1));
-  REQUIRE(shard.held_from(Sequence(0)).size() == 4);
+  const auto& held = replica.shard(ShardIndex(1)).in_flight();
+  REQUIRE(held.size() == 4);
   replica.on_ack(ShardIndex(1), {kJob, AckLevel::kDurableHere, Sequence(2), {}});
-  const std::vector<Push> held = shard.held_from(Sequence(0));
-  REQUIRE(held.size() == 2);
-  CHECK(held[0].sequence == Sequence(2));
-  CHECK(held[0].payload.size() == kSize / 2 * sizeof(float));
-  CHECK(held[0].range.begin == 2);
+  REQUIRE(held.size() == 4);  // as part of x
+  CHECK(held[1].acknowledged);
+  CHECK(held[1].push.payload.empty());
+  CHECK_FALSE(held[2].acknowledged);
+  CHECK(held[2].push.sequence == Sequence(2));
+  CHECK(held[2].push.payload.size() == kSize / 2 * sizeof(float));
+  CHECK(held[2].push.range.begin == 2);
   CHECK_FALSE(replica.is_acknowledged());
 }
 
