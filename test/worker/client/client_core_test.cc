@@ -193,6 +193,30 @@ TEST_CASE("a shard that closes its session for good makes the worker start over,
   }
 }
 
+TEST_CASE("a worker that is asked to join before it has read the job's data joins when it has") {
+  // The coordinator goes by what the worker said before a lost session.
+  ClientCore core({}, RandomStream(1));
+  const ProtocolTime now{1h};
+  const auto shards_opened = [&] {
+    int opened = 0;
+    for (const auto& action : core.take_actions())
+      if (const auto* open = std::get_if<OpenPeer>(&action); open && open->peer != kCoordinator) ++opened;
+    return opened;
+  };
+  core.on_event(now, PeerConnected{kCoordinator, {}});
+  core.on_event(now, MessageReceived{kCoordinator, Registered{IncarnationOrder(1)}});
+  core.on_event(now, MessageReceived{kCoordinator, PrepareJob{JobId(1), "x"}});
+  core.on_event(
+      now, MessageReceived{kCoordinator, JoinJob{JobId(1), 5, {{"tcp://x:1", ShardIndex(0), 1, 0, kSize}}}});
+  CHECK(shards_opened() == 0);
+  LoadedJob job;
+  job.parameters = kSize;
+  job.layout_hash = 5;
+  job.codec = std::make_shared<DenseFloat32Codec>();
+  core.on_event(now, ClientCore::JobLoaded{JobId(1), job});
+  CHECK(shards_opened() == 1);
+}
+
 TEST_CASE("pushes are held back where a shard has too many bytes unacknowledged, and none is lost") {
   ClientOptions options;
   options.window_bytes_max = 2 * 4096 * sizeof(float);  // two pushes
