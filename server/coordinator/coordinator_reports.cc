@@ -210,9 +210,11 @@ std::optional<MembershipReport> CoordinatorCore::membership_report() const {
   bool somebody_waits = false;
   for (const auto& [order, worker] : workers_) {
     if (worker.part != Part::kJoined || worker.state != MemberState::kActive) continue;
-    somebody_waits = somebody_waits || worker.at_gate;
-    if (clock(worker) == *smallest && !worker.at_gate)
-      membership.gate_waits_for.push_back(worker.registration.name);
+    // A status may be old: the slowest one that said a while ago that it waits is the one that others wait
+    // for.
+    const bool waits = worker.at_gate && waits_for_others(worker);
+    somebody_waits = somebody_waits || waits;
+    if (clock(worker) == *smallest && !waits) membership.gate_waits_for.push_back(worker.registration.name);
   }
   if (!somebody_waits) membership.gate_waits_for.clear();
   return membership;
@@ -234,8 +236,10 @@ WorkerReport CoordinatorCore::report(ProtocolTime now, const Worker& worker) con
   report.entry_clock = worker.entry_clock.value();
   report.clock = clock(worker).value();
   report.leased_samples = run_->book->held_samples(worker.order);
-  report.at_gate = worker.at_gate;
-  report.slowest = worker.state == MemberState::kActive && clock(worker) == *smallest_active_clock();
+  if (worker.state == MemberState::kActive) {
+    report.at_gate = worker.at_gate && waits_for_others(worker);
+    report.slowest = clock(worker) == *smallest_active_clock();
+  }
   if (const JobFigures::Worker* figures = jobs_.at(run_->job).progress.worker(worker.order)) {
     const WorkerStatus& last = figures->last;
     const double wall = last.compute_seconds + last.stall_seconds;

@@ -81,7 +81,7 @@ struct WorkerReport {
   std::optional<std::uint64_t> entry_clock;  ///< rounds below it do not exist for this worker
   std::optional<std::uint64_t> clock;        ///< its rounds below it are settled on every shard
   std::uint64_t leased_samples = 0;          ///< lent to it and not counted yet
-  bool at_gate = false;                      ///< waits for other workers' rounds, it says
+  bool at_gate = false;                      ///< waits for other workers' rounds
   bool slowest = false;                      ///< active, and nobody active has a smaller clock
   double samples_per_s = 0;
   double stall_fraction = 0;

@@ -71,6 +71,7 @@ TEST_CASE("each sample of each epoch counts once, whoever dies or drains") {
         for (std::size_t i = through; i < begun; ++i) repeated += worker.pushed[i].range.size();
         book.fence(worker.order);
         CHECK_FALSE(book.holds_lease(worker.order));
+        CHECK(book.held_samples(worker.order) == 0);
         worker = {IncarnationOrder(next_order++), {}, {}, std::vector<std::size_t>(shards)};
       } else if (!worker.leases.empty()) {
         const LeaseBook::Lease lease = worker.leases.back();

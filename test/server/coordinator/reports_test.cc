@@ -284,9 +284,13 @@ TEST_CASE("operators see for whom the gate waits, what is lent, and since when s
   CHECK(report.workers[1].slowest);
   CHECK(report.workers[1].last_heard_s == 4.0);
   CHECK(report.workers[2].leased_samples == 0);
+  bench.say(PeerId(2), status);  // the slowest says that it waits: so it did a moment ago
+  report = bench.core.workers_report(bench.now);
+  CHECK(report.membership->gate_waits_for == std::vector<std::string>{"w2", "w3"});
+  CHECK_FALSE(report.workers[1].at_gate);
 
   status.at_gate = false;
-  bench.now += 7s;
+  bench.now += 10s;
   bench.say(PeerId(1), status);
   bench.core.on_deadline(bench.now);
   report = bench.core.workers_report(bench.now);
