@@ -46,6 +46,7 @@ batch=32
 window_rounds=64    # ReplicaOptions::window_rounds_max: what a worker has under way at most
 memory_factor=2     # peak memory of a disturbed process, in units of an undisturbed one's
 shards=2
+parameters=235146 # of the mlp
 
 # ---- places and links ----
 
@@ -292,8 +293,10 @@ epochs=$(jq -n "($longest / 1000 * $lasting + 2) / $(field "$id" training_second
 echo "an epoch takes $(field "$id" training_seconds) s: jobs have $epochs epochs; the longest plan takes $longest ms"
 
 accuracies=()
-# job_of SEED: $work/job.yaml.
-job_of() { STALENESS="{bound: $bound, local_steps: 1}" BATCH=$batch job_file job "$epochs" "$workers" "seed: $1"; }
+# job_of SEED: $work/job.yaml. The rate falls to zero, so that the accuracy of one job is not that of its last rounds.
+job_of() {
+  STALENESS="{bound: $bound, local_steps: 1}" BATCH=$batch job_file job "$epochs" "$workers" "seed: $1" 'schedule: cosine'
+}
 for ((reference = 1; reference <= references; reference++)); do
   job_of "$((1000 + reference))"
   run_job "$work/job.yaml"
@@ -306,9 +309,10 @@ check "operators are answered" test ! -e "$work/unanswered"
 # The spread of undisturbed jobs is no less than two standard errors of the test set.
 floor=$(printf '%s\n' "${accuracies[@]}" | jq -s "min as \$least | max as \$most | (\$least * (1 - \$least) / $test_samples | sqrt * 2) as \$error |
   \$least - ([\$most - \$least, \$error] | max) | . * 10000 | round / 10000")
-# A disturbed process may need this many times an undisturbed one's memory; a server, besides, for each shard what a
+# A disturbed process may need this many times an undisturbed one's memory; a worker, besides, a whole window of pushes
+# (one that is suspended goes on, and nobody acknowledges what it sends); a server, besides, for each shard what a
 # worker that does not listen may be sent (ShardOptions::subscriber_bytes_max), for as many as there are workers.
-worker_memory_max=$((memory_factor * peak_of[w]))
+worker_memory_max=$((memory_factor * peak_of[w] + window_rounds * parameters * 4 / 1024))
 server_memory_max=$((memory_factor * peak_of[server] + workers * shards * 32 * 1024))
 
 for seed in "${seeds[@]}"; do
