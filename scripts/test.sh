@@ -8,7 +8,8 @@ case "${1:-}" in
   -h | --help)
     echo "usage: scripts/test.sh [--full]"
     echo "Installs what is missing, checks the sources, builds release and asan, runs all tests in both, and fuzzes briefly."
-    echo "--full adds ThreadSanitizer, 5,000 fresh simulator seeds, three jobs of 20 disturbances each and the quickstart."
+    echo "--full adds ThreadSanitizer, 20,000 fresh simulator seeds, planted faults, three jobs of 20 disturbances each, and the"
+    echo "quickstart. The long run of the fuzzers is scripts/fuzz.sh --minutes 20."
     exit 0
     ;;
   --full) full=true ;;
@@ -82,7 +83,8 @@ if $full; then
   export TSAN_OPTIONS=suppressions=$PWD/test/support/tsan_suppressions.txt
   # Two LeNets under ThreadSanitizer take longer than the scenario waits; the bytes are release's and asan's affair.
   NANDUTI_SEEDS_PERCENT=10 run_ctest tsan -E 'deterministic jobs repeat'
-  stage "simulator, 5000 fresh seeds" scripts/sim.sh --seeds 5000
+  stage "simulator, 20,000 fresh seeds" scripts/sim.sh --seeds 20000
+  stage "simulator, planted faults" scripts/sim.sh --mutants
   stage "chaos, three jobs of 20 disturbances" chaos
   stage "quickstart" scripts/quickstart.sh
 fi
