@@ -90,10 +90,6 @@ Session* SessionHub::Impl::accept(ProtocolTime now, RouteId route, const Frame& 
 }
 
 void SessionHub::Impl::on_hello(ProtocolTime now, RouteId route, const Frame& frame) {
-  if (!admission) {
-    ++counters.dropped_not_admitting;
-    return;
-  }
   const std::size_t index = frame.stream.value();
   if (frame.session.is_zero() || frame.hello.number == 0 || index >= frame.hello.stream_count ||
       index >= kStreamsMax) {
@@ -109,6 +105,10 @@ void SessionHub::Impl::on_hello(ProtocolTime now, RouteId route, const Frame& fr
   const auto carried = table.at(route);
   if (carried && (session == nullptr || *carried != SessionTable::Place(session->peer, index))) {
     ++counters.dropped_wrong_route;
+    return;
+  }
+  if (session == nullptr && !admission) {  // who is in stays in
+    ++counters.dropped_not_admitting;
     return;
   }
   if (session == nullptr) session = accept(now, route, frame);

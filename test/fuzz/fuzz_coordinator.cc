@@ -255,7 +255,7 @@ class Scene {
                   view->samples, samples_);
     samples_ = view->samples;
     (void)core_.job_reports(now_);
-    (void)core_.worker_reports(now_);
+    (void)core_.workers_report(now_);
   }
 
   void collect() {

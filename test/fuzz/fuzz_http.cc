@@ -27,12 +27,24 @@ class FuzzDesk : public JobDesk {
     if (job != JobId(1)) return make_error(ErrorCode::kNotFound, "there is no job {}", job);
     return report();
   }
-  Result<std::vector<WorkerReport>> workers() override {
-    WorkerReport worker;
+  Result<WorkersReport> workers() override {
+    WorkersReport report;
+    WorkerReport& worker = report.workers.emplace_back();
     worker.name = input_.text(input_.below(16));
     worker.refusal = input_.text(input_.below(16));
     worker.last_heard_s = number();
-    return std::vector<WorkerReport>{worker};
+    GoneReport& gone = report.gone.emplace_back();
+    gone.name = input_.text(input_.below(16));
+    gone.reason = input_.text(input_.below(16));
+    gone.seconds_ago = number();
+    if (input_.flag()) report.membership.emplace().gate_waits_for = {input_.text(input_.below(16))};
+    return report;
+  }
+  Result<ProcessCounters> counters() override {
+    ProcessCounters counters;
+    counters.transport = {{"frames_in", input_.next_u64()}};
+    counters.cores.push_back({input_.text(input_.below(16)), {{"settled", input_.next_u64()}}});
+    return counters;
   }
 
  private:
@@ -76,7 +88,8 @@ void check_target(const std::string& text) {
 void try_request(FuzzInput& input) {
   static constexpr const char* kMethods[] = {"GET", "POST", "OPTIONS", "DELETE", ""};
   static constexpr const char* kTargets[] = {
-      "/v1/jobs", "/v1/jobs/1", "/v1/jobs/1/events", "/v1/jobs/1/cancel", "/v1/workers", "/v1/health", "*"};
+      "/v1/jobs",    "/v1/jobs/1",   "/v1/jobs/1/events", "/v1/jobs/1/cancel",
+      "/v1/workers", "/v1/counters", "/v1/health",        "*"};
   HttpRequest request;
   request.method = kMethods[input.below(std::size(kMethods))];
   const std::uint64_t target = input.below(std::size(kTargets) + 2);

@@ -28,6 +28,10 @@ constexpr std::size_t kHeldPerFrame = 2048;  // bookkeeping of a held or queued 
 constexpr std::size_t kHeldPerStream = std::size_t{17}
                                        << 20;  // reserved for a message that was only announced
 
+/// Largest payload that a peer may send.
+constexpr std::size_t kPayloadBytes = std::size_t{1} << 20;
+constexpr Admission kAdmission{JobId(1), 5, kPayloadBytes, kPayloadBytes};
+
 SessionOptions small_options() {
   SessionOptions options;
   options.control_credit_bytes = 64 << 10;
@@ -55,11 +59,11 @@ class Scene {
         server_(0, small_options(), RandomStream(1)),
         honest_(0, small_options(), RandomStream(2)),
         victim_(0, small_options(), RandomStream(3)) {
-    server_.set_admission(Admission{JobId(1), 5});
-    honest_.open(now_, {kServer, "tcp://server:1", 0, hello(2)});
+    server_.set_admission(kAdmission);
+    honest_.open(now_, {kServer, "tcp://server:1", 0, hello(2), kPayloadBytes});
     settle();
     NANDUTI_CHECK(honest_peer_ != PeerId() && honest_connected_, "the honest session does not open");
-    victim_.open(now_, {kServer, "tcp://hostile:1", 0, hello(2)});
+    victim_.open(now_, {kServer, "tcp://hostile:1", 0, hello(2), kPayloadBytes});
     settle();
     allocated_before_ = __sanitizer_get_current_allocated_bytes();
   }
@@ -71,7 +75,7 @@ class Scene {
       check();
     }
     // Whatever was done: what was sent arrives, with nothing but time.
-    for (int i = 0; i < 4; ++i) pass(1s);
+    for (int i = 0; i < 30; ++i) pass(1s);
     for (std::size_t k = 0; k < 2; ++k) {
       NANDUTI_CHECK(received_up_[k] == sent_up_[k], "{} of {} messages arrived on stream {}", received_up_[k],
                     sent_up_[k], k);
@@ -110,15 +114,15 @@ class Scene {
         return;
       case 15:
         // Who is in stays in.
-        return server_.set_admission(input_.flag() ? std::optional(Admission{JobId(1), 5}) : std::nullopt);
+        return server_.set_admission(input_.flag() ? std::optional<Admission>(kAdmission) : std::nullopt);
     }
   }
 
   void reopen_victim() {
     victim_routes_.clear();
     victim_open_ = true;
-    victim_.open(now_,
-                 {kServer, "tcp://hostile:1", 0, hello(1 + static_cast<std::uint32_t>(input_.below(3)))});
+    victim_.open(now_, {kServer, "tcp://hostile:1", 0, hello(1 + static_cast<std::uint32_t>(input_.below(3))),
+                        kPayloadBytes});
   }
 
   /// What the honest sides tell each other: each stream counts.

@@ -238,3 +238,18 @@ TEST_CASE("a session whose client is gone ends after forget_after; whose server 
   CHECK(World::all<PeerClosed>(world.at_client)[0].redialling);
   CHECK(World::all<PeerConnected>(world.at_client).size() == 2);
 }
+
+TEST_CASE("a session goes on over new routes although its server admits nobody new") {
+  World world(1);
+  world.open();
+  world.run(2s);
+  REQUIRE(World::all<PeerConnected>(world.at_server).size() == 1);
+  world.server.set_admission(std::nullopt);
+  world.cut = true;  // until the client has dialled again
+  world.run(20s);
+  world.cut = false;
+  world.client.send(world.now, {kServer, StreamIndex(1), numbered(1, 1000), 0});
+  world.run(40s);
+  CHECK(World::all<MessageReceived>(world.at_server).size() == 1);
+  CHECK(World::all<PeerClosed>(world.at_client).empty());
+}
