@@ -136,7 +136,6 @@ class ClientCore {
   }
   /// Computing or evaluating, or about to stop.
   [[nodiscard]] bool is_busy() const { return draining_ || (job_ && (job_->computing || job_->evaluating)); }
-  [[nodiscard]] std::size_t evaluations_held() const { return job_ ? job_->evaluations.size() : 0; }
 
  private:
   struct Evaluation {
