@@ -104,19 +104,33 @@ struct EvaluationDone {
 };
 /// Sent about once a second, also when idle: liveness and what followers of the job see. Sums since joining
 /// the job.
+/// Time in which a worker's computing thread had nothing to do but wait, between its job's first round and its
+/// last, by cause. Evaluations and the time without samples to train are in none.
+struct StallSeconds {
+  double gate = 0;   ///< other workers too far behind, or too much of its own unacknowledged
+  double codec = 0;  ///< progress was being coded
+  double data = 0;   ///< samples: a lease
+  double merge = 0;  ///< versions were being merged, parameters being made, threads being woken
+  [[nodiscard]] double sum() const { return gate + codec + data + merge; }
+};
 struct WorkerStatus {
   JobId job;  ///< 0: none
   Round clock;
   std::uint64_t samples = 0;
   double loss_sum = 0;  ///< over `samples`
   double compute_seconds = 0;
-  double stall_seconds = 0;
+  StallSeconds stall;
+  double compute_cpu_seconds = 0;  ///< of the computing thread, evaluations included
+  double codec_cpu_seconds = 0;    ///< of the thread that codes and merges
   double evaluation_seconds = 0;
   std::uint64_t bytes_up = 0;
   std::uint64_t bytes_down = 0;
   std::uint32_t staleness = 0;  ///< rounds between this worker and the slowest one at its last round's start
   bool at_gate = false;         ///< waiting for other workers' rounds now
   double round_trip_seconds = 0;  ///< 0: not measured
+  std::uint32_t pushes_in_flight = 0;   ///< rounds that are not part of the shadow on every shard
+  double turnaround_p50_seconds = 0;    ///< from a round's pushes to a shadow that holds them; 0: not measured
+  double turnaround_p99_seconds = 0;
 };
 /// Everything this worker had left has been pushed (FlushResidual, drain) and acknowledged.
 struct ResidualFlushed {

@@ -42,13 +42,19 @@ class Reader {
          t.samples(),
          real("loss_sum", t.loss_sum()),
          seconds("compute_seconds", t.compute_seconds()),
-         seconds("stall_seconds", t.stall_seconds()),
+         {seconds("stall_gate", t.stall_gate()), seconds("stall_codec", t.stall_codec()),
+          seconds("stall_data", t.stall_data()), seconds("stall_merge", t.stall_merge())},
+         seconds("compute_cpu_seconds", t.compute_cpu_seconds()),
+         seconds("codec_cpu_seconds", t.codec_cpu_seconds()),
          seconds("evaluation_seconds", t.evaluation_seconds()),
          t.bytes_up(),
          t.bytes_down(),
          t.staleness(),
          t.at_gate(),
-         seconds("round_trip_seconds", t.round_trip_seconds())};
+         seconds("round_trip_seconds", t.round_trip_seconds()),
+         t.pushes_in_flight(),
+         seconds("turnaround_p50", t.turnaround_p50()),
+         seconds("turnaround_p99", t.turnaround_p99())};
   }
   void read(const wire::ResidualFlushed& t, ResidualFlushed& m) { m = {JobId(t.job())}; }
   void read(const wire::Draining&, Draining&) {}

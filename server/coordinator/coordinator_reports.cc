@@ -242,9 +242,9 @@ WorkerReport CoordinatorCore::report(ProtocolTime now, const Worker& worker) con
   }
   if (const JobFigures::Worker* figures = jobs_.at(run_->job).progress.worker(worker.order)) {
     const WorkerStatus& last = figures->last;
-    const double wall = last.compute_seconds + last.stall_seconds;
+    const double wall = last.compute_seconds + last.stall.sum();
     report.samples_per_s = figures->samples.per_second(now);
-    report.stall_fraction = wall > 0 ? last.stall_seconds / wall : 0.0;
+    report.stall_fraction = wall > 0 ? last.stall.sum() / wall : 0.0;
     report.staleness = last.staleness;
     report.bytes_up = last.bytes_up;
     report.bytes_down = last.bytes_down;

@@ -12,7 +12,12 @@ void add(WorkerStatus& sum, const WorkerStatus& status) {
   sum.samples += status.samples;
   sum.loss_sum += status.loss_sum;
   sum.compute_seconds += status.compute_seconds;
-  sum.stall_seconds += status.stall_seconds;
+  sum.stall.gate += status.stall.gate;
+  sum.stall.codec += status.stall.codec;
+  sum.stall.data += status.stall.data;
+  sum.stall.merge += status.stall.merge;
+  sum.compute_cpu_seconds += status.compute_cpu_seconds;
+  sum.codec_cpu_seconds += status.codec_cpu_seconds;
   sum.evaluation_seconds += status.evaluation_seconds;
   sum.bytes_up += status.bytes_up;
   sum.bytes_down += status.bytes_down;
@@ -123,8 +128,8 @@ std::uint64_t JobFigures::bytes_down() const { return total().bytes_down; }
 
 double JobFigures::stall_fraction() const {
   const WorkerStatus sum = total();
-  const double wall = sum.compute_seconds + sum.stall_seconds;
-  return wall > 0 ? sum.stall_seconds / wall : 0.0;
+  const double wall = sum.compute_seconds + sum.stall.sum();
+  return wall > 0 ? sum.stall.sum() / wall : 0.0;
 }
 
 std::optional<double> JobFigures::recent_loss(ProtocolTime now) const {

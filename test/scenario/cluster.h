@@ -11,6 +11,7 @@
 #include "server/coordinator/coordinator_core.h"
 #include "server/shard/shard_core.h"
 #include "test/support/catch.h"
+#include "test/support/replica_host.h"
 #include "worker/client/client_core.h"
 
 /// The three cores joined by queues in memory: no transport, no time but what a test lets pass. Every queue
@@ -31,7 +32,7 @@ struct JobShape {
 };
 
 /// Decides what a round's progress is; shape [x.size()].
-using Gradient = std::function<std::vector<float>(IncarnationOrder, const ClientCore::ComputeRound&)>;
+using Gradient = std::function<std::vector<float>(IncarnationOrder, const Replica::ComputeRound&)>;
 
 class Cluster {
  public:
@@ -60,7 +61,8 @@ class Cluster {
     options.registration.name = "w" + std::to_string(workers_.size());
     options.status_every = std::chrono::hours(1);
     workers_.push_back(std::make_unique<ClientCore>(options, RandomStream(random_.next_u64())));
-    computing_.emplace_back();
+    replicas_.emplace_back();
+    evaluating_.emplace_back();
     alive_.push_back(true);
     return workers_.size() - 1;
   }
@@ -69,7 +71,8 @@ class Cluster {
   /// servers.
   void kill(std::size_t worker) {
     alive_[worker] = false;
-    computing_[worker].reset();
+    replicas_[worker].clear();
+    evaluating_[worker].reset();
     const int node = worker_node(worker);
     for (auto it = queues_.begin(); it != queues_.end();)
       it = it->first.from == node || it->first.to == node ? queues_.erase(it) : std::next(it);
@@ -86,12 +89,14 @@ class Cluster {
     std::vector<Key> ready;
     for (const auto& [key, queue] : queues_)
       if (!queue.empty()) ready.push_back(key);
-    std::vector<std::size_t> computing;
-    for (std::size_t i = 0; i < computing_.size(); ++i)
-      if (computing_[i] &&
-          !(i == slow_evaluator && std::holds_alternative<ClientCore::EvaluateCut>(*computing_[i])))
-        computing.push_back(i);
-    if (ready.empty() && computing.empty()) {
+    // What a worker may do next: coding and merging, a round's end, an evaluation's end.
+    std::vector<std::pair<std::size_t, Work>> work;
+    for (std::size_t i = 0; i < workers_.size(); ++i) {
+      if (replicas_[i].has_work()) work.emplace_back(i, Work::kReplica);
+      if (replicas_[i].computing()) work.emplace_back(i, Work::kRound);
+      if (evaluating_[i] && i != slow_evaluator) work.emplace_back(i, Work::kEvaluation);
+    }
+    if (ready.empty() && work.empty()) {
       // Only time can help now: the shards' bound on unpublished work.
       bool moved = false;
       for (auto& shard : shards_) {
@@ -102,22 +107,27 @@ class Cluster {
       }
       return moved;
     }
-    const std::uint64_t pick = random_.below(ready.size() + computing.size());
+    const std::uint64_t pick = random_.below(ready.size() + work.size());
     if (pick < ready.size()) {
       auto& queue = queues_.at(ready[pick]);
       const Packet packet = std::move(queue.front());
       queue.pop_front();
       deliver(ready[pick].to, packet.event);
     } else {
-      const std::size_t worker = computing[pick - ready.size()];
-      auto work = std::exchange(computing_[worker], std::nullopt);
-      if (const auto* round = std::get_if<ClientCore::ComputeRound>(&*work))
-        workers_[worker]->on_event(
-            now_, ClientCore::RoundComputed{round->job, gradient_(workers_[worker]->order(), *round), 0, 0});
-      else if (const auto* cut = std::get_if<ClientCore::EvaluateCut>(&*work))
-        workers_[worker]->on_event(now_,
-                                   ClientCore::CutEvaluated{cut->job, cut->lease, 0, cut->end - cut->begin,
-                                                            cut->parameters->at(0), 0});
+      const auto [worker, kind] = work[pick - ready.size()];
+      ClientCore& core = *workers_[worker];
+      if (kind == Work::kReplica) {
+        replicas_[worker].step();
+        for (const auto& report : replicas_[worker].take_reports()) core.on_event(now_, report);
+        for (const Replica::ComputeRound& round : replicas_[worker].take_begun())
+          if (on_round) on_round(worker, round);
+      } else if (kind == Work::kRound) {
+        replicas_[worker].finish_round(gradient_(core.order(), *replicas_[worker].computing()));
+      } else {
+        const ClientCore::EvaluateCut cut = *std::exchange(evaluating_[worker], std::nullopt);
+        core.on_event(now_, ClientCore::CutEvaluated{cut.job, cut.lease, 0, cut.end - cut.begin,
+                                                     cut.parameters->at(0), 0});
+      }
     }
     collect();
     return true;
@@ -138,13 +148,15 @@ class Cluster {
   }
   [[nodiscard]] const CoordinatorCore::JobView& view() const { return *coordinator_.view(JobId(1)); }
   [[nodiscard]] const ClientCore& worker(std::size_t i) const { return *workers_[i]; }
+  /// Null before the worker has joined the job.
+  [[nodiscard]] const Replica* replica(std::size_t i) const { return replicas_[i].replica(); }
   [[nodiscard]] const ShardCore& shard(std::size_t k) const { return *shards_[k]; }
   CoordinatorCore& coordinator() { return coordinator_; }
 
   /// The model at rest, shape [parameters]; empty before.
   std::vector<float> result;
   /// Looks on whenever a worker begins a round.
-  std::function<void(std::size_t worker, const ClientCore::ComputeRound&)> on_round;
+  std::function<void(std::size_t worker, const Replica::ComputeRound&)> on_round;
   /// Says what the workers find when they load the data; by default all is well.
   std::function<Result<LoadedJob>(std::size_t worker, LoadedJob)> on_load;
   std::size_t stopped = 0;
@@ -163,6 +175,8 @@ class Cluster {
   struct Packet {
     AnyEvent event;
   };
+
+  enum class Work { kReplica, kRound, kEvaluation };
 
   static int worker_node(std::size_t worker) { return 1000 + static_cast<int>(worker); }
 
@@ -238,19 +252,19 @@ class Cluster {
     Result<LoadedJob> loaded = on_load ? on_load(worker, job) : Result<LoadedJob>(job);
     workers_[worker]->on_event(now_, ClientCore::JobLoaded{load.job, std::move(loaded)});
   }
-  void handle(int node, const ClientCore::ComputeRound& round) {
-    const auto worker = static_cast<std::size_t>(node - 1000);
-    REQUIRE_FALSE(computing_[worker]);
-    if (on_round) on_round(worker, round);
-    computing_[worker] = round;
+  void handle(int node, const ClientCore::OpenReplica& open) { give_to_replica(node, open); }
+  void handle(int node, const ClientCore::ReplicaWork& work) { give_to_replica(node, work); }
+  void give_to_replica(int node, const ClientCore::Action& action) {
+    replicas_[static_cast<std::size_t>(node - 1000)].take(action);
   }
   void handle(int node, const ClientCore::EvaluateCut& cut) {
     const auto worker = static_cast<std::size_t>(node - 1000);
-    REQUIRE_FALSE(computing_[worker]);
-    computing_[worker] = cut;
+    REQUIRE_FALSE(evaluating_[worker]);
+    evaluating_[worker] = cut;
   }
   void handle(int node, const ClientCore::UnloadJob&) {
-    computing_[static_cast<std::size_t>(node - 1000)].reset();
+    replicas_[static_cast<std::size_t>(node - 1000)].clear();
+    evaluating_[static_cast<std::size_t>(node - 1000)].reset();
   }
   void handle(int, const ClientCore::Stopped&) { ++stopped; }
   void handle(int, const CoordinatorCore::PlanModel& plan) {
@@ -299,7 +313,8 @@ class Cluster {
   CoordinatorCore coordinator_;
   std::vector<std::unique_ptr<ShardCore>> shards_;
   std::vector<std::unique_ptr<ClientCore>> workers_;
-  std::vector<std::optional<std::variant<ClientCore::ComputeRound, ClientCore::EvaluateCut>>> computing_;
+  std::vector<ReplicaHost> replicas_;                               // of the workers
+  std::vector<std::optional<ClientCore::EvaluateCut>> evaluating_;  // the same
   std::vector<bool> alive_;
   std::uint64_t next_accepted_ = kFirstAcceptedPeer.value();
   std::map<std::pair<int, std::pair<int, std::uint64_t>>, PeerId> accepted_;  // (dialler, (server, its peer))

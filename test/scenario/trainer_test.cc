@@ -84,22 +84,22 @@ TEST_CASE("two trainers at bound 0 go where one process goes on both batches' me
 
     std::map<IncarnationOrder, std::unique_ptr<Trainer>> trainers;
     std::map<Round, std::map<IncarnationOrder, SampleRange>> batches;
-    Cluster cluster(shape, 11, [&](IncarnationOrder order, const ClientCore::ComputeRound& round) {
+    Cluster cluster(shape, 11, [&](IncarnationOrder order, const Replica::ComputeRound& round) {
       auto& trainer = trainers[order];
       if (!trainer) {
         const auto backend = make_onednn_backend();
         trainer = Trainer::create(*backend, model, training, data).value();
       }
       batches[round.round][order] = round.range;
-      std::vector<float> progress(round.parameters->size());
+      std::vector<float> progress(round.buffers->parameters.size());
       const RoundSamples samples{round.range.epoch.value(), round.range.begin, round.range.end};
-      REQUIRE(trainer->train_round(*round.parameters, samples, progress, {}).ok());
+      REQUIRE(trainer->train_round(round.buffers->parameters, samples, progress, {}).ok());
       return progress;
     });
     std::map<Round, std::vector<float>> seen;
-    cluster.on_round = [&](std::size_t, const ClientCore::ComputeRound& round) {
-      const auto [it, is_first] = seen.emplace(round.round, *round.parameters);
-      REQUIRE(it->second == *round.parameters);  // both workers compute on the same bits
+    cluster.on_round = [&](std::size_t, const Replica::ComputeRound& round) {
+      const auto [it, is_first] = seen.emplace(round.round, round.buffers->parameters);
+      REQUIRE(it->second == round.buffers->parameters);  // both workers compute on the same bits
     };
     cluster.run();
     REQUIRE(cluster.view().state == JobState::kDone);

@@ -39,12 +39,10 @@ ClientCore::ClientCore(const ClientOptions& options, RandomStream random)
       OpenPeer{kCoordinator, options_.coordinator_endpoint, kCoordinatorDestination, make_hello(options_)});
 }
 
-const Replica* ClientCore::replica() const { return job_ && job_->replica ? &*job_->replica : nullptr; }
-
 void ClientCore::on_event(ProtocolTime now, const Event& event) {
   if (stopped_) return;
   std::visit([&](const auto& e) { handle(now, e); }, event);
-  advance(now);
+  advance();
 }
 
 void ClientCore::on_deadline(ProtocolTime now) {
@@ -53,7 +51,7 @@ void ClientCore::on_deadline(ProtocolTime now) {
   if (!job_ || now < job_->start_over_at) return;
   note("a shard has closed its session and the job has not ended: starting over", true);
   start_over("a shard is gone");
-  advance(now);
+  advance();
 }
 
 ProtocolTime ClientCore::next_deadline() const {
@@ -68,8 +66,7 @@ void ClientCore::handle(ProtocolTime now, const PeerConnected& event) {
     return register_worker();
   }
   if (!job_) return;
-  if (const auto shard = job_->shards.find(event.peer); shard != job_->shards.end())
-    subscribe(event.peer, shard->second);
+  if (const auto shard = job_->shards.find(event.peer); shard != job_->shards.end()) subscribe(shard->second);
 }
 
 void ClientCore::handle(ProtocolTime now, const PeerClosed& event) {
@@ -85,17 +82,17 @@ void ClientCore::handle(ProtocolTime now, const PeerClosed& event) {
   if (!job_) return;
   const auto shard = job_->shards.find(event.peer);
   if (shard == job_->shards.end()) return;
-  job_->subscribed.at(shard->second.value()) = false;
+  job_->links.at(shard->second.value()).subscribed = false;
   note(fmt::format("shard {} is away: {}", shard->second, event.reason), true);
   // At a job's regular end the coordinator's word follows soon.
   if (!event.redialling && job_->start_over_at == kNever) job_->start_over_at = now + kShardGoneMax;
 }
 
-void ClientCore::handle(ProtocolTime now, const MessageReceived& event) {
-  if (event.peer == kCoordinator) return on_coordinator_message(now, event.message);
+void ClientCore::handle(ProtocolTime, const MessageReceived& event) {
+  if (event.peer == kCoordinator) return on_coordinator_message(event.message);
   if (!job_) return;
   const auto shard = job_->shards.find(event.peer);
-  if (shard != job_->shards.end()) on_shard_message(now, event.peer, shard->second, event.message);
+  if (shard != job_->shards.end()) on_shard_message(shard->second, event.message);
 }
 
 void ClientCore::handle(ProtocolTime, const MessageAcked&) {}
@@ -113,16 +110,86 @@ void ClientCore::handle(ProtocolTime, const JobLoaded& event) {
   if (job_->join_asked) join(*std::exchange(job_->join_asked, std::nullopt));
 }
 
-void ClientCore::handle(ProtocolTime, const RoundComputed& event) {
-  if (!job_ || job_->id != event.job || !job_->computing) return;
+void ClientCore::handle(ProtocolTime now, const ReplicaReported& event) {
+  if (!job_ || job_->id != event.job || !job_->joined) return;
+  std::visit([&](const auto& report) { take(now, report); }, event.report);
+}
+
+void ClientCore::take(ProtocolTime now, const Replica::Verdicts& report) {
+  job_->residual_left = job_->residual_left || report.returned;
+  job_->turnaround.on_settled(now, report.shard, report.settled);
+}
+
+void ClientCore::take(ProtocolTime, const Replica::VersionTaken& report) { on_merged(report.bytes); }
+
+void ClientCore::on_merged(std::size_t bytes) {
+  job_->unmerged_bytes -= bytes;
+  if (job_->unmerged_bytes > 0) return;
+  for (std::size_t k = 0; k < job_->links.size(); ++k)
+    if (std::exchange(job_->links[k].behind, false)) subscribe(ShardIndex(static_cast<std::uint32_t>(k)));
+}
+
+void ClientCore::take(ProtocolTime, const Replica::MergeFailed& report) {
+  ShardLink& link = job_->links.at(report.shard.value());
+  note(fmt::format("shard {}: {}; subscribing again", report.shard, report.reason), true);
+  link.chain = report.chain;
+  link.version = report.version;
+  subscribe(report.shard);
+  on_merged(report.bytes);
+}
+
+void ClientCore::take(ProtocolTime, const Replica::RoundBegun& report) {
+  job_->offered = job_->at_gate = false;
+  ++job_->uncoded;
+  job_->status.staleness = report.staleness;
+}
+
+void ClientCore::take(ProtocolTime now, const Replica::RoundCoded& report) {
   Job& job = *job_;
-  const RoundName name = *std::exchange(job.computing, std::nullopt);
-  job.replica->finish_round(name, event.progress);
-  job.round = name.round.next();
-  job.status.clock = job.round;
-  job.status.samples += name.range.size();
-  job.status.loss_sum += event.loss_sum;
-  job.status.compute_seconds += event.compute_seconds;
+  --job.uncoded;
+  job.residual_left = true;
+  job.turnaround.on_pushed(now, report.pushes.front().sequence);
+  hold(report.pushes);
+  job.status.clock = report.name.round.next();
+  job.status.samples += report.name.range.size();
+  job.status.loss_sum += report.loss_sum;
+  job.status.compute_seconds += report.compute_seconds;
+}
+
+void ClientCore::take(ProtocolTime, const Replica::RoundWithdrawn& report) {
+  job_->withdrawing = false;
+  if (!report.offer) return;
+  job_->offered = false;
+  const Replica::OfferRound& offer = *report.offer;
+  std::deque<LeaseGrant>& leases = job_->leases;
+  if (!leases.empty() && leases.front().lease == offer.lease)
+    leases.front().range.begin = offer.range.begin;
+  else
+    leases.push_front({job_->id, offer.lease, offer.range, offer.active_from, offer.entry_clock});
+}
+
+void ClientCore::take(ProtocolTime, const Replica::Flushed& report) {
+  job_->flushing = false;
+  job_->residual_left = !report.complete;
+  hold(report.pushes);
+}
+
+void ClientCore::take(ProtocolTime, const Replica::GateChanged& report) {
+  job_->at_gate = report.gate == Replica::Gate::kStaleness;
+}
+
+/// Pushes are kept until their shard has acknowledged them, and sent in advance().
+void ClientCore::hold(const std::vector<Push>& pushes) {
+  for (std::size_t k = 0; k < pushes.size(); ++k)
+    if (ShardLink& link = job_->links.at(k); pushes[k].sequence >= link.acknowledged)
+      link.held.push_back(pushes[k]);
+}
+
+void ClientCore::handle(ProtocolTime, const PipelineMeasured& event) {
+  if (!job_ || job_->id != event.job) return;
+  job_->status.stall = event.figures.stall;
+  job_->status.compute_cpu_seconds = event.figures.compute_cpu_seconds;
+  job_->status.codec_cpu_seconds = event.figures.codec_cpu_seconds;
 }
 
 void ClientCore::handle(ProtocolTime, const CutEvaluated& event) {
@@ -132,14 +199,14 @@ void ClientCore::handle(ProtocolTime, const CutEvaluated& event) {
   tell_coordinator(EvaluationDone{event.job, event.lease, event.correct, event.total, event.loss_sum});
 }
 
-void ClientCore::handle(ProtocolTime now, const WorkFailed& event) {
-  if (job_ && job_->id == event.job) give_up(now, event.reason);
+void ClientCore::handle(ProtocolTime, const WorkFailed& event) {
+  if (job_ && job_->id == event.job) give_up(event.reason);
 }
 
 /// The job cannot go on here; the coordinator hears why.
-void ClientCore::give_up(ProtocolTime now, const std::string& reason) {
+void ClientCore::give_up(const std::string& reason) {
   note(fmt::format("cannot go on with job {}: {}", job_->id, reason), true);
-  tell_status(now);
+  tell_status();
   tell_coordinator(JobRefused{job_->id, reason});
   leave_job(reason);
 }
@@ -150,7 +217,7 @@ void ClientCore::handle(ProtocolTime, const DrainRequested&) {
   tell_coordinator(Draining{});
 }
 
-void ClientCore::on_coordinator_message(ProtocolTime now, const Message& message) {
+void ClientCore::on_coordinator_message(const Message& message) {
   const auto is_ours = [&](JobId id) { return job_ && job_->id == id; };
   std::visit(Overloaded{[&](const Registered& m) {
                           // Another number is another life: after a lost session the old one is dead.
@@ -173,7 +240,7 @@ void ClientCore::on_coordinator_message(ProtocolTime now, const Message& message
                           job_->lease_refused = true;
                         },
                         [&](const EvaluationLease& m) {
-                          if (!is_ours(m.job) || !job_->replica) return;
+                          if (!is_ours(m.job) || !job_->joined) return;
                           Evaluation evaluation{m, {}};
                           evaluation.values.resize(job_->places.size());
                           job_->evaluations.push_back(std::move(evaluation));
@@ -187,7 +254,7 @@ void ClientCore::on_coordinator_message(ProtocolTime now, const Message& message
                         },
                         [&](const EndJob& m) {
                           if (!is_ours(m.job)) return;
-                          tell_status(now);  // the last one: what it did since the one before counts
+                          tell_status();  // the last one: what it did since the one before counts
                           leave_job(m.reason);
                         },
                         [&](const Fenced& m) {
@@ -202,18 +269,17 @@ void ClientCore::on_coordinator_message(ProtocolTime now, const Message& message
              message);
 }
 
-void ClientCore::on_shard_message(ProtocolTime now, PeerId peer, ShardIndex shard, const Message& message) {
+void ClientCore::on_shard_message(ShardIndex shard, const Message& message) {
   std::visit(
       Overloaded{
-          [&](const Subscribed& m) { on_subscribed(peer, shard, m.next_sequence); },
-          [&](const PushAck& m) { job_->replica->on_ack(shard, m); },
-          [&](const Publish& m) { on_version(peer, shard, m); },
-          [&](const Assign& m) { on_version(peer, shard, m); },
+          [&](const Subscribed& m) { on_subscribed(shard, m.next_sequence); },
+          [&](const PushAck& m) { on_ack(shard, m.next_sequence, m.refused); },
+          [&](const Publish& m) { on_version(shard, m); }, [&](const Assign& m) { on_version(shard, m); },
           [&](const CutValues& m) {
             const ShardPlace& place = job_->places.at(shard.value());
             if (m.payload.size() != (place.end - place.begin) * sizeof(float))
-              return give_up(now, fmt::format("shard {} sent a cut of {} bytes for {} parameters", shard,
-                                              m.payload.size(), place.end - place.begin));
+              return give_up(fmt::format("shard {} sent a cut of {} bytes for {} parameters", shard,
+                                         m.payload.size(), place.end - place.begin));
             for (Evaluation& evaluation : job_->evaluations)
               if (evaluation.lease.cut == m.cut) evaluation.values.at(shard.value()) = m.payload;
           },
@@ -263,7 +329,7 @@ void ClientCore::join(const JoinJob& request) {
     job_->join_asked = request;
     return;
   }
-  if (job_->replica) {  // asked again after a lost session, which may have lost the answer to a request
+  if (job_->joined) {  // asked again after a lost session, which may have lost the answer to a request
     job_->lease_asked = false;
     return;
   }
@@ -282,19 +348,23 @@ void ClientCore::join(const JoinJob& request) {
     tell_coordinator(JobRefused{request.job, "the shards hold another model than this worker's"});
     return;
   }
+  options.job = request.job;
   options.own = order_;
   options.bound = job.loaded->bound;
   options.deterministic = job.loaded->deterministic;
   options.codec = job.loaded->codec;
   options.seed = job.loaded->seed;
   options.window_rounds_max = options_.window_rounds_max;
+  options.window_bytes_max = options_.window_bytes_max;
   job.places = request.shards;
-  job.subscribed.assign(request.shards.size(), false);
-  job.next_to_send.assign(request.shards.size(), Sequence());
-  job.replica.emplace(options);
+  job.links.resize(request.shards.size());
+  job.turnaround = Turnaround(request.shards.size());
+  job.joined = true;
+  actions_.push_back(OpenReplica{std::move(options)});
   for (const ShardPlace& place : request.shards) {
     const PeerId peer(next_peer_++);
     job.shards.emplace(peer, place.index);
+    job.links.at(place.index.value()).peer = peer;
     Hello hello = make_hello(options_);
     hello.job = request.job;
     hello.layout_hash = request.layout_hash;
@@ -311,51 +381,70 @@ void ClientCore::leave_job(const std::string& reason) {
   job_.reset();
 }
 
-void ClientCore::subscribe(PeerId peer, ShardIndex shard) {
-  const auto [chain, version] = job_->replica->arrived(shard);
-  actions_.push_back(SendMessage{
-      peer, kControl,
-      Subscribe{job_->id, order_, incarnation_, chain, version, job_->replica->shard(shard).acknowledged()}});
+void ClientCore::subscribe(ShardIndex shard) {
+  const ShardLink& link = job_->links.at(shard.value());
+  actions_.push_back(
+      SendMessage{link.peer, kControl,
+                  Subscribe{job_->id, order_, incarnation_, link.chain, link.version, link.acknowledged}});
 }
 
-void ClientCore::on_version(PeerId peer, ShardIndex shard, std::variant<Publish, Assign> version) {
-  const Status status = job_->replica->on_version(shard, std::move(version));
-  if (status.ok()) return;
-  note(fmt::format("shard {}: {}; subscribing again", shard, status.error().message), true);
-  subscribe(peer, shard);
+void ClientCore::on_version(ShardIndex shard, std::variant<Publish, Assign> version) {
+  ShardLink& link = job_->links.at(shard.value());
+  const std::size_t bytes = version_bytes(version);
+  link.behind =
+      link.behind || (job_->unmerged_bytes > 0 && job_->unmerged_bytes + bytes > options_.unmerged_bytes_max);
+  if (link.behind) return;  // what follows a version that was dropped would not fit
+  job_->unmerged_bytes += bytes;
+  const VersionHeader& header =
+      std::visit([](const auto& v) -> const VersionHeader& { return v.header; }, version);
+  link.chain = header.chain;
+  link.version = header.version;
+  tell_replica(Replica::MergeVersion{shard, std::move(version)});
 }
 
-void ClientCore::on_subscribed(PeerId peer, ShardIndex shard, Sequence next_sequence) {
-  job_->subscribed.at(shard.value()) = true;
-  job_->replica->on_ack(shard, {job_->id, AckLevel::kDurableHere, next_sequence, {}});
+void ClientCore::on_ack(ShardIndex shard, Sequence next_sequence, std::vector<Sequence> refused) {
+  ShardLink& link = job_->links.at(shard.value());
+  link.acknowledged = std::max(link.acknowledged, next_sequence);
+  while (!link.held.empty() && link.held.front().sequence < next_sequence) link.held.pop_front();
+  tell_replica(Replica::TakeAck{shard, next_sequence, std::move(refused)});
+}
+
+void ClientCore::on_subscribed(ShardIndex shard, Sequence next_sequence) {
+  ShardLink& link = job_->links.at(shard.value());
+  link.subscribed = true;
+  on_ack(shard, next_sequence, {});
   // What is held from there on goes again, in advance().
-  job_->next_to_send.at(shard.value()) = next_sequence;
+  link.next_to_send = next_sequence;
   for (const Evaluation& evaluation : job_->evaluations)
     if (!evaluation.values.at(shard.value()))
-      actions_.push_back(SendMessage{peer, kControl, FetchCut{job_->id, evaluation.lease.cut}});
+      actions_.push_back(SendMessage{link.peer, kControl, FetchCut{job_->id, evaluation.lease.cut}});
 }
 
-void ClientCore::advance(ProtocolTime now) {
+void ClientCore::advance() {
   if (stopped_) return;
-  if (job_ && job_->replica) {
-    account_waiting(now);
-    if (!job_->computing && !job_->evaluating && !begin_evaluation())
-      while (!begin_round(now)) continue;
+  if (job_ && job_->joined) {
+    begin_evaluation();
+    offer_round();
     ask_for_lease();
     flush_if_asked();
     send_pushes();
-    const bool waits = !job_->computing && !job_->evaluating && !job_->leases.empty();
-    job_->waiting_since = waits ? now : kNever;
+    tell_whether_work_is_expected();
   }
-  if (draining_) finish_drain(now);
+  if (draining_) finish_drain();
 }
 
-bool ClientCore::begin_evaluation() {
+void ClientCore::tell_whether_work_is_expected() {
   Job& job = *job_;
-  if (job.evaluations.empty()) return false;
+  const bool expected = job.offered || !job.leases.empty() || (!job.lease_refused && !draining_);
+  if (expected != job.work_expected) actions_.push_back(WorkExpected{job.work_expected = expected});
+}
+
+void ClientCore::begin_evaluation() {
+  Job& job = *job_;
+  if (job.evaluating || job.evaluations.empty()) return;
   const Evaluation& next = job.evaluations.front();
   for (const auto& values : next.values)
-    if (!values) return false;
+    if (!values) return;
   auto parameters = std::make_shared<std::vector<float>>(job.loaded->parameters);
   for (std::size_t k = 0; k < job.places.size(); ++k) {  // sizes were checked on arrival
     const SharedBytes& bytes = *next.values[k];
@@ -365,42 +454,27 @@ bool ClientCore::begin_evaluation() {
   actions_.push_back(
       EvaluateCut{job.id, next.lease.lease, next.lease.begin, next.lease.end, std::move(parameters)});
   job.evaluations.pop_front();
-  return true;
 }
 
-bool ClientCore::begin_round(ProtocolTime) {
+/// The replica has the next round's samples before it needs them.
+void ClientCore::offer_round() {
   Job& job = *job_;
-  job.at_gate = false;
-  if (job.leases.empty() || draining_) return true;
+  if (job.offered || job.leases.empty() || draining_) return;
   LeaseGrant& lease = job.leases.front();
-  // Who was suspended enters again further on, with the leases it has.
-  const Round round = std::max({job.round, lease.entry_clock, job.replica->own_entry_clock()});
-  const Replica::Gate gate = job.replica->gate(round, lease.active_from);
-  job.at_gate = gate == Replica::Gate::kStaleness;
-  if (gate != Replica::Gate::kOpen) return true;
-  job.status.staleness = static_cast<std::uint32_t>(job.replica->staleness(round));
   SampleRange range = lease.range;
   range.end = range.begin + std::min(range.size(), job.loaded->round_samples);
-  const RoundName name{job.id, round, lease.lease, range};
+  job.offered = true;
+  tell_replica(Replica::OfferRound{lease.lease, range, lease.active_from, lease.entry_clock});
   lease.range.begin = range.end;
   if (lease.range.size() == 0) job.leases.pop_front();
-  auto parameters = std::make_shared<const std::vector<float>>(job.replica->begin_round(round));
-  if (range.size() == 0) {  // deterministic jobs: every rank takes part in every step
-    job.replica->finish_round(name, std::vector<float>(parameters->size()));
-    job.round = round.next();
-    job.status.clock = job.round;
-    return false;
-  }
-  job.computing = name;
-  actions_.push_back(ComputeRound{job.id, round, range, std::move(parameters)});
-  return true;
 }
 
 void ClientCore::ask_for_lease() {
   Job& job = *job_;
   // One lease ahead, so that the answer is there when this one is used up.
   if (job.lease_asked || job.lease_refused || draining_ || job.leases.size() > 1) return;
-  if (std::find(job.subscribed.begin(), job.subscribed.end(), false) != job.subscribed.end()) return;
+  for (const ShardLink& link : job.links)
+    if (!link.subscribed) return;
   if (!connected_) return;
   job.lease_asked = true;
   tell_coordinator(LeaseRequest{job.id});
@@ -408,22 +482,31 @@ void ClientCore::ask_for_lease() {
 
 void ClientCore::flush_if_asked() {
   Job& job = *job_;
-  if (!job.flush_asked || job.flush_reported || job.computing || !job.leases.empty()) return;
-  const bool joined = job.replica->epoch() > MembershipEpoch();
-  const bool in_step = job.flush_in_step && joined && job.replica->is_lockstep();
-  if (in_step || job.replica->has_residual()) {
-    job.flush_in_step = false;
-    job.replica->flush(job.id, job.round);
+  const bool training = job.offered || job.uncoded > 0 || !job.leases.empty();
+  if (!job.flush_asked || job.flush_reported || job.flushing || training) return;
+  if (job.residual_left || job.flush_in_step) {
+    job.flushing = true;
+    tell_replica(Replica::Flush{std::exchange(job.flush_in_step, false)});
+    return;
   }
-  if (!job.replica->is_acknowledged() || !connected_) return;
+  if (!is_acknowledged() || !connected_) return;
   job.flush_reported = true;
   tell_coordinator(ResidualFlushed{job.id});
 }
 
-void ClientCore::finish_drain(ProtocolTime now) {
-  if (job_ && job_->replica) {
+bool ClientCore::is_acknowledged() const {
+  return std::all_of(job_->links.begin(), job_->links.end(),
+                     [](const ShardLink& link) { return link.held.empty(); });
+}
+
+void ClientCore::finish_drain() {
+  if (job_ && job_->joined) {
     Job& job = *job_;
-    if (job.computing || job.evaluating) return;
+    if (job.offered) {
+      if (!std::exchange(job.withdrawing, true)) tell_replica(Replica::WithdrawRound());
+      return;
+    }
+    if (job.uncoded > 0 || job.evaluating) return;
     for (const LeaseGrant& lease : job.leases)
       if (lease.range.size() > 0) tell_coordinator(LeaseReturn{lease.job, lease.lease, lease.range});
     job.leases.clear();
@@ -433,8 +516,8 @@ void ClientCore::finish_drain(ProtocolTime now) {
     if (!job.flush_reported) return;
   }
   // Away, but nothing here that the coordinator needs: it finds out by itself.
-  if (!connected_ && job_ && job_->replica) return;
-  tell_status(now);
+  if (!connected_ && job_ && job_->joined) return;
+  tell_status();
   tell_coordinator(Leave{});
   leave_job("the worker has drained");
   actions_.push_back(ClosePeer{kCoordinator, "the worker has drained", true});
@@ -445,44 +528,36 @@ void ClientCore::finish_drain(ProtocolTime now) {
 /// Hands pushes that are held to their sessions, oldest first, as far as the window allows: a session's queue
 /// has a maximum, and one that overflows loses everything.
 void ClientCore::send_pushes() {
-  Job& job = *job_;
-  for (const auto& [peer, shard] : job.shards) {
+  for (ShardLink& link : job_->links) {
     // Not subscribed: held until the shard has said where to go on.
-    if (!job.subscribed.at(shard.value())) continue;
-    Sequence& next = job.next_to_send.at(shard.value());
-    if (next >= job.replica->shard(shard).next_sequence()) continue;
+    if (!link.subscribed || link.held.empty() || link.held.back().sequence < link.next_to_send) continue;
     std::size_t unacknowledged_bytes = 0;
-    for (const ShardReplica::InFlight& held : job.replica->shard(shard).in_flight()) {
-      if (held.acknowledged) continue;
-      const std::size_t bytes = held.push.payload.size();
-      if (held.push.sequence >= next) {
+    for (const Push& push : link.held) {
+      const std::size_t bytes = push.payload.size();
+      if (push.sequence >= link.next_to_send) {
         if (unacknowledged_bytes > 0 && unacknowledged_bytes + bytes > options_.window_bytes_max) break;
-        actions_.push_back(SendMessage{peer, kBulk, held.push});
-        next = held.push.sequence.next();
+        actions_.push_back(SendMessage{link.peer, kBulk, push});
+        link.next_to_send = push.sequence.next();
       }
       unacknowledged_bytes += bytes;
     }
   }
 }
 
-void ClientCore::account_waiting(ProtocolTime now) {
-  if (job_->waiting_since == kNever) return;
-  job_->status.stall_seconds += seconds(now - job_->waiting_since);
-  job_->waiting_since = now;
-}
-
 void ClientCore::send_status(ProtocolTime now) {
   if (next_status_ > now) return;
   next_status_ = now + options_.status_every;
-  tell_status(now);
+  tell_status();
 }
 
-void ClientCore::tell_status(ProtocolTime now) {
+void ClientCore::tell_status() {
   WorkerStatus status;
   if (job_) {
-    account_waiting(now);
     status = job_->status;
     status.at_gate = job_->at_gate;
+    status.pushes_in_flight = static_cast<std::uint32_t>(job_->turnaround.in_flight());
+    status.turnaround_p50_seconds = seconds(job_->turnaround.percentile(0.5));
+    status.turnaround_p99_seconds = seconds(job_->turnaround.percentile(0.99));
     status.bytes_up = traffic_.bytes_up - job_->traffic_before.bytes_up;
     status.bytes_down = traffic_.bytes_down - job_->traffic_before.bytes_down;
   }

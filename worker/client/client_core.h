@@ -13,6 +13,7 @@
 #include "common/codec/codec.h"
 #include "common/protocol/session_hub.h"
 #include "worker/client/replica.h"
+#include "worker/client/turnaround.h"
 
 namespace nanduti {
 
@@ -25,6 +26,9 @@ struct ClientOptions {
   /// Bytes of pushes that a shard has not acknowledged; later ones are held back. Less than a session's
   /// queue_bytes_max, and at least two bandwidth-delay products.
   std::size_t window_bytes_max = std::size_t{256} << 20;
+  /// Bytes of versions that wait to be merged; one that comes on top is dropped, and its shard subscribed to
+  /// again once all are merged: it then sends what has changed in one go.
+  std::size_t unmerged_bytes_max = std::size_t{256} << 20;
 };
 
 /// What a worker's host has found out about a job.
@@ -37,6 +41,13 @@ struct LoadedJob {
   bool deterministic = false;
   std::uint64_t seed = 0;
   std::shared_ptr<const Codec> codec;
+};
+
+/// What a worker's host has measured on its threads, since a job was loaded.
+struct PipelineFigures {
+  StallSeconds stall;
+  double compute_cpu_seconds = 0;  ///< of the computing thread, evaluations included
+  double codec_cpu_seconds = 0;    ///< of the thread that codes and merges
 };
 
 /// What a worker's host has counted on its sockets since the process began.
@@ -55,12 +66,15 @@ class ClientCore {
     JobId job;
     Result<LoadedJob> result;
   };
-  /// Completes ComputeRound.
-  struct RoundComputed {
+  /// From the job's replica, in the order in which it made them.
+  struct ReplicaReported {
     JobId job;
-    std::vector<float> progress;  ///< x_before - x_after, shape [parameters]
-    double loss_sum = 0;
-    double compute_seconds = 0;
+    Replica::Report report;
+  };
+  /// What the host has measured on the threads of the job, since it was loaded.
+  struct PipelineMeasured {
+    JobId job;
+    PipelineFigures figures;
   };
   /// Completes EvaluateCut.
   struct CutEvaluated {
@@ -71,7 +85,8 @@ class ClientCore {
     double loss_sum = 0;
     double seconds = 0;
   };
-  /// A round or an evaluation cannot be done: a failing device, a loss that is no number. Completes either.
+  /// A round or an evaluation cannot be done: a failing device, a loss that is no number. In place of
+  /// either's completion.
   struct WorkFailed {
     JobId job;
     std::string reason;
@@ -79,19 +94,26 @@ class ClientCore {
   /// SIGTERM: finish the round, hand back the rest, leave.
   struct DrainRequested {};
   using Event = std::variant<PeerConnected, PeerClosed, MessageReceived, MessageAcked, JobLoaded,
-                             RoundComputed, CutEvaluated, WorkFailed, DrainRequested>;
+                             ReplicaReported, PipelineMeasured, CutEvaluated, WorkFailed, DrainRequested>;
 
   struct LoadJob {
     JobId job;
     std::string spec_text;
   };
-  /// Slow work, one at a time: rounds and evaluations never overlap.
-  struct ComputeRound {
-    JobId job;
-    Round round;
-    SampleRange range;
-    std::shared_ptr<const std::vector<float>> parameters;  ///< x, shape [parameters]
+  /// The job has a replica from now on, until UnloadJob; the host has it where coding and merging are done.
+  struct OpenReplica {
+    ReplicaOptions options;
   };
+  /// For the replica, in this order.
+  struct ReplicaWork {
+    Replica::Event event;
+  };
+  /// Whether the job has samples for this worker to train, as far as is known: if not, time without work is
+  /// no stall.
+  struct WorkExpected {
+    bool expected = false;
+  };
+  /// Slow work, one at a time, between rounds.
   struct EvaluateCut {
     JobId job;
     LeaseId lease;
@@ -112,8 +134,8 @@ class ClientCore {
     std::string text;
     bool warning = false;
   };
-  using Action = std::variant<SendMessage, OpenPeer, ClosePeer, LoadJob, ComputeRound, EvaluateCut, UnloadJob,
-                              Stopped, Note>;
+  using Action = std::variant<SendMessage, OpenPeer, ClosePeer, LoadJob, OpenReplica, ReplicaWork,
+                              WorkExpected, EvaluateCut, UnloadJob, Stopped, Note>;
 
   ClientCore(const ClientOptions& options, RandomStream random);
 
@@ -127,20 +149,28 @@ class ClientCore {
   void set_traffic(const TrafficCounters& traffic) { traffic_ = traffic; }
 
   // For checkers.
-  [[nodiscard]] const Replica* replica() const;
   [[nodiscard]] IncarnationOrder order() const { return order_; }
-  [[nodiscard]] Round next_round() const { return job_ ? job_->round : Round(); }
-  /// What the next round is to come from; null without a lease.
-  [[nodiscard]] const LeaseGrant* next_lease() const {
-    return job_ && !job_->leases.empty() ? &job_->leases.front() : nullptr;
+  /// There is a lease, and nothing of it has been offered to the replica.
+  [[nodiscard]] bool withholds_work() const {
+    return job_ && job_->joined && !draining_ && !job_->leases.empty() && !job_->offered;
   }
-  /// Computing or evaluating, or about to stop.
-  [[nodiscard]] bool is_busy() const { return draining_ || (job_ && (job_->computing || job_->evaluating)); }
 
  private:
   struct Evaluation {
     EvaluationLease lease;
     std::vector<std::optional<SharedBytes>> values;  // per shard
+  };
+  /// A shard as the worker's sessions know it.
+  struct ShardLink {
+    PeerId peer;
+    bool subscribed = false;
+    // The newest version that was handed to the replica.
+    ChainId chain;
+    Version version;
+    bool behind = false;    // a version was dropped: unmerged_bytes_max
+    std::deque<Push> held;  // not acknowledged, in sequence
+    Sequence next_to_send;
+    Sequence acknowledged;
   };
   struct Job {
     JobId id;
@@ -148,20 +178,24 @@ class ClientCore {
     std::optional<JoinJob> join_asked;  // before it was loaded
     std::vector<ShardPlace> places;
     std::map<PeerId, ShardIndex> shards;
-    std::vector<bool> subscribed;
-    std::vector<Sequence> next_to_send;  // per shard
-    std::optional<Replica> replica;
-    std::deque<LeaseGrant> leases;  // range.begin moves on as rounds are begun
+    std::vector<ShardLink> links;  // per shard
+    Turnaround turnaround;
+    bool joined = false;            // the replica is open
+    std::deque<LeaseGrant> leases;  // range.begin moves on as rounds are offered
     bool lease_asked = false;
     bool lease_refused = false;  // the coordinator grants when there is one
-    Round round;                 // the next one
-    std::optional<RoundName> computing;
+    std::size_t unmerged_bytes = 0;
+    bool work_expected = false;
+    bool offered = false;       // a round; the replica has not begun it
+    bool withdrawing = false;   // and is asked to give it back
+    std::uint32_t uncoded = 0;  // rounds that have begun and are not pushed yet
     std::deque<Evaluation> evaluations;
     bool evaluating = false;
     bool flush_asked = false;
     bool flush_reported = false;
     bool flush_in_step = false;  // deterministic: the shards wait for a flush of everybody, also an empty one
-    ProtocolTime waiting_since = kNever;
+    bool flushing = false;       // the replica is
+    bool residual_left = false;  // as far as is known
     bool at_gate = false;
     ProtocolTime start_over_at = kNever;  // a shard has closed its session for good
     WorkerStatus status;
@@ -173,34 +207,48 @@ class ClientCore {
   void handle(ProtocolTime now, const MessageReceived& event);
   void handle(ProtocolTime now, const MessageAcked& event);
   void handle(ProtocolTime now, const JobLoaded& event);
-  void handle(ProtocolTime now, const RoundComputed& event);
+  void handle(ProtocolTime now, const ReplicaReported& event);
+  void handle(ProtocolTime now, const PipelineMeasured& event);
   void handle(ProtocolTime now, const CutEvaluated& event);
   void handle(ProtocolTime now, const WorkFailed& event);
   void handle(ProtocolTime now, const DrainRequested& event);
 
-  void on_coordinator_message(ProtocolTime now, const Message& message);
-  void on_shard_message(ProtocolTime now, PeerId peer, ShardIndex shard, const Message& message);
+  void on_coordinator_message(const Message& message);
+  void on_shard_message(ShardIndex shard, const Message& message);
   void register_worker();
   void prepare(const PrepareJob& request);
   void join(const JoinJob& request);
   void leave_job(const std::string& reason);
   void start_over(const std::string& reason);
-  void give_up(ProtocolTime now, const std::string& reason);
-  void subscribe(PeerId peer, ShardIndex shard);
-  void on_version(PeerId peer, ShardIndex shard, std::variant<Publish, Assign> version);
-  void on_subscribed(PeerId peer, ShardIndex shard, Sequence next_sequence);
+  void give_up(const std::string& reason);
+  void subscribe(ShardIndex shard);
+  void on_version(ShardIndex shard, std::variant<Publish, Assign> version);
+  void on_subscribed(ShardIndex shard, Sequence next_sequence);
+  void on_ack(ShardIndex shard, Sequence next_sequence, std::vector<Sequence> refused);
+  // From the replica.
+  void take(ProtocolTime now, const Replica::Verdicts& report);
+  void take(ProtocolTime now, const Replica::VersionTaken& report);
+  void take(ProtocolTime now, const Replica::MergeFailed& report);
+  void take(ProtocolTime now, const Replica::RoundBegun& report);
+  void take(ProtocolTime now, const Replica::RoundCoded& report);
+  void take(ProtocolTime now, const Replica::RoundWithdrawn& report);
+  void take(ProtocolTime now, const Replica::Flushed& report);
+  void take(ProtocolTime now, const Replica::GateChanged& report);
+  void hold(const std::vector<Push>& pushes);
+  [[nodiscard]] bool is_acknowledged() const;
+  void tell_replica(Replica::Event event) { actions_.push_back(ReplicaWork{std::move(event)}); }
   /// Does whatever can be done now.
-  void advance(ProtocolTime now);
-  [[nodiscard]] bool begin_evaluation();
-  /// False if it has ended already: a round without samples.
-  bool begin_round(ProtocolTime now);
+  void advance();
+  void begin_evaluation();
+  void offer_round();
+  void tell_whether_work_is_expected();
+  void on_merged(std::size_t bytes);
   void ask_for_lease();
   void flush_if_asked();
-  void finish_drain(ProtocolTime now);
+  void finish_drain();
   void send_pushes();
   void send_status(ProtocolTime now);
-  void tell_status(ProtocolTime now);
-  void account_waiting(ProtocolTime now);
+  void tell_status();
   void tell_coordinator(Message message);
   void note(std::string text, bool warning = false) { actions_.push_back(Note{std::move(text), warning}); }
 

@@ -16,7 +16,16 @@ const VersionHeader& header_of(const std::variant<Publish, Assign>& version) {
 /// A deterministic job's first membership, which holds as long as nobody dies.
 constexpr MembershipEpoch kFirstEpoch{1};
 
+ShardIndex index_of(std::size_t k) { return ShardIndex(static_cast<std::uint32_t>(k)); }
+
 }  // namespace
+
+std::size_t version_bytes(const std::variant<Publish, Assign>& version) {
+  const VersionHeader& header = header_of(version);
+  const std::size_t payload = std::visit([](const auto& v) { return v.payload.size(); }, version);
+  return payload + sizeof(version) + header.active.size() * sizeof(MemberClock) +
+         header.verdicts.size() * sizeof(Verdict);
+}
 
 Replica::Replica(const ReplicaOptions& options) : options_(options) {
   NANDUTI_CHECK(!options_.shards.empty());
@@ -24,18 +33,160 @@ Replica::Replica(const ReplicaOptions& options) : options_(options) {
     shards_.push_back({range, ShardReplica(range.size(), options_.own), {}});
 }
 
-Status Replica::on_version(ShardIndex index, std::variant<Publish, Assign> version) {
+void Replica::on_event(Event event) {
+  std::visit([this](auto& e) { handle(e); }, event);
+  advance();
+}
+
+void Replica::handle(MergeVersion& event) {
+  const std::size_t bytes = version_bytes(event.version);
+  const Status status = merge(event.shard, std::move(event.version));
+  if (status.ok()) return report(VersionTaken{bytes});
+  const auto [chain, version] = arrived(event.shard);
+  report(MergeFailed{event.shard, chain, version, status.error().message, bytes});
+}
+
+void Replica::handle(TakeAck& event) {
+  ShardReplica& state = shards_.at(event.shard.value()).state;
+  state.acknowledge(event.next_sequence, event.refused);
+  if (state.take_returned()) report(Verdicts{event.shard, state.settled(), true});
+}
+
+void Replica::handle(WithdrawRound&) { report(RoundWithdrawn{std::exchange(offered_, std::nullopt)}); }
+
+void Replica::handle(Flush& event) {
+  if (pending_) code(*std::exchange(pending_, std::nullopt));
+  const bool joined = epoch() > MembershipEpoch();
+  std::vector<Push> pushes;
+  if ((event.in_step && joined && is_lockstep()) || has_residual()) {
+    Computation flush{{options_.job, round_, LeaseId(), SampleRange()}, {}, nullptr};
+    for (const Shard& shard : shards_) flush.base_versions.push_back(shard.state.merged().version);
+    pushes = make_pushes(flush, {}, DenseFloat32Codec());
+  }
+  report(Flushed{std::move(pushes), !has_residual()});
+}
+
+void Replica::handle(RoundComputed& event) {
+  NANDUTI_CHECK(computing_ && event.buffers && event.buffers->progress.size() == parameters());
+  if (pending_) code(*std::exchange(pending_, std::nullopt));
+  pending_ = std::exchange(computing_, std::nullopt);
+  pending_->buffers = std::move(event.buffers);
+  pending_->loss_sum = event.loss_sum;
+  pending_->compute_seconds = event.compute_seconds;
+  if (options_.deterministic) return code(*std::exchange(pending_, std::nullopt));
+  advance();  // the next round comes first
+  actions_.emplace_back(CodeRound());
+}
+
+void Replica::handle(TimeToCode&) {
+  if (pending_) code(*std::exchange(pending_, std::nullopt));
+}
+
+void Replica::advance() {
+  Gate closed = Gate::kOpen;
+  while (offered_ && !computing_ && closed == Gate::kOpen) {
+    // Who was suspended enters again further on, with the leases it has.
+    const Round round = std::max({round_, offered_->entry_clock, own_entry_clock()});
+    closed = gate(round, offered_->active_from);
+    if (closed == Gate::kOpen) {
+      round_ = round;
+      begin_round();
+      reported_gate_ = Gate::kOpen;
+    }
+  }
+  if (closed != reported_gate_) report(GateChanged{reported_gate_ = closed});
+}
+
+void Replica::begin_round() {
+  const OfferRound offer = *std::exchange(offered_, std::nullopt);
+  const std::optional<Round> smallest = slowest();
+  const bool ahead = smallest && *smallest < round_;
+  report(RoundBegun{round_, ahead ? static_cast<std::uint32_t>(round_.value() - smallest->value()) : 0});
+  merge_due(round_);
+  Computation computation{{options_.job, round_, offer.lease, offer.range}, {}, nullptr};
+  for (const Shard& shard : shards_) computation.base_versions.push_back(shard.state.merged().version);
+  round_ = round_.next();
+  if (offer.range.size() == 0) return code(std::move(computation));  // every rank takes part in every step
+
+  const std::size_t workers = std::max<std::size_t>(newest().active.size(), 1);
+  const float rho = 1.0f / static_cast<float>(workers);
+  computation.buffers = take_buffers();
+  std::vector<float>& x = computation.buffers->parameters;
+  for (const Shard& shard : shards_) {
+    std::span<const float> uncoded;
+    if (pending_)
+      uncoded = std::span(pending_->buffers->progress).subspan(shard.range.begin, shard.range.size());
+    shard.state.compute_parameters(std::span(x).subspan(shard.range.begin, shard.range.size()), uncoded, rho);
+  }
+  actions_.emplace_back(ComputeRound{options_.job, computation.name.round, offer.range, computation.buffers});
+  computing_ = std::move(computation);
+}
+
+/// Deterministic jobs: merges up to the version that the gate of `round` demands.
+void Replica::merge_due(Round round) {
+  const Version through = due(round);
+  for (std::size_t k = 0; k < shards_.size(); ++k) {
+    Shard& shard = shards_[k];
+    // An assignment may leap over the version that is due; then there is no other way to hold that one.
+    while (!shard.arrived.empty() && shard.state.merged().version < through) {
+      const Status status = merge_one(index_of(k), shard.arrived.front());
+      NANDUTI_CHECK(status.ok(), "{}", status.error().message);
+      shard.arrived.pop_front();
+    }
+  }
+}
+
+/// The computed round becomes one push per shard.
+void Replica::code(Computation computation) {
+  std::span<const float> progress;  // none: nothing was computed
+  if (computation.buffers) progress = computation.buffers->progress;
+  std::vector<Push> pushes = make_pushes(computation, progress, *options_.codec);
+  if (computation.buffers) spare_.push_back(std::move(computation.buffers));
+  report(RoundCoded{computation.name, std::move(pushes), computation.loss_sum, computation.compute_seconds});
+}
+
+std::vector<Push> Replica::make_pushes(const Computation& computation, std::span<const float> progress,
+                                       const Codec& codec) {
+  const RoundName& name = computation.name;
+  std::vector<Push> pushes;
+  for (std::size_t k = 0; k < shards_.size(); ++k) {
+    Shard& shard = shards_[k];
+    std::span<const float> part;
+    if (!progress.empty()) part = progress.subspan(shard.range.begin, shard.range.size());
+    Push push = shard.state.push(part, codec, {options_.seed, name.round.value()});
+    push.job = name.job;
+    push.order = options_.own;
+    push.round = name.round;
+    push.epoch = epoch();
+    push.base_version = computation.base_versions[k];
+    push.lease = name.lease;
+    push.range = name.range;
+    push.smallest_clock = name.round;
+    pushes.push_back(std::move(push));
+  }
+  return pushes;
+}
+
+std::shared_ptr<RoundBuffers> Replica::take_buffers() {
+  if (spare_.empty())
+    return std::make_shared<RoundBuffers>(
+        RoundBuffers{std::vector<float>(parameters()), std::vector<float>(parameters())});
+  std::shared_ptr<RoundBuffers> buffers = std::move(spare_.back());
+  spare_.pop_back();
+  return buffers;
+}
+
+Status Replica::merge(ShardIndex index, std::variant<Publish, Assign> version) {
   Shard& shard = shards_.at(index.value());
-  if (!options_.deterministic) return merge_one(shard, version);
-  if (!shard.state.has_shadow()) return merge_one(shard, version);
+  if (!options_.deterministic || !shard.state.has_shadow()) return merge_one(index, version);
   NANDUTI_RETURN_IF_ERROR(check_arrival(index, version));
   shard.arrived.push_back(std::move(version));
   // Only versions of undisturbed lockstep wait for their round; anything else is merged as it comes.
   if (is_lockstep()) return {};
   Status result;
-  for (Shard& other : shards_) {
-    for (; !other.arrived.empty(); other.arrived.pop_front()) {
-      const Status status = merge_one(other, other.arrived.front());
+  for (std::size_t k = 0; k < shards_.size(); ++k) {
+    for (auto& arrived = shards_[k].arrived; !arrived.empty(); arrived.pop_front()) {
+      const Status status = merge_one(index_of(k), arrived.front());
       if (!status.ok()) result = status;
     }
   }
@@ -66,20 +217,19 @@ Status Replica::check_arrival(ShardIndex index, const std::variant<Publish, Assi
   return update.ok() ? Status() : Status(update.error());
 }
 
-Status Replica::merge_one(Shard& shard, const std::variant<Publish, Assign>& version) {
-  if (const auto* publish = std::get_if<Publish>(&version))
-    return shard.state.merge(*publish, *options_.codec);
-  return shard.state.merge(std::get<Assign>(version));
+Status Replica::merge_one(ShardIndex index, const std::variant<Publish, Assign>& version) {
+  ShardReplica& state = shards_.at(index.value()).state;
+  const auto* publish = std::get_if<Publish>(&version);
+  NANDUTI_RETURN_IF_ERROR(publish != nullptr ? state.merge(*publish, *options_.codec)
+                                             : state.merge(std::get<Assign>(version)));
+  report(Verdicts{index, state.settled(), state.take_returned()});
+  return {};
 }
 
 std::pair<ChainId, Version> Replica::arrived(ShardIndex index) const {
   const Shard& shard = shards_.at(index.value());
   const VersionHeader& last = shard.arrived.empty() ? shard.state.merged() : header_of(shard.arrived.back());
   return {last.chain, last.version};
-}
-
-void Replica::on_ack(ShardIndex index, const PushAck& ack) {
-  shards_.at(index.value()).state.acknowledge(ack.next_sequence, ack.refused);
 }
 
 const VersionHeader& Replica::newest() const {
@@ -108,7 +258,10 @@ std::optional<Round> Replica::slowest() const {
   // The gate of promise P1: on every shard, rounds of every worker that is active in the newest membership.
   // A shard that has not heard of a worker yet holds none of its rounds, and none below its entry exist.
   std::optional<Round> smallest;
-  for (const MemberClock& member : newest().active) {
+  const std::vector<MemberClock>& active = newest().active;
+  // Its own it includes from the moment they are computed: alone, a worker waits for nobody at any distance.
+  if (active.size() == 1 && active.front().order == options_.own) return smallest;
+  for (const MemberClock& member : active) {
     for (const Shard& shard : shards_) {
       Round clock = member.entry_clock;
       for (const MemberClock& known : shard.state.merged().active)
@@ -126,17 +279,20 @@ Replica::Gate Replica::gate(Round round, MembershipEpoch active_from) const {
     if (shard.state.merged().epoch < active_from) return Gate::kNotActive;
   for (const Shard& shard : shards_) {
     const std::uint64_t unacknowledged =
-        shard.state.next_sequence().value() - shard.state.acknowledged().value();
+        shard.state.next_sequence().value() - shard.state.acknowledged().value() + (pending_ ? 1 : 0);
     if (unacknowledged >= options_.window_rounds_max) return Gate::kWindow;
+    if (unacknowledged >= 2 && shard.state.unacknowledged_bytes() >= options_.window_bytes_max)
+      return Gate::kWindow;
   }
   if (is_lockstep()) {
     for (std::size_t k = 0; k < shards_.size(); ++k)
-      if (arrived(ShardIndex(static_cast<std::uint32_t>(k))).second < due(round)) return Gate::kStaleness;
+      if (arrived(index_of(k)).second < due(round)) return Gate::kStaleness;
     return Gate::kOpen;
   }
   if (!options_.bound) return Gate::kOpen;
   const std::optional<Round> smallest = slowest();
-  if (smallest && smallest->value() + *options_.bound < round.value()) return Gate::kStaleness;
+  if (smallest && round > *smallest && round.value() - smallest->value() > *options_.bound)
+    return Gate::kStaleness;
   return Gate::kOpen;
 }
 
@@ -146,57 +302,6 @@ Round Replica::own_entry_clock() const {
   return {};
 }
 
-std::uint64_t Replica::staleness(Round round) const {
-  const std::optional<Round> smallest = slowest();
-  return smallest && *smallest < round ? round.value() - smallest->value() : 0;
-}
-
-std::vector<float> Replica::begin_round(Round round) {
-  const Version through = due(round);
-  for (Shard& shard : shards_) {
-    // An assignment may leap over the version that is due; then there is no other way to hold that one.
-    while (!shard.arrived.empty() && shard.state.merged().version < through) {
-      const Status status = merge_one(shard, shard.arrived.front());
-      NANDUTI_CHECK(status.ok(), "{}", status.error().message);
-      shard.arrived.pop_front();
-    }
-  }
-  const std::size_t workers = std::max<std::size_t>(newest().active.size(), 1);
-  const float rho = 1.0f / static_cast<float>(workers);
-  std::vector<float> x(shards_.back().range.end);
-  for (const Shard& shard : shards_)
-    shard.state.compute_parameters(std::span(x).subspan(shard.range.begin, shard.range.size()), rho);
-  return x;
-}
-
-std::vector<Push> Replica::finish_round(const RoundName& name, std::span<const float> progress) {
-  return make_pushes(name, progress, *options_.codec);
-}
-
-std::vector<Push> Replica::make_pushes(const RoundName& name, std::span<const float> progress,
-                                       const Codec& codec) {
-  std::vector<Push> pushes;
-  for (Shard& shard : shards_) {
-    Push push = shard.state.push(progress.subspan(shard.range.begin, shard.range.size()), codec,
-                                 {options_.seed, name.round.value()});
-    push.job = name.job;
-    push.order = options_.own;
-    push.round = name.round;
-    push.epoch = epoch();
-    push.lease = name.lease;
-    push.range = name.range;
-    push.smallest_clock = name.round;
-    shard.state.record(push);
-    pushes.push_back(std::move(push));
-  }
-  return pushes;
-}
-
-std::vector<Push> Replica::flush(JobId job, Round clock) {
-  const std::vector<float> nothing(shards_.back().range.end);
-  return make_pushes({job, clock, LeaseId(), SampleRange()}, nothing, DenseFloat32Codec());
-}
-
 bool Replica::has_residual() const {
   for (const Shard& shard : shards_)
     for (const float value : shard.state.residual())
@@ -204,10 +309,20 @@ bool Replica::has_residual() const {
   return false;
 }
 
-bool Replica::is_acknowledged() const {
-  for (const Shard& shard : shards_)
-    if (shard.state.acknowledged() < shard.state.next_sequence()) return false;
-  return true;
+std::string_view to_string(Replica::Gate gate) {
+  switch (gate) {
+    case Replica::Gate::kOpen:
+      return "open";
+    case Replica::Gate::kNoParameters:
+      return "no parameters yet";
+    case Replica::Gate::kNotActive:
+      return "not active yet";
+    case Replica::Gate::kStaleness:
+      return "staleness";
+    case Replica::Gate::kWindow:
+      return "window";
+  }
+  return "?";
 }
 
 }  // namespace nanduti

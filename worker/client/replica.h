@@ -5,6 +5,9 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -15,11 +18,14 @@
 namespace nanduti {
 
 struct ReplicaOptions {
+  JobId job;
   std::vector<ParameterRange> shards;  ///< in order; together the whole parameter space
   IncarnationOrder own;
   std::optional<std::uint32_t> bound;    ///< staleness bound s; empty: none
   bool deterministic = false;            ///< merge exactly the lowest version that the gate admits
   std::uint32_t window_rounds_max = 64;  ///< unacknowledged rounds; beyond: the worker waits
+  /// Bytes of unacknowledged pushes to one shard; beyond, from two rounds on, the worker waits.
+  std::size_t window_bytes_max = std::size_t{256} << 20;
   std::shared_ptr<const Codec> codec;
   std::uint64_t seed = 0;
 };
@@ -32,51 +38,146 @@ struct RoundName {
   SampleRange range;
 };
 
+/// What a round is computed from and what it gives, both of shape [parameters]. Used again and again.
+struct RoundBuffers {
+  std::vector<float> parameters;  ///< x
+  std::vector<float> progress;    ///< d = x before - x after
+};
+
+/// What a version takes in memory, more or less.
+std::size_t version_bytes(const std::variant<Publish, Assign>& version);
+
 /// A worker's working copy of the model over all shards: what it computes on, when it may begin a round, what
-/// it pushes (DESIGN section 2). Pure: versions and acknowledgements go in, parameters and pushes come out.
-/// One thread.
+/// it pushes (DESIGN section 2). No I/O, threads or clock: it is fed by one ordered queue, from the
+/// protocol's core and from the thread that computes, and its actions go to either. One thread.
+///
+/// At most one round is being computed and one is offered; the offered one begins in the same event in which
+/// the other ends, before that one's progress is coded: until it is, progress is part of x at full weight,
+/// like what is in flight. (Deterministic jobs code first, so that no clock decides the order.)
 class Replica {
  public:
-  explicit Replica(const ReplicaOptions& options);
+  // ---- from the core ----
+  struct MergeVersion {
+    ShardIndex shard;
+    std::variant<Publish, Assign> version;
+  };
+  struct TakeAck {
+    ShardIndex shard;
+    Sequence next_sequence;
+    std::vector<Sequence> refused;
+  };
+  /// The samples of the next round. Precondition: the offer before has been begun or withdrawn.
+  struct OfferRound {
+    LeaseId lease;
+    SampleRange range;
+    MembershipEpoch active_from;
+    Round entry_clock;
+  };
+  /// Answered by RoundWithdrawn.
+  struct WithdrawRound {};
+  /// All that is in the residual becomes one push per shard, exactly: coded as dense float32 whatever the
+  /// job's codec. `in_step`: also if it is nothing, in a deterministic job's first membership, where shards
+  /// take a push of every active worker at a time. Answered by Flushed.
+  struct Flush {
+    bool in_step = false;
+  };
+  // ---- from the thread that computes ----
+  struct RoundComputed {
+    JobId job;
+    std::shared_ptr<RoundBuffers> buffers;
+    double loss_sum = 0;
+    double compute_seconds = 0;
+  };
+  // ---- from whoever carries out CodeRound ----
+  struct TimeToCode {};
+  using Event =
+      std::variant<MergeVersion, TakeAck, OfferRound, WithdrawRound, Flush, RoundComputed, TimeToCode>;
 
-  [[nodiscard]] const ShardReplica& shard(ShardIndex index) const { return shards_.at(index.value()).state; }
-
-  /// A version has arrived. Errors: kCorrupt, as ShardReplica::merge; the shard must be subscribed to again,
-  /// from arrived().
-  Status on_version(ShardIndex index, std::variant<Publish, Assign> version);
-  /// Chain and version of the newest version that has arrived from a shard, merged or not.
-  [[nodiscard]] std::pair<ChainId, Version> arrived(ShardIndex index) const;
-  void on_ack(ShardIndex index, const PushAck& ack);
-
-  enum class Gate {
+  /// When a round may begin.
+  enum class Gate : std::uint8_t {
     kOpen,
     kNoParameters,  ///< a shard has not sent its shadow yet
     kNotActive,     ///< the membership that lets the worker in has not been merged everywhere
     kStaleness,     ///< another active worker is too far behind: a stall
-    kWindow,        ///< too many own rounds are unacknowledged
+    kWindow,        ///< too much of its own is unacknowledged
   };
-  /// Whether round `round` may begin. `active_from` is the lease's.
-  [[nodiscard]] Gate gate(Round round, MembershipEpoch active_from) const;
-  /// Merges and returns x, shape [parameters]. Precondition: gate() is kOpen.
-  std::vector<float> begin_round(Round round);
-  /// Progress d = x_before - x_after of the round, shape [parameters], becomes one push per shard.
-  std::vector<Push> finish_round(const RoundName& name, std::span<const float> progress);
-  /// All that is in the residual becomes one push per shard, exactly: coded as dense float32 whatever the
-  /// job's codec, so that nothing is left.
-  std::vector<Push> flush(JobId job, Round clock);
-  [[nodiscard]] bool has_residual() const;
-  /// A deterministic job's first membership holds, as far as is known: shards take one push of every active
-  /// worker at a time.
-  [[nodiscard]] bool is_lockstep() const;
-  /// Every push is acknowledged by every shard.
-  [[nodiscard]] bool is_acknowledged() const;
 
-  /// Newest membership merged on any shard, and how many are active in it.
+  // ---- to the core ----
+  /// What has become of own pushes, as far as it has been merged.
+  struct Verdicts {
+    ShardIndex shard;
+    Sequence settled;       ///< those below it are part of the shadow, or were refused
+    bool returned = false;  ///< what the shard has refused is in the residual again
+  };
+  /// The next MergeVersion is done with, whether it was merged or kept for its round.
+  struct VersionTaken {
+    std::size_t bytes = 0;  ///< version_bytes()
+  };
+  /// A version could not be merged, and is done with: the shard must be subscribed to again, from this
+  /// version on.
+  struct MergeFailed {
+    ShardIndex shard;
+    ChainId chain;
+    Version version;
+    std::string reason;
+    std::size_t bytes = 0;  ///< version_bytes()
+  };
+  /// The offered round has begun.
+  struct RoundBegun {
+    Round round;
+    std::uint32_t staleness = 0;  ///< rounds between it and the slowest active worker
+  };
+  struct RoundCoded {
+    RoundName name;
+    std::vector<Push> pushes;  ///< one per shard
+    double loss_sum = 0;
+    double compute_seconds = 0;
+  };
+  struct RoundWithdrawn {
+    std::optional<OfferRound> offer;  ///< empty: it had begun
+  };
+  struct Flushed {
+    std::vector<Push> pushes;  ///< one per shard, or none
+    bool complete = false;     ///< nothing is left in the residual
+  };
+  /// The gate in front of the offered round, while nothing is computed; kOpen: no round waits there.
+  struct GateChanged {
+    Gate gate = Gate::kOpen;
+  };
+  using Report = std::variant<Verdicts, VersionTaken, MergeFailed, RoundBegun, RoundCoded, RoundWithdrawn,
+                              Flushed, GateChanged>;
+  // ---- to the thread that computes; ends with RoundComputed ----
+  struct ComputeRound {
+    JobId job;
+    Round round;
+    SampleRange range;  ///< not empty
+    std::shared_ptr<RoundBuffers> buffers;
+  };
+  /// Slow work is due: TimeToCode, after the actions beside it.
+  struct CodeRound {};
+  using Action = std::variant<ComputeRound, CodeRound, Report>;
+
+  explicit Replica(const ReplicaOptions& options);
+
+  void on_event(Event event);
+  std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
+
+  // For checkers.
+  [[nodiscard]] const ShardReplica& shard(ShardIndex index) const { return shards_.at(index.value()).state; }
+  /// Chain and version of the newest version that has arrived from a shard, merged or not.
+  [[nodiscard]] std::pair<ChainId, Version> arrived(ShardIndex index) const;
+  [[nodiscard]] Gate gate(Round round, MembershipEpoch active_from) const;
+  /// Newest membership merged on any shard.
   [[nodiscard]] MembershipEpoch epoch() const { return newest().epoch; }
-  /// Rounds below it do not exist for this worker, as far as the newest membership says.
-  [[nodiscard]] Round own_entry_clock() const;
-  /// Rounds that `round` is ahead of the slowest active worker.
-  [[nodiscard]] std::uint64_t staleness(Round round) const;
+  /// A deterministic job's first membership holds, as far as is known.
+  [[nodiscard]] bool is_lockstep() const;
+  [[nodiscard]] Round next_round() const { return round_; }
+  [[nodiscard]] const std::optional<OfferRound>& offered() const { return offered_; }
+  [[nodiscard]] bool is_computing() const { return computing_.has_value(); }
+  /// Progress that is not coded yet, shape [parameters]; null: none.
+  [[nodiscard]] const std::vector<float>* pending() const {
+    return pending_ ? &pending_->buffers->progress : nullptr;
+  }
 
  private:
   struct Shard {
@@ -84,15 +185,55 @@ class Replica {
     ShardReplica state;
     std::deque<std::variant<Publish, Assign>> arrived;  // not merged yet; deterministic jobs only
   };
+  /// A round that has begun: of which versions, and once it is computed, what came of it.
+  struct Computation {
+    RoundName name;
+    std::vector<Version> base_versions;  // per shard
+    std::shared_ptr<RoundBuffers> buffers;
+    double loss_sum = 0;
+    double compute_seconds = 0;
+  };
+
+  void handle(MergeVersion& event);
+  void handle(TakeAck& event);
+  void handle(OfferRound& event) { offered_ = event; }
+  void handle(WithdrawRound& event);
+  void handle(Flush& event);
+  void handle(RoundComputed& event);
+  void handle(TimeToCode& event);
+
+  /// Begins the offered round if nothing is computed and the gate is open.
+  void advance();
+  void begin_round();
+  void merge_due(Round round);
+  void code(Computation computation);
+  std::vector<Push> make_pushes(const Computation& computation, std::span<const float> progress,
+                                const Codec& codec);
+  Status merge(ShardIndex index, std::variant<Publish, Assign> version);
+  [[nodiscard]] Status check_arrival(ShardIndex index, const std::variant<Publish, Assign>& version) const;
+  Status merge_one(ShardIndex index, const std::variant<Publish, Assign>& version);
+  std::shared_ptr<RoundBuffers> take_buffers();
+  void report(Report report) { actions_.emplace_back(std::move(report)); }
+
+  [[nodiscard]] std::uint64_t parameters() const { return shards_.back().range.end; }
   [[nodiscard]] const VersionHeader& newest() const;
   [[nodiscard]] std::optional<Round> slowest() const;
   [[nodiscard]] Version due(Round round) const;
-  std::vector<Push> make_pushes(const RoundName& name, std::span<const float> progress, const Codec& codec);
-  [[nodiscard]] Status check_arrival(ShardIndex index, const std::variant<Publish, Assign>& version) const;
-  Status merge_one(Shard& shard, const std::variant<Publish, Assign>& version);
+  /// Rounds below it do not exist for this worker, as far as the newest membership says.
+  [[nodiscard]] Round own_entry_clock() const;
+  [[nodiscard]] bool has_residual() const;
 
   ReplicaOptions options_;
   std::vector<Shard> shards_;
+  Round round_;  // the next one
+  std::optional<OfferRound> offered_;
+  std::optional<Computation> computing_;
+  std::optional<Computation> pending_;  // computed, not coded
+  Gate reported_gate_ = Gate::kOpen;
+  std::vector<std::shared_ptr<RoundBuffers>> spare_;
+  std::vector<Action> actions_;
 };
+
+std::string_view to_string(Replica::Gate gate);
 
 }  // namespace nanduti

@@ -21,6 +21,13 @@ void add(std::span<float> target, const Update& update, float factor) {
 
 }  // namespace
 
+std::size_t ShardReplica::unacknowledged_bytes() const {
+  std::size_t bytes = 0;
+  for (const InFlight& sent : in_flight_)
+    if (!sent.acknowledged) bytes += sent.payload_bytes;
+  return bytes;
+}
+
 Status ShardReplica::merge(const Publish& publish, const Codec& codec) {
   const VersionHeader& header = publish.header;
   if (!has_shadow() || header.chain != merged_.chain || header.version != merged_.version.next())
@@ -33,8 +40,10 @@ Status ShardReplica::merge(const Publish& publish, const Codec& codec) {
     Result<Update> update = codec.decode(publish.payload, size());
     if (!update.ok()) return update.error();
     add(shadow_, *update, 1.0f);
+    touch(*update);
   }
   take_header(header);
+  rebase();
   return {};
 }
 
@@ -51,8 +60,10 @@ Status ShardReplica::merge(const Assign& assign) {
     const std::size_t bytes = (range.end - range.begin) * sizeof(float);
     std::memcpy(shadow_.data() + range.begin, source, bytes);
     source += bytes;
+    touch(range.begin, range.end);
   }
   take_header(header);
+  rebase();
   return {};
 }
 
@@ -75,59 +86,106 @@ void ShardReplica::take_header(const VersionHeader& header) {
     if (verdict.order != own_) continue;
     take_refusals(verdict.refused);
     // What is settled is part of the shadow now: the hand-over.
-    while (!in_flight_.empty() && in_flight_.front().push.sequence < verdict.next_sequence)
+    while (!in_flight_.empty() && in_flight_.front().sequence < verdict.next_sequence) {
+      touch(in_flight_.front().update);
       in_flight_.pop_front();
-    acknowledged_ = std::max(acknowledged_, std::min(verdict.next_sequence, next_sequence_));
+    }
+    settled_ = std::max(settled_, std::min(verdict.next_sequence, next_sequence_));
+    acknowledged_ = std::max(acknowledged_, settled_);
   }
 }
 
 void ShardReplica::acknowledge(Sequence next_sequence, std::span<const Sequence> refused) {
   take_refusals(refused);
+  rebase();
   acknowledged_ = std::max(acknowledged_, std::min(next_sequence, next_sequence_));
   for (InFlight& sent : in_flight_) {
-    if (sent.push.sequence >= acknowledged_) break;
+    if (sent.sequence >= acknowledged_) break;
     sent.acknowledged = true;
-    sent.push.payload = {};
   }
 }
 
 void ShardReplica::take_refusals(std::span<const Sequence> refused) {
   // A refused push leaves in_flight_ with this, so a repeated verdict finds nothing.
   for (auto it = in_flight_.begin(); it != in_flight_.end();) {
-    if (std::find(refused.begin(), refused.end(), it->push.sequence) == refused.end()) {
+    if (std::find(refused.begin(), refused.end(), it->sequence) == refused.end()) {
       ++it;
       continue;
     }
     add(residual_, it->update, 1.0f);
+    touch(it->update);
     it = in_flight_.erase(it);
+    returned_ = true;
   }
 }
 
-void ShardReplica::compute_parameters(std::span<float> x, float rho) const {
-  NANDUTI_CHECK(x.size() == shadow_.size());
-  std::copy(shadow_.begin(), shadow_.end(), x.begin());
-  for (const InFlight& sent : in_flight_) add(x, sent.update, -1.0f);
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] -= rho * residual_[i];
+void ShardReplica::touch(const Update& update) {
+  if (update.dense || all_touched_) {
+    all_touched_ = true;
+    return;
+  }
+  for (const std::uint32_t index : update.indices) {
+    if (touched_[index] != 0) continue;
+    touched_[index] = 1;
+    touched_indices_.push_back(index);
+  }
+}
+
+void ShardReplica::touch(std::uint64_t begin, std::uint64_t end) {
+  all_touched_ = all_touched_ || end - begin > size() / 4;
+  if (all_touched_) return;
+  for (std::uint64_t i = begin; i < end; ++i) {
+    if (touched_[i] != 0) continue;
+    touched_[i] = 1;
+    touched_indices_.push_back(static_cast<std::uint32_t>(i));
+  }
+}
+
+void ShardReplica::rebase() {
+  if (all_touched_) {
+    std::copy(shadow_.begin(), shadow_.end(), base_.begin());
+    for (const InFlight& sent : in_flight_) add(base_, sent.update, -1.0f);
+  } else {
+    for (const std::uint32_t i : touched_indices_) base_[i] = shadow_[i];
+    for (const InFlight& sent : in_flight_) {
+      if (sent.update.dense) {
+        for (const std::uint32_t i : touched_indices_) base_[i] -= sent.update.values[i];
+        continue;
+      }
+      if (touched_indices_.empty()) break;
+      for (std::size_t k = 0; k < sent.update.indices.size(); ++k) {
+        const std::uint32_t i = sent.update.indices[k];
+        if (touched_[i] != 0) base_[i] -= sent.update.values[k];
+      }
+    }
+  }
+  for (const std::uint32_t i : touched_indices_) touched_[i] = 0;
+  touched_indices_.clear();
+  all_touched_ = false;
+}
+
+void ShardReplica::compute_parameters(std::span<float> x, std::span<const float> pending, float rho) const {
+  NANDUTI_CHECK(x.size() == base_.size() && (pending.empty() || pending.size() == x.size()));
+  if (pending.empty()) {
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = base_[i] - rho * residual_[i];
+  } else {
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = (base_[i] - pending[i]) - rho * residual_[i];
+  }
 }
 
 Push ShardReplica::push(std::span<const float> progress, const Codec& codec, const CodecKey& key) {
-  NANDUTI_CHECK(progress.size() == residual_.size());
-  for (std::size_t i = 0; i < residual_.size(); ++i) residual_[i] += progress[i];
+  NANDUTI_CHECK(progress.empty() || progress.size() == residual_.size());
+  for (std::size_t i = 0; i < progress.size(); ++i) residual_[i] += progress[i];
   EncodedUpdate encoded = codec.encode(residual_, key);
   add(residual_, encoded.update, -1.0f);
+  add(base_, encoded.update, -1.0f);
   Push push;
   push.sequence = next_sequence_;
-  push.base_version = merged_.version;
   push.coding = static_cast<std::uint8_t>(codec.coding());
   push.payload = std::move(encoded.payload);
-  in_flight_.push_back({push, std::move(encoded.update), false});
+  in_flight_.push_back({push.sequence, std::move(encoded.update), push.payload.size(), false});
   next_sequence_ = next_sequence_.next();
   return push;
-}
-
-void ShardReplica::record(const Push& push) {
-  NANDUTI_CHECK(!in_flight_.empty() && in_flight_.back().push.sequence == push.sequence);
-  in_flight_.back().push = push;
 }
 
 }  // namespace nanduti

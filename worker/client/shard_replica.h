@@ -2,9 +2,8 @@
 
 #include <cstdint>
 #include <deque>
-#include <map>
-#include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "common/base/result.h"
@@ -18,12 +17,14 @@ class ShardReplica {
  public:
   /// A push that the merged version has not settled.
   struct InFlight {
-    Push push;      ///< as sent; the payload is dropped once the shard has acknowledged it
-    Update update;  ///< what the shard will apply, at full weight here
+    Sequence sequence;
+    Update update;                  ///< what the shard will apply, at full weight here
+    std::size_t payload_bytes = 0;  ///< as sent
     bool acknowledged = false;
   };
 
-  ShardReplica(std::uint64_t size, IncarnationOrder own) : own_(own), shadow_(size), residual_(size) {}
+  ShardReplica(std::uint64_t size, IncarnationOrder own)
+      : own_(own), shadow_(size), residual_(size), base_(size), touched_(size) {}
 
   [[nodiscard]] std::uint64_t size() const { return shadow_.size(); }
   [[nodiscard]] std::span<const float> shadow() const { return shadow_; }
@@ -35,6 +36,10 @@ class ShardReplica {
   /// Pushes below it are durable at the shard.
   [[nodiscard]] Sequence acknowledged() const { return acknowledged_; }
   [[nodiscard]] Sequence next_sequence() const { return next_sequence_; }
+  /// Own pushes below it are part of the merged version, or were refused.
+  [[nodiscard]] Sequence settled() const { return settled_; }
+  /// Payloads of the pushes that are not acknowledged.
+  [[nodiscard]] std::size_t unacknowledged_bytes() const;
 
   /// Applies the next version. Errors: kCorrupt, if it does not continue the merged one or does not decode;
   /// nothing has changed then, and the worker subscribes again.
@@ -45,25 +50,38 @@ class ShardReplica {
   /// The shard's word on pushes, from an acknowledgement. What it refused returns to the residual, once.
   void acknowledge(Sequence next_sequence, std::span<const Sequence> refused);
 
-  /// x = shadow - in-flight - rho * residual, from scratch. `x` has shape [size()].
-  void compute_parameters(std::span<float> x, float rho) const;
+  /// x = shadow - in-flight - pending - rho * residual. `x` and `pending` have shape [size()]; pending may be
+  /// empty: nothing.
+  void compute_parameters(std::span<float> x, std::span<const float> pending, float rho) const;
   /// Adds a round's progress (shape [size()]) to the residual, codes what is to be sent and keeps the rest.
   /// The caller fills in what names the round.
   Push push(std::span<const float> progress, const Codec& codec, const CodecKey& key);
-  /// Completes the record of the newest push.
-  void record(const Push& push);
+  /// Mass has returned to the residual since the last call.
+  bool take_returned() { return std::exchange(returned_, false); }
 
  private:
   void take_header(const VersionHeader& header);
   void take_refusals(std::span<const Sequence> refused);
+  void touch(const Update& update);
+  void touch(std::uint64_t begin, std::uint64_t end);
+  /// Brings base_ up to date where something was touched.
+  void rebase();
 
   IncarnationOrder own_;
   std::vector<float> shadow_;
   std::vector<float> residual_;
   std::deque<InFlight> in_flight_;
+  // shadow - in-flight, summed in this order from the shadow on at every touched coordinate, so that
+  // roundings do not pile up.
+  std::vector<float> base_;
+  std::vector<std::uint8_t> touched_;  // since the last rebase(), as flags and as a list
+  std::vector<std::uint32_t> touched_indices_;
+  bool all_touched_ = false;
+  bool returned_ = false;
   VersionHeader merged_;
   Sequence next_sequence_;
   Sequence acknowledged_;
+  Sequence settled_;
 };
 
 }  // namespace nanduti

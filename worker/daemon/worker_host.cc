@@ -3,6 +3,8 @@
 #include <chrono>
 #include <new>
 
+#include <time.h>
+
 #include "common/base/hardware.h"
 #include "common/base/log.h"
 #include "common/base/random.h"
@@ -10,6 +12,7 @@
 #include "common/config/data_files.h"
 #include "common/config/job_config.h"
 #include "common/model/resolved_model.h"
+#include "worker/client/stall_meter.h"
 #include "worker/train/job_data.h"
 #include "worker/train/trainer.h"
 
@@ -30,6 +33,20 @@ ClientOptions client_options(const WorkerConfig& config, const Backend& backend)
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+/// One clock for both threads of the pipeline.
+ProtocolTime steady_now() { return ProtocolTime(std::chrono::steady_clock::now().time_since_epoch()); }
+
+double seconds_between(ProtocolTime begin, ProtocolTime end) {
+  return std::chrono::duration<double>(end - begin).count();
+}
+
+/// CPU time of the calling thread.
+double thread_cpu_seconds() {
+  timespec used{};
+  if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used) != 0) return 0;
+  return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) * 1e-9;
 }
 
 /// Where the job's files lie on this machine; nothing outside the data roots.
@@ -58,12 +75,29 @@ struct WorkerHost::Work {
   std::unique_ptr<Trainer> trainer;
 };
 
+struct WorkerHost::Pipeline {
+  JobId job;
+  Replica replica;
+  StallMeter meter;
+  bool work_expected = false;
+  PipelineFigures figures;
+  double cpu_seconds_before = 0;
+
+  /// What the computing thread would wait for, were it idle now.
+  [[nodiscard]] Wait resting_cause() const {
+    if (replica.is_computing()) return Wait::kMerge;  // for what hands over to it
+    if (replica.offered()) return Wait::kGate;
+    return work_expected ? Wait::kData : Wait::kNone;
+  }
+};
+
 WorkerHost::WorkerHost(const WorkerConfig& config, ZmqTransport& transport, std::unique_ptr<Backend> backend,
                        std::function<void()> on_stopped)
     : config_(config),
       backend_(std::move(backend)),
       on_stopped_(std::move(on_stopped)),
       compute_("compute"),
+      coding_("coding"),
       runner_("client", transport, 0, SessionOptions(), unpredictable_stream(),
               ClientCore(client_options(config, *backend_), unpredictable_stream())) {}
 
@@ -71,10 +105,12 @@ WorkerHost::~WorkerHost() {
   runner_.stop();
   job_stop_.request_stop();
   compute_.stop();
+  coding_.stop();
 }
 
 void WorkerHost::start() {
   compute_.start([] {});
+  coding_.start([] {});
   runner_.start([this](const ClientCore::Action& action) { carry_out(action); });
 }
 
@@ -85,17 +121,70 @@ void WorkerHost::carry_out(const ClientCore::Action& action) {
     job_stop_.request_stop();
     job_stop_ = std::stop_source();
     compute_.post([this, request = *job, stop = job_stop_.get_token()] { load(request, stop); });
-  } else if (const auto* round = std::get_if<ClientCore::ComputeRound>(&action)) {
-    compute_.post([this, request = *round, stop = job_stop_.get_token()] { compute(request, stop); });
+  } else if (const auto* open = std::get_if<ClientCore::OpenReplica>(&action)) {
+    coding_.post(
+        [this, options = open->options, stop = job_stop_.get_token()] { open_replica(options, stop); });
+  } else if (const auto* work = std::get_if<ClientCore::ReplicaWork>(&action)) {
+    coding_.post([this, event = work->event, stop = job_stop_.get_token()] { feed(event, stop); });
+  } else if (const auto* work_is = std::get_if<ClientCore::WorkExpected>(&action)) {
+    coding_.post([this, expected = work_is->expected, stop = job_stop_.get_token()] {
+      if (stop.stop_requested() || !pipeline_) return;
+      pipeline_->work_expected = expected;
+      pipeline_->meter.set_cause(steady_now(), pipeline_->resting_cause());
+    });
   } else if (const auto* cut = std::get_if<ClientCore::EvaluateCut>(&action)) {
     compute_.post([this, request = *cut, stop = job_stop_.get_token()] { evaluate(request, stop); });
   } else if (std::holds_alternative<ClientCore::UnloadJob>(action)) {
     job_stop_.request_stop();
     compute_.post([this] { work_.reset(); });
+    coding_.post([this] { pipeline_.reset(); });
   } else if (const auto* stopped = std::get_if<ClientCore::Stopped>(&action)) {
     failure_ = stopped->failure;
     on_stopped_();
   }
+}
+
+void WorkerHost::open_replica(const ReplicaOptions& options, std::stop_token stop) {
+  if (stop.stop_requested()) return;
+  try {
+    pipeline_ = std::make_unique<Pipeline>(Pipeline{options.job, Replica(options), {}, false, {}, 0});
+  } catch (const std::bad_alloc&) {
+    pipeline_.reset();
+    return runner_.post(
+        ClientCore::WorkFailed{options.job, "this worker has not enough memory for a copy of the model"},
+        stop);
+  }
+  pipeline_->cpu_seconds_before = thread_cpu_seconds();
+}
+
+void WorkerHost::feed(Replica::Event event, const std::stop_token& stop) {
+  if (stop.stop_requested() || !pipeline_) return;
+  const bool codes =
+      std::holds_alternative<Replica::TimeToCode>(event) || std::holds_alternative<Replica::Flush>(event);
+  const bool merges = std::holds_alternative<Replica::MergeVersion>(event);
+  if (codes || merges) pipeline_->meter.set_cause(steady_now(), codes ? Wait::kCodec : Wait::kMerge);
+  pipeline_->replica.on_event(std::move(event));
+  pipeline_->meter.set_cause(steady_now(), pipeline_->resting_cause());
+  for (const Replica::Action& action : pipeline_->replica.take_actions()) carry_out(action, stop);
+}
+
+void WorkerHost::carry_out(const Replica::Action& action, const std::stop_token& stop) {
+  if (const auto* round = std::get_if<Replica::ComputeRound>(&action)) {
+    compute_.post([this, request = *round, stop] { compute(request, stop); });
+  } else if (const auto* report = std::get_if<Replica::Report>(&action)) {
+    runner_.post(ClientCore::ReplicaReported{pipeline_->job, *report}, stop);
+  } else if (std::holds_alternative<Replica::CodeRound>(action)) {
+    coding_.post([this, stop] { feed(Replica::TimeToCode(), stop); });
+  }
+}
+
+/// The computing thread was busy with the job from `begin` to `end`.
+void WorkerHost::worked(ProtocolTime begin, ProtocolTime end, double cpu_seconds) {
+  Pipeline& pipeline = *pipeline_;
+  pipeline.meter.on_work(begin, end);
+  pipeline.figures.stall = pipeline.meter.stall();
+  pipeline.figures.compute_cpu_seconds += cpu_seconds;
+  pipeline.figures.codec_cpu_seconds = thread_cpu_seconds() - pipeline.cpu_seconds_before;
 }
 
 void WorkerHost::load(const ClientCore::LoadJob& request, std::stop_token stop) {
@@ -149,28 +238,39 @@ Result<LoadedJob> WorkerHost::load_job(const ClientCore::LoadJob& request) {
   return loaded;
 }
 
-void WorkerHost::compute(const ClientCore::ComputeRound& request, std::stop_token stop) {
+void WorkerHost::compute(const Replica::ComputeRound& request, std::stop_token stop) {
   if (stop.stop_requested() || !work_ || work_->job != request.job) return;
-  const auto begin = std::chrono::steady_clock::now();
-  ClientCore::RoundComputed computed{request.job, std::vector<float>(request.parameters->size()), 0, 0};
+  const ProtocolTime begin = steady_now();
+  const double cpu_begin = thread_cpu_seconds();
   const Result<BatchLoss> loss = work_->trainer->train_round(
-      *request.parameters, {request.range.epoch.value(), request.range.begin, request.range.end},
-      computed.progress, stop);
+      request.buffers->parameters, {request.range.epoch.value(), request.range.begin, request.range.end},
+      request.buffers->progress, stop);
   if (!loss.ok()) return runner_.post(ClientCore::WorkFailed{request.job, loss.error().message}, stop);
-  computed.loss_sum = loss->loss_sum;
-  computed.compute_seconds = seconds_since(begin);
-  runner_.post(std::move(computed), stop);
+  const ProtocolTime end = steady_now();
+  coding_.post([this, stop, begin, end, cpu = thread_cpu_seconds() - cpu_begin, loss_sum = loss->loss_sum,
+                job = request.job, buffers = request.buffers] {
+    if (stop.stop_requested() || !pipeline_) return;
+    worked(begin, end, cpu);
+    runner_.post(ClientCore::PipelineMeasured{job, pipeline_->figures}, stop);
+    feed(Replica::RoundComputed{job, buffers, loss_sum, seconds_between(begin, end)}, stop);
+  });
 }
 
 void WorkerHost::evaluate(const ClientCore::EvaluateCut& request, std::stop_token stop) {
   if (stop.stop_requested() || !work_ || work_->job != request.job) return;
-  const auto begin = std::chrono::steady_clock::now();
+  const ProtocolTime begin = steady_now();
+  const double cpu_begin = thread_cpu_seconds();
   const Result<BatchLoss> loss =
       work_->trainer->evaluate(*request.parameters, request.begin, request.end, stop);
   if (!loss.ok()) return runner_.post(ClientCore::WorkFailed{request.job, loss.error().message}, stop);
-  runner_.post(ClientCore::CutEvaluated{request.job, request.lease, loss->correct,
-                                        request.end - request.begin, loss->loss_sum, seconds_since(begin)},
-               stop);
+  const ProtocolTime end = steady_now();
+  coding_.post([this, stop, begin, end, cpu = thread_cpu_seconds() - cpu_begin] {
+    if (!stop.stop_requested() && pipeline_) worked(begin, end, cpu);
+  });
+  runner_.post(
+      ClientCore::CutEvaluated{request.job, request.lease, loss->correct, request.end - request.begin,
+                               loss->loss_sum, seconds_between(begin, end)},
+      stop);
 }
 
 }  // namespace nanduti

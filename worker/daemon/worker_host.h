@@ -15,8 +15,14 @@
 
 namespace nanduti {
 
-/// A worker's program around its ClientCore: the core on a thread of its own, loading, training and
-/// evaluating on another.
+/// A worker's program around its ClientCore, on threads of their own: the core; coding and merging (the
+/// replica); computing (loading, training, evaluating). Each is fed by a queue in order:
+///
+///   core --versions, acks, the next round's samples--> replica --x--> compute
+///   core <--pushes, verdicts-- replica <--progress-- compute
+///
+/// What waits in them is bounded: one round offered, one computed, ClientOptions::unmerged_bytes_max of
+/// versions. The computing thread takes no lock but its own queue's.
 class WorkerHost {
  public:
   /// `on_stopped` is called once, on the core's thread, when the worker has left or cannot go on.
@@ -35,13 +41,19 @@ class WorkerHost {
   [[nodiscard]] const std::string& failure() const { return failure_; }
 
  private:
-  struct Work;  // what the compute thread holds of a job
+  struct Work;      // what the computing thread holds of a job
+  struct Pipeline;  // what the coding thread does
 
   void carry_out(const ClientCore::Action& action);
   void load(const ClientCore::LoadJob& request, std::stop_token stop);
-  void compute(const ClientCore::ComputeRound& request, std::stop_token stop);
+  void compute(const Replica::ComputeRound& request, std::stop_token stop);
   void evaluate(const ClientCore::EvaluateCut& request, std::stop_token stop);
   Result<LoadedJob> load_job(const ClientCore::LoadJob& request);
+  // Coding thread.
+  void open_replica(const ReplicaOptions& options, std::stop_token stop);
+  void feed(Replica::Event event, const std::stop_token& stop);
+  void carry_out(const Replica::Action& action, const std::stop_token& stop);
+  void worked(ProtocolTime begin, ProtocolTime end, double cpu_seconds);
 
   WorkerConfig config_;
   std::unique_ptr<Backend> backend_;
@@ -49,8 +61,10 @@ class WorkerHost {
   std::string failure_;
   // Core's thread. Ends what still runs for the job, and keeps its completions from a later life of it.
   std::stop_source job_stop_;
-  std::unique_ptr<Work> work_;  // compute thread
+  std::unique_ptr<Work> work_;          // computing thread
+  std::unique_ptr<Pipeline> pipeline_;  // coding thread
   EventLoop compute_;
+  EventLoop coding_;
   CoreRunner<ClientCore> runner_;
 };
 

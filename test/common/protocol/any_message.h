@@ -103,7 +103,16 @@ class AnyMessageFrom {
     m = {job(), id<LeaseId>(), std::min(a, b), std::max(a, b), 1e300};
   }
   void fill(WorkerStatus& m) {
-    m = {job(), id<Round>(), number(), 1e300, 1e300, 1e300, 1, number(), number(), 7, number() == 0, 1e300};
+    m.job = job();
+    m.clock = id<Round>();
+    m.samples = number();
+    m.loss_sum = m.compute_seconds = m.evaluation_seconds = 1e300;
+    m.stall = {1e300, 1e300, 0, 1};
+    m.bytes_up = number();
+    m.bytes_down = number();
+    m.staleness = m.pushes_in_flight = 7;
+    m.at_gate = number() == 0;
+    m.round_trip_seconds = m.turnaround_p99_seconds = 1e300;
   }
   void fill(Draining&) {}
   void fill(Leave&) {}

@@ -37,7 +37,7 @@ std::vector<Message> examples() {
           LeaseRequest{job},
           LeaseReturn{job, LeaseId(4), range},
           EvaluationDone{job, LeaseId(4), 9, 10, 1.5},
-          WorkerStatus{job, Round(4), 64, 2.5, 1, .5, .25, 10, 20, 3, true, .18},
+          WorkerStatus{job, Round(4), 64, 2.5, 1, {.5, .25, .125, .1}, 1.5, .75, .25, 10, 20, 3, true, .18, 4, .2, .4},
           ResidualFlushed{job},
           Draining{},
           Leave{},
@@ -150,8 +150,8 @@ TEST_CASE("fields beyond their limits are named") {
         "Assign: ranges is outside its limits");
   CHECK(error_of(CutValues{JobId(1), CutId(1), bytes_of(7)}) == "CutValues: payload is outside its limits");
   WorkerStatus status;
-  status.stall_seconds = -1;
-  CHECK(error_of(status) == "WorkerStatus: stall_seconds is outside its limits");
+  status.stall.gate = -1;
+  CHECK(error_of(status) == "WorkerStatus: stall_gate is outside its limits");
   EncodedMessage with_payload = encode_message(Rest{JobId(1)});
   with_payload.payload = bytes_of(4);
   CHECK(decode_message(with_payload).error().message == "Rest: carries a payload that it may not have");

@@ -159,7 +159,7 @@ TEST_CASE("a job's report follows it from the queue to its model") {
   status.samples = 10;
   status.loss_sum = 5;
   status.compute_seconds = 3;
-  status.stall_seconds = 1;
+  status.stall.gate = 1;
   status.bytes_up = 1000;
   status.bytes_down = 2000;
   status.staleness = 2;

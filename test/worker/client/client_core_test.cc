@@ -4,6 +4,7 @@
 
 #include "test/common/protocol/any_message.h"
 #include "test/support/catch.h"
+#include "test/support/replica_host.h"
 
 using namespace nanduti;
 using namespace std::chrono_literals;
@@ -26,11 +27,20 @@ struct Bench {
   }
   void hear(PeerId peer, Message message) { tell(MessageReceived{peer, std::move(message)}); }
   void collect() {
-    for (auto& action : core.take_actions()) {
+    for (bool moved = true; moved;) {
+      moved = take_actions();
+      while (replica.step()) moved = true;
+      for (const auto& report : replica.take_reports()) core.on_event(now, report);
+    }
+    for (const Replica::ComputeRound& round : replica.take_begun()) rounds.push_back(round);
+  }
+  bool take_actions() {
+    const std::vector<ClientCore::Action> actions = core.take_actions();
+    for (const auto& action : actions) {
+      replica.take(action);
       if (auto* send = std::get_if<SendMessage>(&action)) sent.push_back(*send);
       if (auto* open = std::get_if<OpenPeer>(&action); open != nullptr && open->peer != kCoordinator)
         peers.push_back(open->peer);
-      if (auto* round = std::get_if<ClientCore::ComputeRound>(&action)) rounds.push_back(*round);
       if (auto* load = std::get_if<ClientCore::LoadJob>(&action)) {
         LoadedJob job;
         job.parameters = kSize;
@@ -44,6 +54,13 @@ struct Bench {
       if (auto* cut = std::get_if<ClientCore::EvaluateCut>(&action)) evaluated.push_back(cut->lease);
       if (std::holds_alternative<ClientCore::UnloadJob>(action)) ++unloaded;
     }
+    return !actions.empty();
+  }
+  /// The round that is computed gives `each` everywhere.
+  void finish_round(float each = 0) {
+    REQUIRE(replica.computing());
+    replica.finish_round(std::vector<float>(kSize, each), 1, 1);
+    collect();
   }
   void join() {
     hear(kCoordinator,
@@ -68,9 +85,10 @@ struct Bench {
   bool deterministic;
   std::vector<SendMessage> sent;
   std::vector<PeerId> peers;
-  std::vector<ClientCore::ComputeRound> rounds;
+  std::vector<Replica::ComputeRound> rounds;  // begun
   std::vector<LeaseId> evaluated;
   int unloaded = 0;
+  ReplicaHost replica;
   ClientCore core;
 };
 
@@ -122,8 +140,7 @@ TEST_CASE("no message of the coordinator or a shard brings a worker down") {
       // What a coordinator alone can say takes the job away: less often.
       const bool to_coordinator = bench.peers.empty() || random.below(8) == 0;
       bench.hear(to_coordinator ? kCoordinator : bench.peers[random.below(bench.peers.size())], message);
-      if (!bench.rounds.empty() && bench.core.replica() != nullptr && random.below(2) == 0)
-        bench.tell(ClientCore::RoundComputed{JobId(1), std::vector<float>(kSize, 0.5f), 1, 1});
+      if (bench.replica.computing() && random.below(2) == 0) bench.finish_round(0.5f);
       if (bench.core.next_deadline() <= bench.now) bench.core.on_deadline(bench.now);
       bench.collect();
     }
@@ -243,18 +260,23 @@ TEST_CASE("pushes are held back where a shard has too many bytes unacknowledged,
     return sequences;
   };
   using Sequences = std::vector<std::uint64_t>;
-  for (int round = 0; round < 5; ++round)
-    bench.tell(ClientCore::RoundComputed{JobId(1), std::vector<float>(kSize, 1.0f), 0, 0});
+  // The round that is computed when the window closes is the last one.
+  for (int round = 0; round < 3; ++round) bench.finish_round(1.0f);
+  CHECK_FALSE(bench.replica.computing());
   CHECK(sent() == Sequences{0, 1});
-  bench.hear(shard, PushAck{JobId(1), AckLevel::kDurableHere, Sequence(1), {}});
+  for (const PeerId peer : bench.peers)
+    bench.hear(peer, PushAck{JobId(1), AckLevel::kDurableHere, Sequence(1), {}});
   CHECK(sent() == Sequences{0, 1, 2});
+  CHECK_FALSE(bench.replica.computing());
   // Another session: what the shard has not settled goes again, within the window.
   bench.tell(PeerClosed{shard, "lost", true});
   bench.tell(PeerConnected{shard, {}});
   bench.hear(shard, Subscribed{JobId(1), Sequence(1)});
   CHECK(sent() == Sequences{0, 1, 2, 1, 2});
-  bench.hear(shard, PushAck{JobId(1), AckLevel::kDurableHere, Sequence(3), {}});
-  CHECK(sent() == Sequences{0, 1, 2, 1, 2, 3, 4});
+  for (const PeerId peer : bench.peers)
+    bench.hear(peer, PushAck{JobId(1), AckLevel::kDurableHere, Sequence(3), {}});
+  bench.finish_round(1.0f);
+  CHECK(sent() == Sequences{0, 1, 2, 1, 2, 3});
 }
 
 TEST_CASE("a round stays within its lease, at the end of numbers too") {
@@ -294,9 +316,6 @@ TEST_CASE("a worker that was suspended goes on where its new entry says, with th
     assign.payload = SharedBytes::take(std::vector<float>(4096));
     for (const PeerId shard : bench.peers) bench.hear(shard, assign);
   };
-  const auto finish_round = [&] {
-    bench.tell(ClientCore::RoundComputed{JobId(1), std::vector<float>(kSize), 0, 0});
-  };
   const IncarnationOrder own(1), other(2);
   version(0, 1, {{own, Round(0), Round(0)}, {other, Round(0), Round(0)}});
   bench.hear(kCoordinator,
@@ -305,13 +324,13 @@ TEST_CASE("a worker that was suspended goes on where its new entry says, with th
   CHECK(bench.rounds[0].round == Round(0));
   version(1, 2, {{other, Round(0), Round(40)}});                               // suspended
   version(2, 3, {{own, Round(50), Round(50)}, {other, Round(0), Round(50)}});  // and back
-  finish_round();
+  bench.finish_round();
   REQUIRE(bench.rounds.size() == 2);
   CHECK(bench.rounds[1].round == Round(50));
   CHECK(bench.rounds[1].range.begin == 10);
-  finish_round();
+  bench.finish_round();
   REQUIRE(bench.rounds.size() == 3);  // the bound is 1
   CHECK(bench.rounds[2].round == Round(51));
-  finish_round();
+  bench.finish_round();
   CHECK(bench.rounds.size() == 3);
 }
