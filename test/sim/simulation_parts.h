@@ -108,7 +108,7 @@ class Simulation {
 
   void act(ShardHost& host, const ShardCore::LoadShard& load);
   void act(CoordinatorHost& host, const CoordinatorCore::PlanModel& plan);
-  void act(CoordinatorHost&, const CoordinatorCore::SaveCheckpoint&) {}
+  void act(CoordinatorHost&, const CoordinatorCore::SaveCheckpoint& save);
   void act(CoordinatorHost& host, const CoordinatorCore::SaveResult& save);
   void act(CoordinatorHost& host, const CoordinatorCore::JobChanged& changed);
   void act(WorkerHost& host, const ClientCore::LoadJob& load);

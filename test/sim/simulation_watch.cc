@@ -41,6 +41,8 @@ void Simulation::before(ShardHost& host, const MessageReceived& event) {
   if (const auto* membership = std::get_if<Membership>(&event.message))
     if (membership->job == jobs_[host.node])
       checker(host).on_membership_received(shard_of(host), membership->epoch);
+  if (const auto* take = std::get_if<TakeCut>(&event.message))
+    if (take->job == jobs_[host.node]) checker(host).on_take_cut(shard_of(host), take->cut);
 }
 
 void Simulation::before(CoordinatorHost&, const MessageReceived& event) {
@@ -50,6 +52,9 @@ void Simulation::before(CoordinatorHost&, const MessageReceived& event) {
 
 void Simulation::before(WorkerHost& host, const MessageReceived& event) {
   if (const auto* prepare = std::get_if<PrepareJob>(&event.message)) jobs_[host.node] = prepare->job;
+  if (host.core.replica() == nullptr || !peers_.contains({host.node, event.peer})) return;
+  if (std::holds_alternative<Publish>(event.message) || std::holds_alternative<Assign>(event.message))
+    checker(host).on_version_received(host.core.order(), shard_of_peer(host, event.peer));
 }
 
 void Simulation::observe(CoordinatorHost& host, const std::vector<CoordinatorCore::Action>& actions) {
@@ -57,6 +62,8 @@ void Simulation::observe(CoordinatorHost& host, const std::vector<CoordinatorCor
     const auto* send = std::get_if<SendMessage>(&action);
     if (send == nullptr) continue;
     if (const auto* open = std::get_if<OpenShard>(&send->message)) members_.on_shard(send->peer, open->index);
+    if (const auto* lease = std::get_if<EvaluationLease>(&send->message))
+      checkers_.at(lease->job).on_evaluation_lent(*lease);
     const auto* membership = std::get_if<Membership>(&send->message);
     if (membership == nullptr) continue;
     checkers_.at(membership->job).on_membership_sent(*membership);

@@ -25,6 +25,10 @@ void Simulation::act(CoordinatorHost& host, const CoordinatorCore::PlanModel& pl
   });
 }
 
+void Simulation::act(CoordinatorHost&, const CoordinatorCore::SaveCheckpoint& save) {
+  checkers_.at(save.job).on_saved(save.epoch, save.shards);
+}
+
 void Simulation::act(CoordinatorHost& host, const CoordinatorCore::SaveResult& save) {
   checkers_.at(save.job).on_result(save.shards);
   later(host, duration(1, 300), [this, job = save.job](CoordinatorHost& h) {
@@ -64,6 +68,7 @@ void Simulation::act(WorkerHost& host, const ClientCore::ComputeRound& round) {
 
 void Simulation::act(WorkerHost& host, const ClientCore::EvaluateCut& cut) {
   note_event(host, "evaluates", "cut", cut.begin, cut.end);
+  checker(host).on_evaluate(cut);
   work(host, step_of(host), [this, cut](WorkerHost& h) {
     give(h, ClientCore::CutEvaluated{cut.job, cut.lease, 0, cut.end - cut.begin, 1.0, 0.01});
   });
