@@ -46,11 +46,21 @@ void Checker::on_membership_received(ShardIndex index, MembershipEpoch epoch) {
   if (plan_.deterministic && epoch == MembershipEpoch(1)) record_version(k);
 }
 
+void Checker::on_saved(std::uint32_t epoch, const std::vector<CutTaken>& shards) const {
+  if (shards.size() != shards_.size()) fail("a checkpoint of {} shards", shards.size());
+  for (std::size_t k = 0; k < shards.size(); ++k) {
+    check_cut(k, shards[k].cut, values_of(shards[k].payload), "is saved");
+    const std::uint32_t epochs = shards_[k].cuts.at(shards[k].cut).epochs;
+    if (epochs < epoch)
+      fail("cut {} of shard {} is saved as the model of {} epochs; it was taken after {}", shards[k].cut, k,
+           epoch, epochs);
+  }
+}
+
 void Checker::on_result(const std::vector<CutTaken>& shards) {
   if (shards.size() != shards_.size()) fail("a result of {} shards", shards.size());
   for (std::size_t k = 0; k < shards.size(); ++k) {
-    const auto* values = reinterpret_cast<const float*>(shards[k].payload.data());
-    const std::span<const float> cut(values, shards[k].payload.size() / sizeof(float));
+    const std::span<const float> cut = values_of(shards[k].payload);
     if (!same_bits(cut, shards_[k].w)) fail("the result of shard {} is not its w", k);
     if (!same_bits(shards_[k].shadow, shards_[k].w))
       fail("P4: shard {} is at rest with another shadow than w", k);

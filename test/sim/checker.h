@@ -25,15 +25,23 @@ class Checker {
 
   // ---- the coordinator ----
   void on_membership_sent(const Membership& membership);
+  void on_evaluation_lent(const EvaluationLease& lease) { evaluations_[lease.lease] = lease; }
+  /// A cut of all shards that is to be kept: the model after `epoch` epochs.
+  void on_saved(std::uint32_t epoch, const std::vector<CutTaken>& shards) const;
 
   // ---- shards ----
   void on_membership_received(ShardIndex shard, MembershipEpoch epoch);
+  /// Before the shard does it: a cut is w of this instant.
+  void on_take_cut(ShardIndex shard, CutId cut);
   /// After every event of a shard core, with the actions it gave.
   void after_shard(ShardIndex shard, const ShardCore& core, std::span<const ShardCore::Action> actions);
 
   // ---- workers ----
   void on_compute(const ClientCore& core, const ClientCore::ComputeRound& round);
   void on_computed(IncarnationOrder order, std::span<const float> progress);
+  void on_evaluate(const ClientCore::EvaluateCut& work) const;
+  /// A version is about to reach the worker: what it then holds is compared, also if it held that one before.
+  void on_version_received(IncarnationOrder order, ShardIndex shard);
   /// A push leaves its worker, for the first time or again.
   void on_push_sent(const ClientCore& core, const Push& push, ShardIndex shard);
   /// After every event of a client core.
@@ -75,6 +83,11 @@ class Checker {
     std::map<IncarnationOrder, Round> clocks;
     std::map<IncarnationOrder, std::vector<Sequence>> refused;
   };
+  /// What a shard has to give for a cut.
+  struct CutRecord {
+    std::vector<float> w;
+    std::uint32_t epochs = 0;  // all of whose samples count
+  };
   struct Shard {
     std::uint64_t begin = 0, end = 0;
     bool loaded = false;
@@ -88,6 +101,7 @@ class Checker {
     std::set<IncarnationOrder> fenced;
     Round published_through;  // smallest active clock of the newest version
     std::map<Version, std::shared_ptr<const VersionRecord>> history;
+    std::map<CutId, CutRecord> cuts;
   };
 
   Incarnation& incarnation(IncarnationOrder order);
@@ -105,6 +119,8 @@ class Checker {
   void check_conservation() const;
   void publish(std::size_t k, const Publish* message, const ShardCore& core);
   void check_header(std::size_t k, const VersionHeader& header) const;
+  void check_assign(std::size_t k, const Assign& assign) const;
+  void check_cut(std::size_t k, CutId cut, std::span<const float> values, const char* where) const;
   void record_version(std::size_t k);
   [[nodiscard]] const VersionRecord& version_at(std::size_t k, const VersionHeader& merged) const;
 
@@ -114,6 +130,7 @@ class Checker {
   std::map<MembershipEpoch, Membership> memberships_;
   std::map<IncarnationOrder, Incarnation> incarnations_;
   std::set<IncarnationOrder> dead_;
+  std::map<LeaseId, EvaluationLease> evaluations_;
   std::vector<Shard> shards_;
   std::vector<std::vector<std::uint8_t>> counted_;  // per epoch and sample
   std::uint64_t rounds_ = 0;

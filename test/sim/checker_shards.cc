@@ -70,6 +70,48 @@ void Checker::check_header(std::size_t k, const VersionHeader& header) const {
   if (header.chain != shard.chain) fail("shard {} has changed its chain", k);
 }
 
+/// P4: an assignment says what the version holds, at every coordinate that has changed since.
+void Checker::check_assign(std::size_t k, const Assign& assign) const {
+  const std::vector<float>& shadow = version_at(k, assign.header).shadow;
+  const std::span<const float> values = values_of(assign.payload);
+  std::vector<float> result(shadow.size());
+  if (!assign.whole) {
+    const auto from = shards_[k].history.find(assign.from_version);
+    if (from == shards_[k].history.end())
+      fail("P4: shard {} assigns from version {}, which was never published", k, assign.from_version);
+    result = from->second->shadow;
+  }
+  std::size_t taken = 0;
+  for (const AssignedRange& range : assign.ranges) {
+    const std::uint64_t size = range.end - range.begin;
+    if (range.end > result.size() || range.begin > range.end || size > values.size() - taken)
+      fail("P4: shard {} assigns {} to {} of {} with {} values", k, range.begin, range.end, result.size(),
+           values.size() - taken);
+    std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(taken), size,
+                result.begin() + static_cast<std::ptrdiff_t>(range.begin));
+    taken += size;
+  }
+  if (taken != values.size() || !same_bits(result, shadow))
+    fail("P4: shard {} assigns something else than version {} from {}", k, assign.header.version,
+         assign.from_version);
+}
+
+void Checker::on_take_cut(ShardIndex index, CutId cut) {
+  Shard& shard = shards_.at(index.value());
+  std::uint32_t epochs = 0;
+  const auto counts = [](std::uint8_t times) { return times != 0; };
+  while (epochs < plan_.epochs && std::all_of(counted_[epochs].begin(), counted_[epochs].end(), counts))
+    ++epochs;
+  shard.cuts.try_emplace(cut, CutRecord{shard.w, epochs});
+}
+
+void Checker::check_cut(std::size_t k, CutId cut, std::span<const float> values, const char* where) const {
+  const auto taken = shards_[k].cuts.find(cut);
+  if (taken == shards_[k].cuts.end()) fail("cut {} of shard {} {} and was never asked for", cut, k, where);
+  if (!same_bits(values, taken->second.w))
+    fail("cut {} of shard {} {} with other values than w had when it was taken", cut, k, where);
+}
+
 void Checker::record_version(std::size_t k) {
   Shard& shard = shards_[k];
   shard.history[shard.version] = std::make_shared<const VersionRecord>(
@@ -134,6 +176,7 @@ void Checker::after_shard(ShardIndex index, const ShardCore& core,
   std::map<IncarnationOrder, std::uint64_t> reported = shard.settled;
   std::map<Version, const Publish*> publishes;
   std::vector<const VersionHeader*> headers;
+  std::vector<const Assign*> assigns;
   std::set<IncarnationOrder> fenced_now;
   for (const ShardCore::Action& action : actions) {
     if (const auto* admit = std::get_if<ShardCore::Admit>(&action)) {
@@ -153,6 +196,11 @@ void Checker::after_shard(ShardIndex index, const ShardCore& core,
       headers.push_back(&publish_message->header);
     } else if (const auto* assign = std::get_if<Assign>(&send->message)) {
       headers.push_back(&assign->header);
+      assigns.push_back(assign);
+    } else if (const auto* taken = std::get_if<CutTaken>(&send->message)) {
+      check_cut(k, taken->cut, values_of(taken->payload), "is reported");
+    } else if (const auto* cut = std::get_if<CutValues>(&send->message)) {
+      check_cut(k, cut->cut, values_of(cut->payload), "is sent to a worker");
     } else if (const auto* fenced = std::get_if<FenceDone>(&send->message)) {
       fenced_now.insert(fenced->order);
     }
@@ -200,6 +248,7 @@ void Checker::after_shard(ShardIndex index, const ShardCore& core,
     if (shard.chain == ChainId()) shard.chain = header->chain;
     check_header(k, *header);
   }
+  for (const Assign* assign : assigns) check_assign(k, *assign);
   check_publishes(k);
   check_bounds(k, core);
 }

@@ -18,6 +18,11 @@ inline bool same_bits(std::span<const float> a, std::span<const float> b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
 }
 
+/// Of a float32 payload.
+inline std::span<const float> values_of(const SharedBytes& payload) {
+  return {reinterpret_cast<const float*>(payload.data()), payload.size() / sizeof(float)};
+}
+
 /// target += factor * update, coordinate by coordinate in float32.
 inline void add(std::span<float> target, const Update& update, float factor) {
   if (update.size != target.size()) fail("an update of {} for {} values", update.size, target.size());

@@ -7,10 +7,16 @@
 
 namespace nanduti::sim {
 
+namespace {
+
+constexpr Version kNotChecked{~std::uint64_t{0}};
+
+}  // namespace
+
 Checker::Incarnation& Checker::incarnation(IncarnationOrder order) {
   Incarnation& of = incarnations_[order];
   if (of.residual.empty()) {
-    of.checked.assign(shards_.size(), Version(~std::uint64_t{0}));
+    of.checked.assign(shards_.size(), kNotChecked);
     of.pushes.resize(shards_.size());
     of.closed.resize(shards_.size());
     for (const Shard& shard : shards_) {
@@ -100,6 +106,23 @@ void Checker::on_computed(IncarnationOrder order, std::span<const float> progres
               of.computing->round, of.computing->range, false);
   of.next_round = of.computing->round.next();
   of.computing.reset();
+}
+
+/// What is evaluated is the cut that the coordinator named, in all its shards.
+void Checker::on_evaluate(const ClientCore::EvaluateCut& work) const {
+  const auto lease = evaluations_.find(work.lease);
+  if (lease == evaluations_.end()) fail("evaluation {} was lent to nobody", work.lease);
+  if (work.begin != lease->second.begin || work.end != lease->second.end)
+    fail("test samples {} to {} are evaluated for {} to {}", work.begin, work.end, lease->second.begin,
+         lease->second.end);
+  for (std::size_t k = 0; k < shards_.size(); ++k)
+    check_cut(k, lease->second.cut,
+              std::span(*work.parameters).subspan(shards_[k].begin, shards_[k].end - shards_[k].begin),
+              "is evaluated");
+}
+
+void Checker::on_version_received(IncarnationOrder order, ShardIndex shard) {
+  incarnation(order).checked[shard.value()] = kNotChecked;
 }
 
 void Checker::on_push_sent(const ClientCore& core, const Push& push, ShardIndex index) {

@@ -47,6 +47,27 @@ Round MembershipChecker::clock(const Member& member) const {
   return std::max(member.entry_clock, *std::min_element(clocks->second.begin(), clocks->second.end()));
 }
 
+/// Where who comes now may enter: at the smallest active clock; with nobody active, at the largest of those
+/// who take part. Who stops being active in the same membership may still have counted.
+std::vector<Round> MembershipChecker::entry_clocks(const std::map<IncarnationOrder, Member>& members) const {
+  std::optional<Round> smallest;
+  std::vector<Round> left;
+  Round largest;
+  for (const auto& [order, before] : members_) {
+    if (before.state == MemberState::kDead) continue;
+    largest = std::max(largest, clock(before));
+    if (before.state != MemberState::kActive) continue;
+    const auto now = members.find(order);
+    if (now == members.end() || now->second.state != MemberState::kActive)
+      left.push_back(clock(before));
+    else
+      smallest = std::min(smallest.value_or(clock(before)), clock(before));
+  }
+  std::vector<Round> entries{smallest.value_or(largest)};
+  for (const Round clock : left) entries.push_back(smallest ? std::min(*smallest, clock) : clock);
+  return entries;
+}
+
 bool MembershipChecker::on_sent(const Membership& membership) {
   if (membership.job != job_) {
     job_ = membership.job;
@@ -58,18 +79,9 @@ bool MembershipChecker::on_sent(const Membership& membership) {
   if (membership.epoch <= epoch_) return false;
   epoch_ = membership.epoch;
 
-  std::optional<Round> smallest;  // of those who were active before and still are
-  bool somebody_left = false;
   std::map<IncarnationOrder, Member> members;
   for (const Member& member : membership.members) members.emplace(member.order, member);
-  for (const auto& [order, before] : members_) {
-    if (before.state != MemberState::kActive) continue;
-    const auto now = members.find(order);
-    if (now == members.end() || now->second.state != MemberState::kActive)
-      somebody_left = true;
-    else
-      smallest = std::min(smallest.value_or(clock(now->second)), clock(now->second));
-  }
+  const std::vector<Round> entries = entry_clocks(members);
   for (const auto& [order, member] : members) {
     const auto before = members_.find(order);
     const bool was_known = before != members_.end();
@@ -83,10 +95,15 @@ bool MembershipChecker::on_sent(const Membership& membership) {
     if (member.state == MemberState::kDead) dead_.insert(order);
     if (was_known && member.entry_clock < before->second.entry_clock && member.state != MemberState::kDead)
       fail("the entry clock of incarnation {} goes back to {}", order, member.entry_clock);
-    const bool enters = member.state == MemberState::kActive && (!was_known || last != MemberState::kActive);
-    if (enters && smallest && !somebody_left && clock(member) < *smallest)
-      fail("incarnation {} enters at clock {}, the smallest active one is {}", order, clock(member),
-           *smallest);
+    const bool enters = member.state == MemberState::kActive && last != MemberState::kActive;
+    if (member.state != MemberState::kDead && (enters || !was_known)) {
+      const Round own = was_known ? clock(before->second) : Round();
+      const bool fits = std::any_of(entries.begin(), entries.end(),
+                                    [&](Round entry) { return member.entry_clock == std::max(own, entry); });
+      if (!fits)
+        fail("incarnation {} enters at clock {}, its own is {}, the smallest active one {}", order,
+             member.entry_clock, own, entries.front());
+    }
   }
   members_ = std::move(members);
   return true;

@@ -28,6 +28,7 @@ class MembershipChecker {
 
  private:
   [[nodiscard]] Round clock(const Member& member) const;
+  [[nodiscard]] std::vector<Round> entry_clocks(const std::map<IncarnationOrder, Member>& members) const;
 
   const Plan& plan_;
   Coverage& coverage_;

@@ -1,0 +1,123 @@
+// What an operator or fate does to processes.
+#include <algorithm>
+
+#include "test/sim/simulation_parts.h"
+
+namespace nanduti::sim {
+
+bool Simulation::holds_up(ShardHost& host, const SessionEvent& event) {
+  const auto* received = std::get_if<MessageReceived>(&event);
+  if (received == nullptr || !std::holds_alternative<Push>(received->message)) return false;
+  if (events_.now() >= plan_.heal_at || !random_.chance(plan_.overtaking)) return false;
+  coverage_.count("fault: push overtaken");
+  later(host, duration(0, 1000), [this, e = *received](ShardHost& h) { give(h, e); });
+  return true;
+}
+
+void Simulation::happen(const Happening& happening) {
+  Place& place = places_.at(happening.place);
+  switch (happening.kind) {
+    case HappeningKind::kStart:
+      return start(happening.place);
+    case HappeningKind::kCrash:
+      if (!place.host) return;
+      coverage_.count("fault: crash");
+      tell("{} crashes", name_of(*place.host));
+      return end(*place.host);
+    case HappeningKind::kDrain:
+      if (!place.host) return;
+      coverage_.count("fault: drain");
+      place.draining = true;
+      tell("{} is told to drain", name_of(*place.host));
+      return on_host(place.host, [this, host = place.host] { give(*host, ClientCore::DrainRequested{}); });
+  }
+}
+
+void Simulation::start(std::size_t at) {
+  Place& place = places_[at];
+  if (place.host) return;
+  if (place.started_before)
+    coverage_.count("fault: restart");
+  else if (events_.now() > kBeginning + std::chrono::seconds(1))
+    coverage_.count("event: late join");
+  place.started_before = true;
+  place.draining = false;
+  const int node = kFirstWorkerNode + static_cast<int>(nodes_started_++);
+  ClientOptions options;
+  options.coordinator_endpoint = "server";
+  options.registration.name = fmt::format("w{}", at);
+  options.window_rounds_max = plan_.window_rounds_max;
+  options.window_bytes_max = plan_.window_bytes_max;
+  place.host = std::make_shared<WorkerHost>(
+      *this, node, 0, plan_, options,
+      RandomStream(plan_.network_seed, 10000 + static_cast<std::uint64_t>(node)));
+  ++place.work;
+  node_places_[node] = at;
+  tell("{} starts", name_of(*place.host));
+  add(place.host, at);
+}
+
+void Simulation::end(Host& host) {
+  count_host(host);
+  const std::shared_ptr<Host> keep_alive = hosts_.at(host.node);
+  host.gone = true;
+  host.backlog.clear();
+  network_.remove_node(host.node);
+  Place& place = places_[node_places_.at(host.node)];
+  place.host.reset();
+  ++place.work;
+  hosts_.erase(host.node);
+}
+
+void Simulation::heal() {
+  const auto stays = [](const Place& p) { return p.host && !p.draining; };
+  auto manned = static_cast<std::uint32_t>(std::count_if(places_.begin(), places_.end(), stays));
+  for (std::size_t i = 0; i < places_.size() && manned < plan_.workers_to_start; ++i) {
+    if (places_[i].host) continue;
+    start(i);
+    ++manned;
+  }
+  events_.at(events_.now() + std::chrono::seconds(5), [this] { heal(); });
+}
+
+void Simulation::pause(const Pause& pause) {
+  for (const std::shared_ptr<Host>& host : hosts_of(pause.target)) {
+    tell("{} is stopped for {}", name_of(*host), shown(pause.end - pause.begin));
+    coverage_.count(host->node >= kFirstWorkerNode ? "fault: worker stopped"
+                    : host->node > 0               ? "fault: shard stopped"
+                                                   : "fault: coordinator stopped");
+    host->stopped_until = std::max(host->stopped_until, pause.end);
+    events_.at(host->stopped_until, [this, host] { resume(host); });
+  }
+}
+
+void Simulation::resume(const std::shared_ptr<Host>& host) {
+  if (host->gone || events_.now() < host->stopped_until) return;
+  tell("{} goes on", name_of(*host));
+  // Deadlines that have passed and what has come may be served in either order.
+  const bool deadlines_first = random_.chance(0.5);
+  if (deadlines_first) serve_deadlines(host);
+  while (!host->gone && !host->backlog.empty()) {
+    const auto what = std::move(host->backlog.front());
+    host->backlog.pop_front();
+    what();
+    settle_down(host);
+  }
+  if (!host->gone) serve_deadlines(host);
+}
+
+std::vector<std::shared_ptr<Host>> Simulation::hosts_of(const Target& target) const {
+  std::vector<std::shared_ptr<Host>> found;
+  for (const auto& [node, host] : hosts_) {
+    const bool worker = node >= kFirstWorkerNode;
+    bool meant = target.kind == Target::Kind::kAll;
+    if (target.kind == Target::Kind::kServers) meant = !worker;
+    if (target.kind == Target::Kind::kCoordinator) meant = node == 0;
+    if (target.kind == Target::Kind::kShard) meant = node == static_cast<int>(target.index) + 1;
+    if (target.kind == Target::Kind::kWorker) meant = worker && node_places_.at(node) == target.index;
+    if (meant) found.push_back(host);
+  }
+  return found;
+}
+
+}  // namespace nanduti::sim

@@ -1,0 +1,267 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "server/coordinator/coordinator_core.h"
+#include "server/shard/shard_core.h"
+#include "test/sim/checker.h"
+#include "test/sim/host.h"
+#include "test/sim/membership_checker.h"
+#include "test/sim/network.h"
+#include "test/sim/simulation.h"
+#include "test/sim/trace.h"
+#include "worker/client/client_core.h"
+
+/// What simulation_*.cc share: one plan being played. simulation.h is the way in.
+namespace nanduti::sim {
+
+inline constexpr JobId kJob{2};           // the one that counts
+inline constexpr JobId kCancelledJob{1};  // before it, in some plans
+
+using CoordinatorHost = CoreHost<CoordinatorCore>;
+using ShardHost = CoreHost<ShardCore>;
+using WorkerHost = CoreHost<ClientCore>;
+
+inline std::string shown(Duration duration) {
+  return fmt::format("{:.3f} s", std::chrono::duration<double>(duration).count());
+}
+
+/// The worker process of a place, if one runs.
+struct Place {
+  std::shared_ptr<WorkerHost> host;
+  std::uint64_t work = 0;  // counts what is computed; a completion of an older number is void
+  bool started_before = false;
+  bool draining = false;
+};
+
+/// Plays one plan. Its parts are by topic: simulation.cc plays, simulation_hosts.cc runs processes,
+/// simulation_faults.cc disturbs them, simulation_work.cc does their slow work, simulation_watch.cc looks.
+class Simulation {
+ public:
+  Simulation(const Plan& plan, bool print_trace)
+      : plan_(plan),
+        events_(kBeginning),
+        trace_(print_trace),
+        checkers_{{kCancelledJob, Checker(plan_, coverage_)}, {kJob, Checker(plan_, coverage_)}},
+        members_(plan_, coverage_),
+        random_(plan.network_seed, 3),
+        network_(plan_, events_, coverage_,
+                 [this](int node, RouteId route, const Frame& frame, bool up) {
+                   on_frame(node, route, frame, up);
+                 }),
+        places_(plan.places.size()) {}
+
+  ~Simulation() {
+    for (const auto& [node, host] : hosts_) host->backlog.clear();  // they hold their hosts
+  }
+
+  Outcome run();
+
+  // ---- what hosts ask for ----
+
+  void before(ShardHost& host, const MessageReceived& event);
+  void before(CoordinatorHost&, const MessageReceived& event);
+  void before(WorkerHost& host, const MessageReceived& event);
+  template <class AnyHost, class Event>
+  void before(AnyHost&, const Event&) {}
+
+  bool holds_up(ShardHost& host, const SessionEvent& event);
+  template <class AnyHost>
+  bool holds_up(AnyHost&, const SessionEvent&) {
+    return false;
+  }
+
+  void observe(CoordinatorHost& host, const std::vector<CoordinatorCore::Action>& actions);
+  void observe(ShardHost& host, const std::vector<ShardCore::Action>& actions);
+  void observe(WorkerHost& host, const std::vector<ClientCore::Action>& actions);
+
+  void note_event(const Host& host, const char* what, std::string_view name, std::uint64_t first,
+                  std::uint64_t second = 0);
+
+  void note_received(const Host& host, const MessageReceived& event);
+
+  void act(Host& host, const SendMessage& send);
+  void act(Host& host, const OpenPeer& open) { host.hub.open(now(host), open); }
+  void act(Host& host, const ClosePeer& close);
+  void act(Host& host, const ShardCore::Admit& admit) { host.hub.set_admission(admit.admission); }
+  void act(Host& host, const ShardCore::Note& note) { pass_on(host, note.text); }
+  void act(Host& host, const ClientCore::Note& note) { pass_on(host, note.text); }
+  void act(Host& host, const CoordinatorCore::Note& note) { pass_on(host, note.text); }
+  void pass_on(const Host& host, const std::string& text);
+
+  /// A line of the story.
+  template <class... Args>
+  void tell(fmt::format_string<Args...> format, Args&&... args) {
+    trace_.tell(events_.now(), fmt::format(format, std::forward<Args>(args)...));
+  }
+  [[nodiscard]] std::string name_of(const Host& host) const;
+
+  // ---- slow work ----
+
+  void act(ShardHost& host, const ShardCore::LoadShard& load);
+  void act(CoordinatorHost& host, const CoordinatorCore::PlanModel& plan);
+  void act(CoordinatorHost&, const CoordinatorCore::SaveCheckpoint& save);
+  void act(CoordinatorHost& host, const CoordinatorCore::SaveResult& save);
+  void act(CoordinatorHost& host, const CoordinatorCore::JobChanged& changed);
+  void act(WorkerHost& host, const ClientCore::LoadJob& load);
+  void act(WorkerHost& host, const ClientCore::ComputeRound& round);
+  void act(WorkerHost& host, const ClientCore::EvaluateCut& cut);
+  void act(WorkerHost& host, const ClientCore::UnloadJob&) { ++place_of(host).work; }
+  void act(WorkerHost& host, const ClientCore::Stopped& stopped);
+
+ private:
+  void play();
+
+  void submit();
+
+  [[nodiscard]] JobState job_state() const;
+
+  // ---- faults ----
+
+  void happen(const Happening& happening);
+
+  void start(std::size_t at);
+
+  /// The process is gone with all its state.
+  void end(Host& host);
+
+  /// From now on all is well, and as many workers as the job wants are there to do the rest.
+  void heal();
+
+  /// Looks at who is in which state, once a second.
+  void audit();
+
+  [[nodiscard]] std::string members_text(const Membership& membership) const;
+
+  // ---- hosts ----
+
+  void add(const std::shared_ptr<Host>& host, std::optional<std::size_t> place);
+
+  void on_frame(int node, RouteId route, const Frame& frame, bool up);
+
+  /// Does something to a process: now, or once it is no longer stopped.
+  void on_host(const std::shared_ptr<Host>& host, std::function<void()> what);
+
+  void pause(const Pause& pause);
+
+  void resume(const std::shared_ptr<Host>& host);
+
+  [[nodiscard]] std::vector<std::shared_ptr<Host>> hosts_of(const Target& target) const;
+
+  void note_peer(Host& host, const SessionEvent& event);
+
+  /// P7: what waits for a peer stays within its maximum.
+  void check_queues(const Host& host) const;
+
+  /// What a process has counted until its end.
+  void count_host(const Host& host);
+
+  void wake(const std::shared_ptr<Host>& host, ProtocolTime at);
+
+  void serve_deadlines(const std::shared_ptr<Host>& host);
+
+  /// Passes events, actions and requests on until nothing more comes of them, and plans the next wake-up.
+  void settle_down(const std::shared_ptr<Host>& host);
+
+  // ---- slow work ----
+
+  ProtocolTime now(Host& host) { return host.now(events_.now()); }
+  template <class AnyHost, class Event>
+  void give(AnyHost& host, Event event) {
+    host.give(now(host), std::move(event));
+  }
+  [[nodiscard]] Duration duration(int low_ms, int high_ms) {
+    return Duration(static_cast<std::int64_t>(random_.uniform(low_ms, high_ms) * 1e6));
+  }
+  [[nodiscard]] Duration step_of(const WorkerHost& host);
+  template <class AnyHost, class Done>
+  void later(AnyHost& host, Duration after, Done done) {
+    events_.at(events_.now() + after, [this, node = host.node, done] {
+      const auto it = hosts_.find(node);
+      if (it == hosts_.end()) return;
+      on_host(it->second, [alive = it->second, done] { done(static_cast<AnyHost&>(*alive)); });
+    });
+  }
+  /// Computing: one thing at a time, and void once the job has been unloaded.
+  template <class Done>
+  void work(WorkerHost& host, Duration after, Done done) {
+    const std::uint64_t number = ++place_of(host).work;
+    later(host, after, [this, number, done](WorkerHost& h) {
+      if (place_of(h).work == number) done(h);
+    });
+  }
+
+  Checker& checker(const Host& host) { return checkers_.at(jobs_.at(host.node)); }
+  Place& place_of(const Host& host) { return places_[node_places_.at(host.node)]; }
+  [[nodiscard]] ShardIndex shard_of(const ShardHost& host) const { return shard_indices_.at(host.node); }
+  [[nodiscard]] ShardIndex shard_of_peer(const Host& host, PeerId peer) const {
+    return shard_indices_.at(static_cast<int>(peers_.at({host.node, peer})));
+  }
+
+  static std::uint64_t detail(const Message& message);
+
+  const Plan plan_;
+  EventQueue events_;
+  Trace trace_;
+  Coverage coverage_;
+  std::map<JobId, Checker> checkers_;
+  MembershipChecker members_;
+  std::map<int, JobId> jobs_;  // by node
+  RandomStream random_;
+  Network network_;
+  std::shared_ptr<CoordinatorHost> coordinator_;
+  std::vector<std::shared_ptr<ShardHost>> shards_;
+  std::vector<Place> places_;
+  std::uint64_t nodes_started_ = 0;
+  std::map<int, std::shared_ptr<Host>> hosts_;
+  std::map<int, std::size_t> node_places_;
+  std::map<int, ShardIndex> shard_indices_;
+  std::map<std::pair<int, PeerId>, std::uint32_t> peers_;  // to destination
+  std::set<int> stopping_;
+  std::map<IncarnationOrder, std::string> worker_names_;
+  std::map<std::string_view, std::uint64_t> received_;  // by message name
+};
+
+template <class Core>
+template <class Event>
+void CoreHost<Core>::give(ProtocolTime now, Event event) {
+  if constexpr (std::is_same_v<Event, MessageReceived>)
+    simulation.note_received(*this, event);
+  else if constexpr (std::is_same_v<Event, PeerClosed>)
+    simulation.note_event(*this, "loses", "", event.peer.value());
+  else if constexpr (std::is_same_v<Event, PeerConnected>)
+    simulation.note_event(*this, "meets", "", event.peer.value());
+  simulation.before(*this, event);
+  core.on_event(now, typename Core::Event(std::move(event)));
+  observe();
+}
+
+template <class Core>
+bool CoreHost<Core>::holds_up(const SessionEvent& event) {
+  return simulation.holds_up(*this, event);
+}
+
+template <class Core>
+void CoreHost<Core>::observe() {
+  std::vector<typename Core::Action> taken = core.take_actions();
+  simulation.observe(*this, taken);
+  for (auto& action : taken) actions_.push_back(std::move(action));
+}
+
+template <class Core>
+bool CoreHost<Core>::act(ProtocolTime) {
+  observe();  // what the constructor asked for
+  const auto actions = std::exchange(actions_, {});
+  for (const auto& action : actions) std::visit([&](const auto& a) { simulation.act(*this, a); }, action);
+  return !actions.empty();
+}
+
+}  // namespace nanduti::sim

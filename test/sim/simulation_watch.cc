@@ -1,0 +1,167 @@
+// What is seen of the processes: by the checkers, the trace, the story, the coverage.
+#include "test/sim/simulation_parts.h"
+
+namespace nanduti::sim {
+
+namespace {
+
+/// The kind of a note: its text without names and numbers.
+std::string kind_of(std::string_view text) {
+  std::string kind;
+  bool quoted = false, number = false;
+  for (const char c : text) {
+    const bool digit = c >= '0' && c <= '9';
+    if (c == '\'') {
+      quoted = !quoted;
+      if (quoted) kind += "'N'";
+    } else if (!quoted && digit) {
+      if (!number) kind += 'N';
+    } else if (!quoted) {
+      kind += c;
+    }
+    number = digit;
+  }
+  return kind;
+}
+
+}  // namespace
+
+void Simulation::before(ShardHost& host, const MessageReceived& event) {
+  if (std::holds_alternative<Push>(event.message) && events_.now() < plan_.heal_at &&
+      random_.chance(plan_.replays)) {
+    coverage_.count("fault: push replayed");
+    later(host, duration(0, 2000), [this, event](ShardHost& h) { give(h, event); });
+  }
+  if (event.peer != PeerId(0)) return;
+  // The coordinator numbers the shards as they come.
+  if (const auto* open = std::get_if<OpenShard>(&event.message)) {
+    shard_indices_[host.node] = open->index;
+    jobs_[host.node] = open->job;
+  }
+  if (const auto* membership = std::get_if<Membership>(&event.message))
+    if (membership->job == jobs_[host.node])
+      checker(host).on_membership_received(shard_of(host), membership->epoch);
+  if (const auto* take = std::get_if<TakeCut>(&event.message))
+    if (take->job == jobs_[host.node]) checker(host).on_take_cut(shard_of(host), take->cut);
+}
+
+void Simulation::before(CoordinatorHost&, const MessageReceived& event) {
+  if (const auto* report = std::get_if<SettleReport>(&event.message))
+    members_.on_settled(*report, event.peer);
+}
+
+void Simulation::before(WorkerHost& host, const MessageReceived& event) {
+  if (const auto* prepare = std::get_if<PrepareJob>(&event.message)) jobs_[host.node] = prepare->job;
+  if (host.core.replica() == nullptr || !peers_.contains({host.node, event.peer})) return;
+  if (std::holds_alternative<Publish>(event.message) || std::holds_alternative<Assign>(event.message))
+    checker(host).on_version_received(host.core.order(), shard_of_peer(host, event.peer));
+}
+
+void Simulation::observe(CoordinatorHost& host, const std::vector<CoordinatorCore::Action>& actions) {
+  for (const auto& action : actions) {
+    const auto* send = std::get_if<SendMessage>(&action);
+    if (send == nullptr) continue;
+    if (const auto* open = std::get_if<OpenShard>(&send->message)) members_.on_shard(send->peer, open->index);
+    if (const auto* lease = std::get_if<EvaluationLease>(&send->message))
+      checkers_.at(lease->job).on_evaluation_lent(*lease);
+    const auto* membership = std::get_if<Membership>(&send->message);
+    if (membership == nullptr) continue;
+    checkers_.at(membership->job).on_membership_sent(*membership);
+    if (!members_.on_sent(*membership)) continue;  // to another shard already
+    for (const WorkerReport& worker : host.core.workers_report(now(host)).workers)
+      worker_names_[worker.order] = worker.name;
+    tell("membership {}: {}", membership->epoch, members_text(*membership));
+  }
+}
+
+void Simulation::observe(ShardHost& host, const std::vector<ShardCore::Action>& actions) {
+  if (shard_indices_.contains(host.node)) checker(host).after_shard(shard_of(host), host.core, actions);
+}
+
+void Simulation::observe(WorkerHost& host, const std::vector<ClientCore::Action>& actions) {
+  if (jobs_.contains(host.node)) checker(host).after_worker(host.core);
+  for (const auto& action : actions) {
+    if (const auto* round = std::get_if<ClientCore::ComputeRound>(&action)) {
+      checker(host).on_compute(host.core, *round);
+    } else if (const auto* send = std::get_if<SendMessage>(&action)) {
+      if (const auto* push = std::get_if<Push>(&send->message))
+        checker(host).on_push_sent(host.core, *push, shard_of_peer(host, send->peer));
+    } else if (const auto* open = std::get_if<OpenPeer>(&action)) {
+      peers_[{host.node, open->peer}] = open->destination;
+    }
+  }
+}
+
+void Simulation::note_event(const Host& host, const char* what, std::string_view name, std::uint64_t first,
+                            std::uint64_t second) {
+  trace_.add({events_.now(), host.node, what, name, first, second});
+}
+
+void Simulation::note_received(const Host& host, const MessageReceived& event) {
+  const std::string_view name = message_name(event.message);
+  ++received_[name];
+  note_event(host, "receives", name, event.peer.value());
+}
+
+void Simulation::act(Host& host, const SendMessage& send) {
+  note_event(host, "sends", message_name(send.message), send.peer.value(), detail(send.message));
+  host.hub.send(now(host), send);
+}
+
+void Simulation::act(Host& host, const ClosePeer& close) {
+  note_event(host, "closes", "", close.peer.value());
+  host.hub.close(now(host), close);
+}
+
+void Simulation::pass_on(const Host& host, const std::string& text) {
+  coverage_.count("note: " + kind_of(text));
+  tell("{}: {}", name_of(host), text);
+}
+
+std::string Simulation::name_of(const Host& host) const {
+  if (host.node == 0) return "coordinator";
+  if (host.node < kFirstWorkerNode) return fmt::format("shard {}", host.node - 1);
+  return fmt::format("w{}", node_places_.at(host.node));
+}
+
+void Simulation::note_peer(Host& host, const SessionEvent& event) {
+  if (const auto* connected = std::get_if<PeerConnected>(&event)) {
+    host.peers.push_back(connected->peer);
+  } else if (const auto* closed = std::get_if<PeerClosed>(&event)) {
+    std::erase(host.peers, closed->peer);
+    coverage_.count("event: session lost");
+    coverage_.count("session: " + kind_of(closed->reason));
+  }
+}
+
+void Simulation::check_queues(const Host& host) const {
+  const std::size_t max =
+      (host.node < kFirstWorkerNode ? plan_.session : plan_.worker_session).queue_bytes_max;
+  for (const PeerId peer : host.peers)
+    if (host.hub.outstanding_bytes(peer) > max)
+      fail("P7: {} bytes wait for peer {} of {}", host.hub.outstanding_bytes(peer), peer, name_of(host));
+}
+
+void Simulation::count_host(const Host& host) {
+  for (const NamedCount& counter : host.hub.counters().named())
+    coverage_.count("hub: " + std::string(counter.name), counter.count);
+  if (host.node == 0 || host.node >= kFirstWorkerNode) return;
+  const ShardCore::Counters& shard = static_cast<const ShardHost&>(host).core.counters();
+  coverage_.count("push: settled", shard.settled);
+  coverage_.count("push: refused", shard.refused);
+  coverage_.count("push: duplicate", shard.duplicates);
+  coverage_.count("push: of the dead", shard.fenced);
+  coverage_.count("version: published", shard.versions);
+  coverage_.count("version: caught up", shard.catch_ups);
+}
+
+std::uint64_t Simulation::detail(const Message& message) {
+  if (const auto* push = std::get_if<Push>(&message)) return push->sequence.value();
+  if (const auto* version = std::get_if<Publish>(&message)) return version->header.version.value();
+  if (const auto* assign = std::get_if<Assign>(&message)) return assign->header.version.value();
+  if (const auto* membership = std::get_if<Membership>(&message)) return membership->epoch.value();
+  if (const auto* lease = std::get_if<LeaseGrant>(&message)) return lease->range.begin;
+  return 0;
+}
+
+}  // namespace nanduti::sim

@@ -1,0 +1,93 @@
+// Slow work: loading, planning, computing, saving take their time.
+#include "test/sim/problem.h"
+#include "test/sim/simulation_parts.h"
+
+namespace nanduti::sim {
+
+namespace {
+
+constexpr std::uint64_t kLayoutHash = 5;
+
+}  // namespace
+
+void Simulation::act(ShardHost& host, const ShardCore::LoadShard& load) {
+  later(host, duration(1, 300), [this, load](ShardHost& h) {
+    ShardStart start{initial_values(load.request.begin, load.request.end), codec_of(plan_), plan_.seed,
+                     plan_.deterministic};
+    give(h, ShardCore::ShardLoaded{load.request.job, std::move(start)});
+  });
+}
+
+void Simulation::act(CoordinatorHost& host, const CoordinatorCore::PlanModel& plan) {
+  later(host, duration(1, 200), [this, plan](CoordinatorHost& h) {
+    give(h, CoordinatorCore::ModelPlanned{plan.job,
+                                          CoordinatorCore::PlannedModel{plan_.parameters, kLayoutHash}});
+  });
+}
+
+void Simulation::act(CoordinatorHost&, const CoordinatorCore::SaveCheckpoint& save) {
+  checkers_.at(save.job).on_saved(save.epoch, save.shards);
+}
+
+void Simulation::act(CoordinatorHost& host, const CoordinatorCore::SaveResult& save) {
+  checkers_.at(save.job).on_result(save.shards);
+  later(host, duration(1, 300), [this, job = save.job](CoordinatorHost& h) {
+    give(h, CoordinatorCore::ResultSaved{job, Status()});
+  });
+}
+
+void Simulation::act(CoordinatorHost& host, const CoordinatorCore::JobChanged& changed) {
+  const CoordinatorCore::JobView& view = *host.core.view(changed.job);
+  tell("job {} is {}, {} epochs are evaluated{}{}", changed.job, to_string(view.state), view.figures.size(),
+       view.reason.empty() ? "" : ": ", view.reason);
+}
+
+void Simulation::act(WorkerHost& host, const ClientCore::LoadJob& load) {
+  LoadedJob job;
+  job.data = {plan_.samples, plan_.test_samples, 1, 1, 1, 2, 3};
+  job.layout_hash = kLayoutHash;
+  job.parameters = plan_.parameters;
+  job.round_samples = plan_.round_samples;
+  job.bound = plan_.bound;
+  job.deterministic = plan_.deterministic;
+  job.seed = plan_.seed;
+  job.codec = codec_of(plan_);
+  later(host, duration(5, 1000), [this, id = load.job, job](WorkerHost& h) {
+    give(h, ClientCore::JobLoaded{id, job});
+  });
+}
+
+void Simulation::act(WorkerHost& host, const ClientCore::ComputeRound& round) {
+  note_event(host, "computes", "round", round.round.value(), round.range.begin);
+  work(host, step_of(host), [this, round](WorkerHost& h) {
+    std::vector<float> progress = progress_of(*round.parameters, round.range);
+    checker(h).on_computed(h.core.order(), progress);
+    give(h, ClientCore::RoundComputed{round.job, std::move(progress), 1.0, 0.01});
+  });
+}
+
+void Simulation::act(WorkerHost& host, const ClientCore::EvaluateCut& cut) {
+  note_event(host, "evaluates", "cut", cut.begin, cut.end);
+  checker(host).on_evaluate(cut);
+  work(host, step_of(host), [this, cut](WorkerHost& h) {
+    give(h, ClientCore::CutEvaluated{cut.job, cut.lease, 0, cut.end - cut.begin, 1.0, 0.01});
+  });
+}
+
+void Simulation::act(WorkerHost& host, const ClientCore::Stopped& stopped) {
+  tell("{} has left", name_of(host));
+  if (!stopped.failure.empty()) fail("worker {} stops: {}", host.node, stopped.failure);
+  stopping_.insert(host.node);
+}
+
+Duration Simulation::step_of(const WorkerHost& host) {
+  if (events_.now() < plan_.heal_at && random_.chance(plan_.hangs)) {
+    coverage_.count("fault: work hangs");
+    return plan_.hang;
+  }
+  return Duration(static_cast<std::int64_t>(static_cast<double>(plan_.step.count()) *
+                                            plan_.places[node_places_.at(host.node)].slowness *
+                                            random_.uniform(0.8, 1.3)));
+}
+
+}  // namespace nanduti::sim
