@@ -37,15 +37,16 @@ class Checker {
   void after_shard(ShardIndex shard, const ShardCore& core, std::span<const ShardCore::Action> actions);
 
   // ---- workers ----
-  void on_compute(const ClientCore& core, const ClientCore::ComputeRound& round);
+  /// The round that is computed has given this; its replica hears of it next.
   void on_computed(IncarnationOrder order, std::span<const float> progress);
   void on_evaluate(const ClientCore::EvaluateCut& work) const;
   /// A version is about to reach the worker: what it then holds is compared, also if it held that one before.
   void on_version_received(IncarnationOrder order, ShardIndex shard);
   /// A push leaves its worker, for the first time or again.
   void on_push_sent(const ClientCore& core, const Push& push, ShardIndex shard);
-  /// After every event of a client core.
-  void after_worker(const ClientCore& core);
+  /// After every event of a worker's replica, with the actions it gave.
+  void after_replica(IncarnationOrder order, const Replica& replica,
+                     std::span<const Replica::Action> actions);
 
   // ---- the end ----
   void on_result(const std::vector<CutTaken>& shards);
@@ -66,13 +67,20 @@ class Checker {
     bool refused = false;                  // ...refused, and...
     bool returned = false;                 // ...back in the worker's residual
   };
+  /// A round that has been computed and is no push yet.
+  struct Uncoded {
+    Round round;
+    SampleRange range;
+    std::vector<float> progress;
+  };
   struct Incarnation {
     std::vector<std::vector<float>> residual;     // per shard
     std::vector<std::vector<double>> progress;    // per shard: all of it, summed up
     std::vector<std::vector<PushRecord>> pushes;  // per shard, by sequence
     std::vector<std::uint64_t> closed;            // per shard: pushes below it are done with at the worker
     std::optional<Round> next_round;
-    std::optional<ClientCore::ComputeRound> computing;
+    std::optional<Replica::ComputeRound> computing;
+    std::optional<Uncoded> uncoded;
     std::vector<Version> checked;  // per shard: the version whose shadow has been compared
   };
   /// What a version of a shard's shadow holds.
@@ -112,9 +120,11 @@ class Checker {
   void check_publishes(std::size_t k) const;
   void check_bounds(std::size_t k, const ShardCore& core) const;
   void take_back(Incarnation& of, std::size_t k, const ShardReplica& state);
-  void take_up_pushes(Incarnation& of, std::size_t k, const ShardReplica& state);
+  void on_compute(IncarnationOrder order, const Replica& replica, const Replica::ComputeRound& round);
+  void on_coded(IncarnationOrder order, const Replica::RoundCoded& coded);
+  void on_flushed(IncarnationOrder order, const Replica::Flushed& flushed);
   void check_ledger(Incarnation& of, IncarnationOrder order, std::size_t k, const ShardReplica& state);
-  void check_waiting(const ClientCore& core, const Incarnation& of);
+  void check_waiting(IncarnationOrder order, const Replica& replica, const Incarnation& of);
   [[nodiscard]] Round smallest_seen(const Replica& replica, const Membership& membership) const;
   void check_conservation() const;
   void publish(std::size_t k, const Publish* message, const ShardCore& core);

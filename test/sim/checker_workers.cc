@@ -42,10 +42,9 @@ void Checker::make_push(Incarnation& of, std::size_t k, std::span<const float> p
       {std::make_shared<const Update>(encoded.update), encoded.payload, round, range, flush, {}});
 }
 
-void Checker::on_compute(const ClientCore& core, const ClientCore::ComputeRound& round) {
+void Checker::on_compute(IncarnationOrder order, const Replica& replica, const Replica::ComputeRound& round) {
   ++rounds_;
-  const Replica& replica = *core.replica();
-  Incarnation& of = incarnation(core.order());
+  Incarnation& of = incarnation(order);
   if (of.computing) fail("round {} begins before round {} has ended", round.round, of.computing->round);
   if (of.next_round && round.round < *of.next_round) fail("round {} comes again", round.round);
   of.computing = round;
@@ -59,9 +58,11 @@ void Checker::on_compute(const ClientCore& core, const ClientCore::ComputeRound&
   if (newest == MembershipEpoch()) fail("round {} begins without a membership", round.round);
   const Membership& membership = memberships_.at(newest);
 
-  // P1: the replica includes rounds < round - bound of every active worker on every shard.
+  // P1: the replica includes rounds < round - bound of every active worker on every shard; its own it
+  // includes at once, be they settled or in flight.
+  const bool alone = count_active(membership) == 1 && is_active(membership, order);
   for (const Member& member : membership.members) {
-    if (member.state != MemberState::kActive || !plan_.bound) continue;
+    if (member.state != MemberState::kActive || !plan_.bound || alone) continue;
     for (std::size_t k = 0; k < shards_.size(); ++k) {
       const Round clock = std::max(member.entry_clock, value_or_zero(records[k]->clocks, member.order));
       if (clock.value() + *plan_.bound < round.round.value())
@@ -69,43 +70,80 @@ void Checker::on_compute(const ClientCore& core, const ClientCore::ComputeRound&
             "P1: incarnation {} begins round {} at bound {}, but of incarnation {} its replica of shard {} "
             "includes "
             "rounds below {} only",
-            core.order(), round.round, *plan_.bound, member.order, k, clock);
+            order, round.round, *plan_.bound, member.order, k, clock);
     }
   }
 
   for (std::size_t k = 0; k < shards_.size(); ++k) {
     const ShardReplica& state = replica.shard(ShardIndex(static_cast<std::uint32_t>(k)));
-    if (of.pushes[k].size() - state.acknowledged().value() >= plan_.window_rounds_max)
+    const std::uint64_t unacknowledged =
+        of.pushes[k].size() + (of.uncoded ? 1 : 0) - state.acknowledged().value();
+    if (unacknowledged >= plan_.window_rounds_max)
       fail("P7: round {} of incarnation {} begins with {} pushes unacknowledged by shard {}", round.round,
-           core.order(), of.pushes[k].size() - state.acknowledged().value(), k);
+           order, unacknowledged, k);
   }
 
-  // Merge: x = shadow - in flight - rho * residual. Who is dead and does not know it yet hears no verdicts
-  // any more; its rounds are void.
-  if (dead_.contains(core.order())) return;
+  // Merge: x = shadow - in flight - not coded yet - rho * residual. Who is dead and does not know it yet
+  // hears no verdicts any more; its rounds are void.
+  if (dead_.contains(order)) return;
   const float rho = 1.0f / static_cast<float>(std::max(count_active(membership), 1u));
   for (std::size_t k = 0; k < shards_.size(); ++k) {
     std::vector<float> x = records[k]->shadow;
-    const std::uint64_t settled = value_or_zero(records[k]->settled, core.order());
+    const std::uint64_t settled = value_or_zero(records[k]->settled, order);
     for (std::size_t s = settled; s < of.pushes[k].size(); ++s)
       if (!of.pushes[k][s].returned) add(x, *of.pushes[k][s].update, -1.0f);
+    if (of.uncoded)
+      for (std::size_t i = 0; i < x.size(); ++i) x[i] -= of.uncoded->progress[shards_[k].begin + i];
     for (std::size_t i = 0; i < x.size(); ++i) x[i] -= rho * of.residual[k][i];
-    if (!same_bits(x, std::span(*round.parameters).subspan(shards_[k].begin, x.size())))
+    if (!same_bits(x, std::span(round.buffers->parameters).subspan(shards_[k].begin, x.size())))
       fail(
-          "merge: the parameters of round {} of incarnation {} on shard {} are not shadow - in flight - rho "
-          "* residual",
-          round.round, core.order(), k);
+          "merge: the parameters of round {} of incarnation {} on shard {} are not shadow - in flight - not "
+          "coded - rho * residual",
+          round.round, order, k);
   }
 }
 
 void Checker::on_computed(IncarnationOrder order, std::span<const float> progress) {
   Incarnation& of = incarnation(order);
   if (!of.computing) fail("incarnation {} ends a round that it has not begun", order);
-  for (std::size_t k = 0; k < shards_.size(); ++k)
-    make_push(of, k, progress.subspan(shards_[k].begin, shards_[k].end - shards_[k].begin),
-              of.computing->round, of.computing->range, false);
+  if (of.uncoded) fail("round {} of incarnation {} is still not coded", of.uncoded->round, order);
+  of.uncoded = {of.computing->round, of.computing->range, {progress.begin(), progress.end()}};
   of.next_round = of.computing->round.next();
   of.computing.reset();
+}
+
+void Checker::on_coded(IncarnationOrder order, const Replica::RoundCoded& coded) {
+  Incarnation& of = incarnation(order);
+  if (coded.pushes.size() != shards_.size())
+    fail("incarnation {} makes {} pushes", order, coded.pushes.size());
+  std::vector<float> progress;
+  if (coded.name.range.size() > 0) {
+    if (!of.uncoded || of.uncoded->round != coded.name.round || of.uncoded->range != coded.name.range)
+      fail("incarnation {} codes round {}, which it has not computed", order, coded.name.round);
+    progress = std::exchange(of.uncoded, std::nullopt)->progress;
+  } else {  // deterministic jobs: every rank takes part in every step
+    if (!plan_.deterministic) fail("incarnation {} makes a round without samples", order);
+    if (of.uncoded) fail("incarnation {} codes its rounds out of order", order);
+    of.next_round = coded.name.round.next();
+  }
+  for (std::size_t k = 0; k < shards_.size(); ++k) {
+    std::span<const float> part;
+    if (!progress.empty())
+      part = std::span(progress).subspan(shards_[k].begin, shards_[k].end - shards_[k].begin);
+    make_push(of, k, part, coded.name.round, coded.name.range, false);
+  }
+}
+
+void Checker::on_flushed(IncarnationOrder order, const Replica::Flushed& flushed) {
+  Incarnation& of = incarnation(order);
+  if (of.uncoded) fail("incarnation {} flushes before round {} is coded", order, of.uncoded->round);
+  for (std::size_t k = 0; k < flushed.pushes.size(); ++k) {
+    if (!plan_.deterministic && !of.pushes[k].empty() && of.pushes[k].back().flush &&
+        plan_.epochs_kept > 1000)
+      fail("incarnation {} flushes shard {} twice", order, k);
+    const Push& push = flushed.pushes[k];
+    make_push(of, k, {}, push.round, push.range, true);
+  }
 }
 
 /// What is evaluated is the cut that the coordinator named, in all its shards.
@@ -154,28 +192,11 @@ void Checker::take_back(Incarnation& of, std::size_t k, const ShardReplica& stat
     PushRecord& push = of.pushes[k][s];
     if (!push.refused || push.returned) continue;
     const auto& held = state.in_flight();
-    if (std::any_of(held.begin(), held.end(), [&](const auto& h) { return h.push.sequence == Sequence(s); }))
+    if (std::any_of(held.begin(), held.end(), [&](const auto& h) { return h.sequence == Sequence(s); }))
       continue;
     push.returned = true;
     add(of.residual[k], *push.update, 1.0f);
     coverage_.count("push: returned");
-  }
-}
-
-/// Pushes that no round with samples has given: a flush, or a round without samples.
-void Checker::take_up_pushes(Incarnation& of, std::size_t k, const ShardReplica& state) {
-  for (const ShardReplica::InFlight& sent : state.in_flight()) {
-    const Push& push = sent.push;
-    if (push.sequence.value() < of.pushes[k].size()) continue;
-    const bool flush = push.lease == LeaseId();
-    if (push.sequence.value() != of.pushes[k].size() || (!flush && push.range.size() != 0))
-      fail("push {} of incarnation {} to shard {} comes from nowhere", push.sequence, push.order, k);
-    if (!flush && !plan_.deterministic) fail("incarnation {} makes a round without samples", push.order);
-    if (flush && !plan_.deterministic && !of.pushes[k].empty() && of.pushes[k].back().flush &&
-        plan_.epochs_kept > 1000)
-      fail("incarnation {} flushes shard {} twice", push.order, k);
-    make_push(of, k, {}, push.round, push.range, flush);
-    if (!flush) of.next_round = push.round.next();
   }
 }
 
@@ -191,7 +212,7 @@ void Checker::check_ledger(Incarnation& of, IncarnationOrder order, std::size_t 
   auto held = state.in_flight().begin();
   for (std::uint64_t s = of.closed[k]; s < pushes.size(); ++s) {
     const PushRecord& push = pushes[s];
-    const bool in_flight = held != state.in_flight().end() && held->push.sequence == Sequence(s);
+    const bool in_flight = held != state.in_flight().end() && held->sequence == Sequence(s);
     if (in_flight) ++held;
     if (push.returned) {
       if (in_flight) fail("P3: push {} of incarnation {} has returned and is in flight", s, order);
@@ -202,7 +223,7 @@ void Checker::check_ledger(Incarnation& of, IncarnationOrder order, std::size_t 
            order, k, in_flight ? "in flight" : "given up", handed_over);
   }
   if (held != state.in_flight().end())
-    fail("P3: incarnation {} holds push {} to shard {}, which was never made", order, held->push.sequence, k);
+    fail("P3: incarnation {} holds push {} to shard {}, which was never made", order, held->sequence, k);
   const auto residual = state.residual();
   if (!same_bits(residual, of.residual[k]) &&
       !std::equal(residual.begin(), residual.end(), of.residual[k].begin(), of.residual[k].end()))
@@ -227,53 +248,68 @@ Round Checker::smallest_seen(const Replica& replica, const Membership& membershi
 }
 
 /// P5: nobody waits at an open gate.
-void Checker::check_waiting(const ClientCore& core, const Incarnation& of) {
-  const LeaseGrant* lease = core.next_lease();
-  if (lease == nullptr || core.is_busy()) return;
-  const Replica& replica = *core.replica();
+void Checker::check_waiting(IncarnationOrder order, const Replica& replica, const Incarnation& of) {
+  if (!replica.offered() || of.computing) return;
+  const Replica::OfferRound& offer = *replica.offered();
   if (replica.is_lockstep()) return coverage_.count("gate: lockstep");
   MembershipEpoch newest;
   for (std::size_t k = 0; k < shards_.size(); ++k) {
     const ShardReplica& state = replica.shard(ShardIndex(static_cast<std::uint32_t>(k)));
     if (!state.has_shadow()) return coverage_.count("gate: no parameters");
-    if (state.merged().epoch < lease->active_from) return coverage_.count("gate: not active yet");
+    if (state.merged().epoch < offer.active_from) return coverage_.count("gate: not active yet");
     newest = std::max(newest, state.merged().epoch);
   }
   for (std::size_t k = 0; k < shards_.size(); ++k) {
     const ShardReplica& state = replica.shard(ShardIndex(static_cast<std::uint32_t>(k)));
-    if (of.pushes[k].size() - state.acknowledged().value() >= plan_.window_rounds_max)
-      return coverage_.count("gate: window");
+    const std::uint64_t unacknowledged =
+        of.pushes[k].size() + (of.uncoded ? 1 : 0) - state.acknowledged().value();
+    std::size_t bytes = 0;
+    for (std::uint64_t s = state.acknowledged().value(); s < of.pushes[k].size(); ++s)
+      if (!of.pushes[k][s].returned) bytes += of.pushes[k][s].payload.size();
+    if (unacknowledged >= plan_.window_rounds_max) return coverage_.count("gate: window");
+    if (unacknowledged >= 2 && bytes >= plan_.window_bytes_max)
+      return coverage_.count("gate: window in bytes");
   }
-  Round round = std::max(core.next_round(), lease->entry_clock);
-  for (const Member& member : memberships_.at(newest).members)
-    if (member.order == core.order() && member.state == MemberState::kActive)
+  const Membership& membership = memberships_.at(newest);
+  Round round = std::max(replica.next_round(), offer.entry_clock);
+  for (const Member& member : membership.members)
+    if (member.order == order && member.state == MemberState::kActive)
       round = std::max(round, member.entry_clock);
-  const bool open = !plan_.bound || smallest_seen(replica, memberships_.at(newest)).value() >=
-                                        round.value() - std::min<std::uint64_t>(round.value(), *plan_.bound);
-  if (open) fail("P5: incarnation {} waits before round {} though the gate is open", core.order(), round);
+  const bool alone = count_active(membership) == 1 && is_active(membership, order);
+  const bool open = !plan_.bound || alone ||
+                    smallest_seen(replica, membership).value() >=
+                        round.value() - std::min<std::uint64_t>(round.value(), *plan_.bound);
+  if (open) fail("P5: incarnation {} waits before round {} though the gate is open", order, round);
   coverage_.count("gate: staleness");
 }
 
-void Checker::after_worker(const ClientCore& core) {
-  const Replica* replica = core.replica();
-  if (replica == nullptr || core.order() == IncarnationOrder()) return;
-  Incarnation& of = incarnation(core.order());
+void Checker::after_replica(IncarnationOrder order, const Replica& replica,
+                            std::span<const Replica::Action> actions) {
+  Incarnation& of = incarnation(order);
+  const auto state_of = [&](std::size_t k) -> const ShardReplica& {
+    return replica.shard(ShardIndex(static_cast<std::uint32_t>(k)));
+  };
+  for (std::size_t k = 0; k < shards_.size(); ++k) take_back(of, k, state_of(k));
+  for (const Replica::Action& action : actions) {
+    if (const auto* round = std::get_if<Replica::ComputeRound>(&action)) on_compute(order, replica, *round);
+    const auto* report = std::get_if<Replica::Report>(&action);
+    if (report == nullptr) continue;
+    if (const auto* coded = std::get_if<Replica::RoundCoded>(report)) on_coded(order, *coded);
+    if (const auto* flushed = std::get_if<Replica::Flushed>(report)) on_flushed(order, *flushed);
+  }
   for (std::size_t k = 0; k < shards_.size(); ++k) {
-    const ShardReplica& state = replica->shard(ShardIndex(static_cast<std::uint32_t>(k)));
-    take_back(of, k, state);
-    take_up_pushes(of, k, state);
+    const ShardReplica& state = state_of(k);
     if (!state.has_shadow()) continue;
     // Who is dead and does not know it yet hears no verdicts any more.
-    if (!dead_.contains(core.order()) && !shards_[k].fenced.contains(core.order()))
-      check_ledger(of, core.order(), k, state);
+    if (!dead_.contains(order) && !shards_[k].fenced.contains(order)) check_ledger(of, order, k, state);
     if (state.merged().version == of.checked[k]) continue;
     of.checked[k] = state.merged().version;
     if (state.merged().chain != shards_[k].chain) fail("P4: a replica of shard {} is on another chain", k);
     if (!same_bits(state.shadow(), version_at(k, state.merged()).shadow))
-      fail("P4: incarnation {} holds another version {} of shard {} than was published", core.order(),
+      fail("P4: incarnation {} holds another version {} of shard {} than was published", order,
            state.merged().version, k);
   }
-  check_waiting(core, of);
+  check_waiting(order, replica, of);
 }
 
 }  // namespace nanduti::sim

@@ -192,6 +192,9 @@ Plan make_plan(std::uint64_t seed) {
   if (mood == Mood::kWild)
     plan.local = {milliseconds(1), milliseconds(5), milliseconds(5), 1e9, 0.02, 0.02, 0.02, 0.01, false, 0};
   plan.heal_at = kBeginning + seconds(10);
+  // A worker that merges slowly drops versions and catches up in one go.
+  if (random.chance(0.25))
+    plan.unmerged_bytes_max = 1 + random.below(4) * plan.parameters / plan.shards * sizeof(float);
   if (mood != Mood::kCalm) add_faults(plan, random, mood);
   sort_happenings(plan);
   return plan;

@@ -86,6 +86,7 @@ struct Plan {
   Duration unpublished_age_max = std::chrono::milliseconds(500);
   std::uint32_t window_rounds_max = 64;  ///< that a worker may have unacknowledged
   std::size_t window_bytes_max = std::size_t{256} << 20;
+  std::size_t unmerged_bytes_max = std::size_t{256} << 20;
   std::size_t epochs_kept = 65536;        ///< by shards; pushes of older memberships are refused
   SessionOptions session;                 ///< of servers
   SessionOptions worker_session;          ///< may overflow: then a session is lost at the worker's end only

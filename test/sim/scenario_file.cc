@@ -200,6 +200,7 @@ void visit_job(Visitor& v, Plan& plan) {
   v.duration("unpublished_age_max", plan.unpublished_age_max, usual.unpublished_age_max);
   v.whole("window_rounds_max", plan.window_rounds_max, usual.window_rounds_max, 1);
   v.whole("window_bytes_max", plan.window_bytes_max, usual.window_bytes_max, 1);
+  v.whole("unmerged_bytes_max", plan.unmerged_bytes_max, usual.unmerged_bytes_max, 1);
   v.whole("epochs_kept", plan.epochs_kept, usual.epochs_kept, 1);
 }
 

@@ -48,10 +48,11 @@ void Simulation::start(std::size_t at) {
   options.registration.name = fmt::format("w{}", at);
   options.window_rounds_max = plan_.window_rounds_max;
   options.window_bytes_max = plan_.window_bytes_max;
+  options.unmerged_bytes_max = plan_.unmerged_bytes_max;
   place.host = std::make_shared<WorkerHost>(
       *this, node, 0, plan_, options,
       RandomStream(plan_.network_seed, 10000 + static_cast<std::uint64_t>(node)));
-  ++place.work;
+  unload(place);
   node_places_[node] = at;
   tell("{} starts", name_of(*place.host));
   add(place.host, at);
@@ -65,7 +66,7 @@ void Simulation::end(Host& host) {
   network_.remove_node(host.node);
   Place& place = places_[node_places_.at(host.node)];
   place.host.reset();
-  ++place.work;
+  unload(place);
   hosts_.erase(host.node);
 }
 

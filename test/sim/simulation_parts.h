@@ -18,6 +18,7 @@
 #include "test/sim/network.h"
 #include "test/sim/simulation.h"
 #include "test/sim/trace.h"
+#include "test/support/replica_host.h"
 #include "worker/client/client_core.h"
 
 /// What simulation_*.cc share: one plan being played. simulation.h is the way in.
@@ -37,7 +38,10 @@ inline std::string shown(Duration duration) {
 /// The worker process of a place, if one runs.
 struct Place {
   std::shared_ptr<WorkerHost> host;
-  std::uint64_t work = 0;  // counts what is computed; a completion of an older number is void
+  ReplicaHost replica;
+  bool replica_busy = false;
+  ProtocolTime computes_until{};  // rounds and evaluations, one after the other
+  std::uint64_t life = 0;         // of the job there; completions of an earlier one are void
   bool started_before = false;
   bool draining = false;
 };
@@ -112,9 +116,11 @@ class Simulation {
   void act(CoordinatorHost& host, const CoordinatorCore::SaveResult& save);
   void act(CoordinatorHost& host, const CoordinatorCore::JobChanged& changed);
   void act(WorkerHost& host, const ClientCore::LoadJob& load);
-  void act(WorkerHost& host, const ClientCore::ComputeRound& round);
+  void act(WorkerHost& host, const ClientCore::OpenReplica& open) { feed_replica(host, open); }
+  void act(WorkerHost& host, const ClientCore::ReplicaWork& event) { feed_replica(host, event); }
+  void act(WorkerHost&, const ClientCore::WorkExpected&) {}
   void act(WorkerHost& host, const ClientCore::EvaluateCut& cut);
-  void act(WorkerHost& host, const ClientCore::UnloadJob&) { ++place_of(host).work; }
+  void act(WorkerHost& host, const ClientCore::UnloadJob&) { unload(place_of(host)); }
   void act(WorkerHost& host, const ClientCore::Stopped& stopped);
 
  private:
@@ -190,14 +196,24 @@ class Simulation {
       on_host(it->second, [alive = it->second, done] { done(static_cast<AnyHost&>(*alive)); });
     });
   }
-  /// Computing: one thing at a time, and void once the job has been unloaded.
+  /// Computing: one thing after the other, and void once the job has been unloaded.
   template <class Done>
-  void work(WorkerHost& host, Duration after, Done done) {
-    const std::uint64_t number = ++place_of(host).work;
-    later(host, after, [this, number, done](WorkerHost& h) {
-      if (place_of(h).work == number) done(h);
+  void compute(WorkerHost& host, Duration takes, Done done) {
+    Place& place = place_of(host);
+    place.computes_until = std::max(place.computes_until, events_.now()) + takes;
+    for_this_life(host, place.computes_until - events_.now(), done);
+  }
+  template <class Done>
+  void for_this_life(WorkerHost& host, Duration after, Done done) {
+    later(host, after, [this, life = place_of(host).life, done](WorkerHost& h) {
+      if (place_of(h).life == life) done(h);
     });
   }
+  static void unload(Place& place);
+  void feed_replica(WorkerHost& host, const ClientCore::Action& action);
+  /// Coding and merging: one thing after the other.
+  void work_on_replica(WorkerHost& host);
+  void step_replica(WorkerHost& host);
 
   Checker& checker(const Host& host) { return checkers_.at(jobs_.at(host.node)); }
   Place& place_of(const Host& host) { return places_[node_places_.at(host.node)]; }

@@ -52,9 +52,6 @@ void Simulation::before(CoordinatorHost&, const MessageReceived& event) {
 
 void Simulation::before(WorkerHost& host, const MessageReceived& event) {
   if (const auto* prepare = std::get_if<PrepareJob>(&event.message)) jobs_[host.node] = prepare->job;
-  if (host.core.replica() == nullptr || !peers_.contains({host.node, event.peer})) return;
-  if (std::holds_alternative<Publish>(event.message) || std::holds_alternative<Assign>(event.message))
-    checker(host).on_version_received(host.core.order(), shard_of_peer(host, event.peer));
 }
 
 void Simulation::observe(CoordinatorHost& host, const std::vector<CoordinatorCore::Action>& actions) {
@@ -79,11 +76,9 @@ void Simulation::observe(ShardHost& host, const std::vector<ShardCore::Action>& 
 }
 
 void Simulation::observe(WorkerHost& host, const std::vector<ClientCore::Action>& actions) {
-  if (jobs_.contains(host.node)) checker(host).after_worker(host.core);
+  if (host.core.withholds_work()) fail("P5: {} has samples and trains none", name_of(host));
   for (const auto& action : actions) {
-    if (const auto* round = std::get_if<ClientCore::ComputeRound>(&action)) {
-      checker(host).on_compute(host.core, *round);
-    } else if (const auto* send = std::get_if<SendMessage>(&action)) {
+    if (const auto* send = std::get_if<SendMessage>(&action)) {
       if (const auto* push = std::get_if<Push>(&send->message))
         checker(host).on_push_sent(host.core, *push, shard_of_peer(host, send->peer));
     } else if (const auto* open = std::get_if<OpenPeer>(&action)) {

@@ -57,19 +57,56 @@ void Simulation::act(WorkerHost& host, const ClientCore::LoadJob& load) {
   });
 }
 
-void Simulation::act(WorkerHost& host, const ClientCore::ComputeRound& round) {
-  note_event(host, "computes", "round", round.round.value(), round.range.begin);
-  work(host, step_of(host), [this, round](WorkerHost& h) {
-    std::vector<float> progress = progress_of(*round.parameters, round.range);
-    checker(h).on_computed(h.core.order(), progress);
-    give(h, ClientCore::RoundComputed{round.job, std::move(progress), 1.0, 0.01});
+void Simulation::unload(Place& place) {
+  place.replica.clear();
+  place.replica_busy = false;
+  place.computes_until = {};
+  ++place.life;
+}
+
+void Simulation::feed_replica(WorkerHost& host, const ClientCore::Action& action) {
+  place_of(host).replica.take(action);
+  work_on_replica(host);
+}
+
+void Simulation::work_on_replica(WorkerHost& host) {
+  Place& place = place_of(host);
+  if (place.replica_busy || !place.replica.has_work()) return;
+  place.replica_busy = true;
+  const bool codes = std::holds_alternative<Replica::TimeToCode>(place.replica.next());
+  const Duration takes(static_cast<std::int64_t>(static_cast<double>(plan_.step.count()) *
+                                                 random_.uniform(0, codes ? 0.4 : 0.05)));
+  for_this_life(host, takes, [this](WorkerHost& h) {
+    place_of(h).replica_busy = false;
+    step_replica(h);
+    work_on_replica(h);
   });
+}
+
+void Simulation::step_replica(WorkerHost& host) {
+  ReplicaHost& replica = place_of(host).replica;
+  const IncarnationOrder order = host.core.order();
+  if (const auto* merge = std::get_if<Replica::MergeVersion>(&replica.next()))
+    checker(host).on_version_received(order, merge->shard);
+  if (const auto* computed = std::get_if<Replica::RoundComputed>(&replica.next()))
+    checker(host).on_computed(order, computed->buffers->progress);
+  replica.step();
+  checker(host).after_replica(order, *replica.replica(), replica.actions());
+  for (const Replica::ComputeRound& round : replica.take_begun()) {
+    note_event(host, "computes", "round", round.round.value(), round.range.begin);
+    compute(host, step_of(host), [this](WorkerHost& h) {
+      ReplicaHost& of = place_of(h).replica;
+      of.finish_round(progress_of(of.computing()->buffers->parameters, of.computing()->range), 1.0, 0.01);
+      work_on_replica(h);
+    });
+  }
+  for (auto& report : replica.take_reports()) give(host, std::move(report));
 }
 
 void Simulation::act(WorkerHost& host, const ClientCore::EvaluateCut& cut) {
   note_event(host, "evaluates", "cut", cut.begin, cut.end);
   checker(host).on_evaluate(cut);
-  work(host, step_of(host), [this, cut](WorkerHost& h) {
+  compute(host, step_of(host), [this, cut](WorkerHost& h) {
     give(h, ClientCore::CutEvaluated{cut.job, cut.lease, 0, cut.end - cut.begin, 1.0, 0.01});
   });
 }

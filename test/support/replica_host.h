@@ -38,13 +38,14 @@ class ReplicaHost {
     Replica::Event event = std::move(queue_.front());
     queue_.pop_front();
     replica_->on_event(std::move(event));
-    for (Replica::Action& action : replica_->take_actions()) {
-      if (auto* round = std::get_if<Replica::ComputeRound>(&action)) {
+    actions_ = replica_->take_actions();
+    for (const Replica::Action& action : actions_) {
+      if (const auto* round = std::get_if<Replica::ComputeRound>(&action)) {
         NANDUTI_CHECK(!computing_);
         computing_ = *round;
         begun_.push_back(*round);
-      } else if (auto* report = std::get_if<Replica::Report>(&action)) {
-        reports_.push_back({job_, std::move(*report)});
+      } else if (const auto* report = std::get_if<Replica::Report>(&action)) {
+        reports_.push_back({job_, *report});
       } else {
         queue_.push_back(Replica::TimeToCode());
       }
@@ -62,6 +63,10 @@ class ReplicaHost {
   }
 
   [[nodiscard]] bool has_work() const { return !queue_.empty(); }
+  /// Precondition: has_work().
+  [[nodiscard]] const Replica::Event& next() const { return queue_.front(); }
+  /// What the last step gave.
+  [[nodiscard]] const std::vector<Replica::Action>& actions() const { return actions_; }
   /// Rounds that have begun since the last call.
   std::vector<Replica::ComputeRound> take_begun() { return std::exchange(begun_, {}); }
   /// For the core, in this order.
@@ -71,6 +76,7 @@ class ReplicaHost {
     replica_.reset();
     queue_.clear();
     computing_.reset();
+    actions_.clear();
     begun_.clear();
     reports_.clear();
   }
@@ -80,6 +86,7 @@ class ReplicaHost {
   std::optional<Replica> replica_;
   std::deque<Replica::Event> queue_;
   std::optional<Replica::ComputeRound> computing_;
+  std::vector<Replica::Action> actions_;
   std::vector<Replica::ComputeRound> begun_;
   std::vector<ClientCore::ReplicaReported> reports_;
 };

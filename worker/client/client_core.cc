@@ -116,7 +116,10 @@ void ClientCore::handle(ProtocolTime now, const ReplicaReported& event) {
 }
 
 void ClientCore::take(ProtocolTime now, const Replica::Verdicts& report) {
-  job_->residual_left = job_->residual_left || report.returned;
+  if (report.returned) {
+    job_->residual_left = true;
+    job_->flushed = false;
+  }
   job_->turnaround.on_settled(now, report.shard, report.settled);
 }
 
@@ -148,6 +151,7 @@ void ClientCore::take(ProtocolTime now, const Replica::RoundCoded& report) {
   Job& job = *job_;
   --job.uncoded;
   job.residual_left = true;
+  job.flushed = false;
   job.turnaround.on_pushed(now, report.pushes.front().sequence);
   hold(report.pushes);
   job.status.clock = report.name.round.next();
@@ -171,6 +175,7 @@ void ClientCore::take(ProtocolTime, const Replica::RoundWithdrawn& report) {
 void ClientCore::take(ProtocolTime, const Replica::Flushed& report) {
   job_->flushing = false;
   job_->residual_left = !report.complete;
+  job_->flushed = job_->flushing_last && report.complete && report.pushes.empty();
   hold(report.pushes);
 }
 
@@ -250,7 +255,7 @@ void ClientCore::on_coordinator_message(const Message& message) {
                         [&](const FlushResidual& m) {
                           if (!is_ours(m.job)) return;
                           job_->flush_asked = job_->flush_in_step = true;
-                          job_->flush_reported = false;
+                          job_->flush_reported = job_->flushed = false;
                         },
                         [&](const EndJob& m) {
                           if (!is_ours(m.job)) return;
@@ -484,14 +489,17 @@ void ClientCore::flush_if_asked() {
   Job& job = *job_;
   const bool training = job.offered || job.uncoded > 0 || !job.leases.empty();
   if (!job.flush_asked || job.flush_reported || job.flushing || training) return;
-  if (job.residual_left || job.flush_in_step) {
-    job.flushing = true;
-    tell_replica(Replica::Flush{std::exchange(job.flush_in_step, false)});
+  if (job.flushed) {
+    if (!connected_) return;
+    job.flush_reported = true;
+    tell_coordinator(ResidualFlushed{job.id});
     return;
   }
-  if (!is_acknowledged() || !connected_) return;
-  job.flush_reported = true;
-  tell_coordinator(ResidualFlushed{job.id});
+  // The last flush is one that finds nothing after all pushes have been acknowledged: refusals return mass.
+  job.flushing_last = is_acknowledged();
+  if (!job.flushing_last && !job.residual_left && !job.flush_in_step) return;
+  job.flushing = true;
+  tell_replica(Replica::Flush{std::exchange(job.flush_in_step, false)});
 }
 
 bool ClientCore::is_acknowledged() const {

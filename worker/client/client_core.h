@@ -195,6 +195,8 @@ class ClientCore {
     bool flush_reported = false;
     bool flush_in_step = false;  // deterministic: the shards wait for a flush of everybody, also an empty one
     bool flushing = false;       // the replica is
+    bool flushing_last = false;  // and all pushes were acknowledged before
+    bool flushed = false;        // nothing was left then
     bool residual_left = false;  // as far as is known
     bool at_gate = false;
     ProtocolTime start_over_at = kNever;  // a shard has closed its session for good
