@@ -7,6 +7,7 @@
 #include "common/base/check.h"
 #include "test/common/protocol/any_message.h"
 #include "test/fuzz/fuzz_input.h"
+#include "test/support/replica_host.h"
 #include "worker/client/client_core.h"
 
 namespace nanduti {
@@ -170,15 +171,33 @@ class Scene {
   }
 
   void finish_work() {
-    if (computing_) {
-      ClientCore::RoundComputed done{computing_->job, std::vector<float>(kParameters, 0.5f), 1.0, 1.0};
-      computing_.reset();
-      if (input_.below(8) == 0) return happen(ClientCore::WorkFailed{done.job, "a failing device"});
-      return happen(done);
+    if (replica_.has_work()) return step_replica();
+    if (replica_.computing()) {
+      if (input_.below(8) == 0)
+        return happen(ClientCore::WorkFailed{replica_.computing()->job, "a failing device"});
+      return replica_.finish_round(std::vector<float>(kParameters, 0.5f), 1.0, 1.0);
     }
     if (!evaluating_) return;
     const ClientCore::EvaluateCut cut = *std::exchange(evaluating_, std::nullopt);
     happen(ClientCore::CutEvaluated{cut.job, cut.lease, 0, cut.end - cut.begin, 1.0, 1.0});
+  }
+
+  void step_replica() {
+    replica_.step();
+    for (const Replica::ComputeRound& round : replica_.take_begun()) check(round);
+    for (const auto& report : replica_.take_reports()) happen(report);
+  }
+  void check(const Replica::ComputeRound& round) {
+    NANDUTI_CHECK(round.buffers->parameters.size() == kParameters);
+    NANDUTI_CHECK(round.range.begin < round.range.end && round.range.size() <= kRoundSamples,
+                  "a round of samples {} to {}", round.range.begin, round.range.end);
+    NANDUTI_CHECK(std::ranges::any_of(leases_,
+                                      [&](const LeaseGrant& lease) {
+                                        return lease.range.epoch == round.range.epoch &&
+                                               lease.range.begin <= round.range.begin &&
+                                               round.range.end <= lease.range.end;
+                                      }),
+                  "a round of samples {} to {}, which are not lent", round.range.begin, round.range.end);
   }
 
   void tell(PeerId peer, Message message) {
@@ -200,6 +219,7 @@ class Scene {
       for (const ClientCore::Action& action : actions) carry_out(action);
   }
   void carry_out(const ClientCore::Action& action) {
+    if (replica_.take(action)) return;
     if (const auto* send = std::get_if<SendMessage>(&action)) {
       NANDUTI_CHECK(decode_message(encode_message(send->message)).ok(),
                     "the worker sends a {} that nobody decodes", message_name(send->message));
@@ -217,25 +237,11 @@ class Scene {
       loaded.deterministic = deterministic_;
       loaded.codec = std::make_shared<DenseFloat32Codec>();
       core_.on_event(now_, ClientCore::JobLoaded{load->job, loaded});
-    } else if (const auto* round = std::get_if<ClientCore::ComputeRound>(&action)) {
-      NANDUTI_CHECK(!computing_ && !evaluating_, "two things are computed at once");
-      NANDUTI_CHECK(round->parameters->size() == kParameters);
-      NANDUTI_CHECK(round->range.begin < round->range.end && round->range.size() <= kRoundSamples,
-                    "a round of samples {} to {}", round->range.begin, round->range.end);
-      NANDUTI_CHECK(std::ranges::any_of(leases_,
-                                        [&](const LeaseGrant& lease) {
-                                          return lease.range.epoch == round->range.epoch &&
-                                                 lease.range.begin <= round->range.begin &&
-                                                 round->range.end <= lease.range.end;
-                                        }),
-                    "a round of samples {} to {}, which are not lent", round->range.begin, round->range.end);
-      computing_ = *round;
     } else if (const auto* cut = std::get_if<ClientCore::EvaluateCut>(&action)) {
-      NANDUTI_CHECK(!computing_ && !evaluating_, "two things are computed at once");
+      NANDUTI_CHECK(!evaluating_, "two cuts are evaluated at once");
       NANDUTI_CHECK(cut->parameters->size() == kParameters && cut->begin <= cut->end);
       evaluating_ = *cut;
     } else if (std::holds_alternative<ClientCore::UnloadJob>(action)) {
-      computing_.reset();
       evaluating_.reset();
     }
   }
@@ -246,7 +252,7 @@ class Scene {
   ProtocolTime now_{1h};
   std::map<PeerId, std::uint32_t> shards_;  // to what they were dialled as
   std::vector<LeaseGrant> leases_;
-  std::optional<ClientCore::ComputeRound> computing_;
+  ReplicaHost replica_;
   std::optional<ClientCore::EvaluateCut> evaluating_;
   ClientCore core_;
 };
