@@ -393,6 +393,103 @@ TEST_CASE("an evaluation that its only worker does not do is given up after some
   CHECK(bench.saves == 1);
 }
 
+TEST_CASE(
+    "an evaluation that all who try it die of is given up after some tries, one that is left behind is not") {
+  CoordinatorBench bench(quick());
+  bench.start();
+  bench.train(1, 1, 0);
+  bench.train(1, 1, 1);
+  bench.take_cut();
+  const bool drains = GENERATE(false, true);
+  for (std::uint64_t w = 1; w <= kEvaluationTriesMax; ++w) {
+    CHECK(bench.view().figures.empty());
+    CHECK(bench.to<EvaluationLease>(PeerId(w)).size() == 2);
+    if (drains) bench.say(PeerId(w), Draining{});
+    if (drains) bench.say(PeerId(w), Leave{});
+    bench.close(PeerId(w));
+    bench.add_worker(w + 1);
+    bench.prepare(w + 1);
+  }
+  CHECK(bench.view().figures.size() == (drains ? 0 : 1));
+  CHECK(has(bench.view().warnings, "epoch 1 has no test figures") == !drains);
+}
+
+TEST_CASE("a trained model whose workers have all gone is saved without test figures after a while") {
+  CoordinatorBench bench(quick());
+  bench.start();
+  bench.train(1, 1, 0);
+  bench.train(1, 1, 1);
+  bench.take_cut();
+  bench.evaluate(1);
+  bench.train_all(1, 1, 2);
+  bench.say(PeerId(1), ResidualFlushed{JobId(1)});
+  bench.say(kShard, ShardAtRest{JobId(1), Version(2)});
+  const bool is_left = GENERATE(false, true);
+  if (is_left) bench.close(PeerId(1));
+  bench.take_cut();
+  if (!is_left) bench.close(PeerId(1));
+  bench.say(kShard, FenceDone{JobId(1), IncarnationOrder(1), Sequence(4)});
+  bench.wait(1s);
+  for (std::uint32_t i = 2; i < 30 * kEvaluationTriesMax; ++i) bench.wait(1s);
+  CHECK(bench.saves == 0);
+  SECTION("nobody comes") {
+    bench.wait(2s);
+    CHECK(bench.saves == 1);
+    CHECK(has(bench.view().warnings, "epoch 2 has no test figures"));
+  }
+  SECTION("another one comes") {
+    bench.add_worker(2);
+    bench.prepare(2);
+    bench.evaluate(2);
+    CHECK(bench.saves == 1);
+    CHECK(bench.view().warnings.empty());
+  }
+}
+
+TEST_CASE("of workers in lockstep the one that is cut off dies, and not those who wait for it") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2, true);
+  for (const std::uint64_t w : {1, 2}) bench.say(PeerId(w), LeaseRequest{JobId(1)});
+  WorkerStatus waits = CoordinatorBench::status(true), other = CoordinatorBench::status();
+  waits.clock = Round(2);
+  SECTION("its pushes have not arrived") { other.clock = Round(2); }
+  SECTION("no versions arrive") {
+    other.clock = Round(1);
+    other.at_gate = true;
+  }
+  SECTION("its last updates do not arrive") {
+    for (const std::uint64_t w : {1, 2}) {
+      for (std::uint64_t round = 0; round < 2; ++round) {
+        const LeaseGrant grant = bench.to<LeaseGrant>(PeerId(w)).back();
+        bench.say(kShard, SettleReport{JobId(1),
+                                       {{IncarnationOrder(w), Sequence(round), Round(round), grant.lease,
+                                         grant.range, false}}});
+        bench.say(PeerId(w), LeaseRequest{JobId(1)});
+      }
+    }
+    CHECK(bench.to<FlushResidual>(PeerId(1)).size() == 1);
+    other.clock = Round(2);
+  }
+  for (int i = 0; i < 32; ++i) {
+    bench.say(PeerId(1), waits);
+    bench.say(PeerId(2), other);
+    bench.wait(1s);
+  }
+  CHECK(bench.to<Fenced>(PeerId(1)).empty());
+  CHECK(bench.to<Fenced>(PeerId(2)).size() == 1);
+}
+
+TEST_CASE("in lockstep those who all say that they wait are not waited for without end") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2, true);
+  for (const std::uint64_t w : {1, 2}) bench.say(PeerId(w), LeaseRequest{JobId(1)});
+  for (int i = 0; i < 32; ++i) {
+    for (const std::uint64_t w : {1, 2}) bench.say(PeerId(w), CoordinatorBench::status(true));
+    bench.wait(1s);
+  }
+  CHECK(bench.core.worker_count() == 0);
+}
+
 TEST_CASE("a shard that lives and does not answer ends the job with the reason") {
   CoordinatorBench bench(quick());
   std::string reason;
