@@ -72,7 +72,6 @@ void CoordinatorCore::check_answers(Worker& worker) {
 /// Of an active worker, for which others wait at the gate.
 void CoordinatorCore::check_round(Worker& worker) {
   if (!run_->book->holds_lease(worker.order)) {
-    if (worker.wants_lease && !worker.draining) return;  // there is none to lend
     if (is_lockstep()) {
       if (!worker.wants_lease && is_stuck(worker, run_->phase_since))
         declare_dead(worker, "it has asked for no samples for too long");

@@ -203,6 +203,21 @@ TEST_CASE("a worker that is suspended while the last updates are collected may s
   }
 }
 
+TEST_CASE("a suspended worker's last updates are not asked for in the lease's time") {
+  CoordinatorOptions options = quick();
+  options.dead_after = 10min;
+  CoordinatorBench bench(options);
+  bench.start(1, 2);
+  bench.train_all(1, 1);
+  bench.say(PeerId(1), ResidualFlushed{JobId(1)});
+  bench.live(5min, {1});
+  CHECK(bench.state(2) == MemberState::kSuspended);
+  bench.live(29s, {1, 2});
+  CHECK(bench.to<Fenced>(PeerId(2)).empty());
+  bench.live(2s, {1, 2});
+  CHECK(bench.to<Fenced>(PeerId(2)).size() == 1);
+}
+
 TEST_CASE("when everybody was suspended at once, they and a joiner go on where the furthest was") {
   CoordinatorBench bench(quick());
   bench.start(1, 2);
@@ -338,6 +353,7 @@ TEST_CASE(
   for (int i = 0; i < 30 * kUnsettledLeasesMax + 1; ++i) {
     works.samples += 10;
     bench.say(PeerId(2), works);
+    if (i == 150) bench.train(2, 2, 1);
     bench.live(1s, {1});
   }
   bench.evaluate(1);
@@ -477,6 +493,57 @@ TEST_CASE("of workers in lockstep the one that is cut off dies, and not those wh
   }
   CHECK(bench.to<Fenced>(PeerId(1)).empty());
   CHECK(bench.to<Fenced>(PeerId(2)).size() == 1);
+}
+
+TEST_CASE(
+    "in lockstep who says that it waits for others' last updates, which have come, is waited for no longer") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2, true);
+  for (const std::uint64_t w : {1, 2}) {
+    for (std::uint64_t round = 0; round < 2; ++round) {
+      bench.say(PeerId(w), LeaseRequest{JobId(1)});
+      const LeaseGrant grant = bench.to<LeaseGrant>(PeerId(w)).back();
+      bench.say(kShard, SettleReport{JobId(1),
+                                     {{IncarnationOrder(w), Sequence(round), Round(round), grant.lease,
+                                       grant.range, false}}});
+    }
+  }
+  bench.say(PeerId(1), ResidualFlushed{JobId(1)});
+  for (int i = 0; i < 31; ++i) {
+    bench.say(PeerId(2), CoordinatorBench::status(true));
+    bench.live(1s, {1});
+  }
+  CHECK(bench.to<Fenced>(PeerId(2)).size() == 1);
+  CHECK(bench.to<Rest>(kShard).size() == 1);
+}
+
+TEST_CASE("a worker of a deterministic job that is silent is waited for until it is dead") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2, true);
+  bench.live(19s, {1});
+  CHECK(bench.state(2) == MemberState::kActive);
+  CHECK(bench.core.worker_count() == 2);
+  bench.live(2s, {1});
+  CHECK(bench.core.worker_count() == 1);
+}
+
+TEST_CASE("who waits at the gate outlives the one that it waits for") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2);
+  bench.train(1, 1, 0);
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
+  bench.wait(1s);
+  bench.say(PeerId(2), LeaseRequest{JobId(1)});
+  bench.say(PeerId(2), CoordinatorBench::status());
+  WorkerStatus works = CoordinatorBench::status();
+  for (int i = 0; i < 30 * kUnsettledLeasesMax + 2; ++i) {
+    ++works.samples;
+    bench.say(PeerId(1), CoordinatorBench::status(true));
+    bench.say(PeerId(2), works);
+    bench.wait(1s);
+  }
+  CHECK(bench.to<Fenced>(PeerId(2)).size() == 1);
+  CHECK(bench.to<Fenced>(PeerId(1)).empty());
 }
 
 TEST_CASE("in lockstep those who all say that they wait are not waited for without end") {
