@@ -124,6 +124,7 @@ class Checker {
   void on_coded(IncarnationOrder order, const Replica::RoundCoded& coded);
   void on_flushed(IncarnationOrder order, const Replica::Flushed& flushed);
   void check_ledger(Incarnation& of, IncarnationOrder order, std::size_t k, const ShardReplica& state);
+  [[nodiscard]] bool holds_too_much(const Replica& replica) const;
   void check_waiting(IncarnationOrder order, const Replica& replica, const Incarnation& of);
   [[nodiscard]] Round smallest_seen(const Replica& replica, const Membership& membership) const;
   void check_conservation() const;

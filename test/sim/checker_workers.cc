@@ -83,6 +83,10 @@ void Checker::on_compute(IncarnationOrder order, const Replica& replica, const R
            order, unacknowledged, k);
   }
 
+  if (holds_too_much(replica))
+    fail("P7: round {} of incarnation {} begins with {} bytes or more in flight", round.round, order,
+         plan_.window_bytes_max);
+
   // Merge: x = shadow - in flight - not coded yet - rho * residual. Who is dead and does not know it yet
   // hears no verdicts any more; its rounds are void.
   if (dead_.contains(order)) return;
@@ -247,6 +251,23 @@ Round Checker::smallest_seen(const Replica& replica, const Membership& membershi
   return smallest;
 }
 
+/// Whether the window has ended by its bytes.
+bool Checker::holds_too_much(const Replica& replica) const {
+  if (replica.is_lockstep()) return false;
+  const std::size_t uncoded = replica.pending() != nullptr ? 1 : 0;
+  std::size_t bytes =
+      uncoded * 2 * plan_.parameters * sizeof(float);  // what it was computed from, and its result
+  std::size_t rounds = 0;
+  for (std::size_t k = 0; k < shards_.size(); ++k) {
+    const auto& in_flight = replica.shard(ShardIndex(static_cast<std::uint32_t>(k))).in_flight();
+    rounds = std::max(rounds, in_flight.size() + uncoded);
+    for (const ShardReplica::InFlight& sent : in_flight)
+      bytes += (sent.acknowledged ? 0 : sent.payload_bytes) + sent.update.values.size() * sizeof(float) +
+               sent.update.indices.size() * sizeof(std::uint32_t);
+  }
+  return rounds >= 2 && bytes >= plan_.window_bytes_max;
+}
+
 /// P5: nobody waits at an open gate.
 void Checker::check_waiting(IncarnationOrder order, const Replica& replica, const Incarnation& of) {
   if (!replica.offered() || of.computing) return;
@@ -263,13 +284,9 @@ void Checker::check_waiting(IncarnationOrder order, const Replica& replica, cons
     const ShardReplica& state = replica.shard(ShardIndex(static_cast<std::uint32_t>(k)));
     const std::uint64_t unacknowledged =
         of.pushes[k].size() + (of.uncoded ? 1 : 0) - state.acknowledged().value();
-    std::size_t bytes = 0;
-    for (std::uint64_t s = state.acknowledged().value(); s < of.pushes[k].size(); ++s)
-      if (!of.pushes[k][s].returned) bytes += of.pushes[k][s].payload.size();
     if (unacknowledged >= plan_.window_rounds_max) return coverage_.count("gate: window");
-    if (unacknowledged >= 2 && bytes >= plan_.window_bytes_max)
-      return coverage_.count("gate: window in bytes");
   }
+  if (holds_too_much(replica)) return coverage_.count("gate: bytes");
   const Membership& membership = memberships_.at(newest);
   Round round = std::max(replica.next_round(), offer.entry_clock);
   for (const Member& member : membership.members)

@@ -95,7 +95,14 @@ void ClientCore::handle(ProtocolTime, const MessageReceived& event) {
   if (shard != job_->shards.end()) on_shard_message(shard->second, event.message);
 }
 
-void ClientCore::handle(ProtocolTime, const MessageAcked&) {}
+/// Only pushes have a tag: the sequence that follows.
+void ClientCore::handle(ProtocolTime, const MessageAcked& event) {
+  if (!job_) return;
+  const auto shard = job_->shards.find(event.peer);
+  if (shard == job_->shards.end()) return;
+  Sequence& delivered = job_->links.at(shard->second.value()).delivered;
+  delivered = std::max(delivered, Sequence(event.tag));
+}
 
 void ClientCore::handle(ProtocolTime, const JobLoaded& event) {
   if (!job_ || job_->id != event.job) return;
@@ -123,7 +130,10 @@ void ClientCore::take(ProtocolTime now, const Replica::Verdicts& report) {
   job_->turnaround.on_settled(now, report.shard, report.settled);
 }
 
-void ClientCore::take(ProtocolTime, const Replica::VersionTaken& report) { on_merged(report.bytes); }
+void ClientCore::take(ProtocolTime, const Replica::VersionTaken& report) {
+  job_->links.at(report.shard.value()).has_gap = false;
+  on_merged(report.bytes);
+}
 
 void ClientCore::on_merged(std::size_t bytes) {
   job_->unmerged_bytes -= bytes;
@@ -134,15 +144,19 @@ void ClientCore::on_merged(std::size_t bytes) {
 
 void ClientCore::take(ProtocolTime, const Replica::MergeFailed& report) {
   ShardLink& link = job_->links.at(report.shard.value());
+  on_merged(report.bytes);
+  // Those that were under way when it asked again do not fit either.
+  if (report.adds && link.has_gap) return;
   note(fmt::format("shard {}: {}; subscribing again", report.shard, report.reason), true);
   link.chain = report.chain;
   link.version = report.version;
   subscribe(report.shard);
-  on_merged(report.bytes);
+  link.has_gap = true;
 }
 
 void ClientCore::take(ProtocolTime, const Replica::RoundBegun& report) {
-  job_->offered = job_->at_gate = false;
+  job_->offered = false;
+  job_->gate = Replica::Gate::kOpen;
   ++job_->uncoded;
   job_->status.staleness = report.staleness;
 }
@@ -174,14 +188,13 @@ void ClientCore::take(ProtocolTime, const Replica::RoundWithdrawn& report) {
 
 void ClientCore::take(ProtocolTime, const Replica::Flushed& report) {
   job_->flushing = false;
+  job_->flushed_in_step = report.in_step;
   job_->residual_left = !report.complete;
   job_->flushed = job_->flushing_last && report.complete && report.pushes.empty();
   hold(report.pushes);
 }
 
-void ClientCore::take(ProtocolTime, const Replica::GateChanged& report) {
-  job_->at_gate = report.gate == Replica::Gate::kStaleness;
-}
+void ClientCore::take(ProtocolTime, const Replica::GateChanged& report) { job_->gate = report.gate; }
 
 /// Pushes are kept until their shard has acknowledged them, and sent in advance().
 void ClientCore::hold(const std::vector<Push>& pushes) {
@@ -199,7 +212,8 @@ void ClientCore::handle(ProtocolTime, const PipelineMeasured& event) {
 
 void ClientCore::handle(ProtocolTime, const CutEvaluated& event) {
   if (!job_ || job_->id != event.job) return;
-  job_->evaluating = false;
+  job_->evaluating.reset();
+  drop_unneeded_cuts();
   job_->status.evaluation_seconds += event.seconds;
   tell_coordinator(EvaluationDone{event.job, event.lease, event.correct, event.total, event.loss_sum});
 }
@@ -245,12 +259,7 @@ void ClientCore::on_coordinator_message(const Message& message) {
                           job_->lease_refused = true;
                         },
                         [&](const EvaluationLease& m) {
-                          if (!is_ours(m.job) || !job_->joined) return;
-                          Evaluation evaluation{m, {}};
-                          evaluation.values.resize(job_->places.size());
-                          job_->evaluations.push_back(std::move(evaluation));
-                          for (const auto& [peer, shard] : job_->shards)
-                            actions_.push_back(SendMessage{peer, kControl, FetchCut{m.job, m.cut}});
+                          if (is_ours(m.job) && job_->joined) on_evaluation_lease(m);
                         },
                         [&](const FlushResidual& m) {
                           if (!is_ours(m.job)) return;
@@ -280,18 +289,12 @@ void ClientCore::on_shard_message(ShardIndex shard, const Message& message) {
           [&](const Subscribed& m) { on_subscribed(shard, m.next_sequence); },
           [&](const PushAck& m) { on_ack(shard, m.next_sequence, m.refused); },
           [&](const Publish& m) { on_version(shard, m); }, [&](const Assign& m) { on_version(shard, m); },
-          [&](const CutValues& m) {
-            const ShardPlace& place = job_->places.at(shard.value());
-            if (m.payload.size() != (place.end - place.begin) * sizeof(float))
-              return give_up(fmt::format("shard {} sent a cut of {} bytes for {} parameters", shard,
-                                         m.payload.size(), place.end - place.begin));
-            for (Evaluation& evaluation : job_->evaluations)
-              if (evaluation.lease.cut == m.cut) evaluation.values.at(shard.value()) = m.payload;
-          },
+          [&](const CutValues& m) { on_cut_values(shard, m); },
           [&](const ShardRefusal& m) {
             note(fmt::format("shard {} refuses: {}", shard, m.reason), true);
             if (m.cut == CutId()) return;
-            std::erase_if(job_->evaluations, [&](const Evaluation& e) { return e.lease.cut == m.cut; });
+            std::erase_if(job_->evaluations, [&](const EvaluationLease& e) { return e.cut == m.cut; });
+            drop_unneeded_cuts();
           },
           [&](const auto&) {
             note(fmt::format("shard {} sent a {}, which is not for workers", shard, message_name(message)),
@@ -387,7 +390,8 @@ void ClientCore::leave_job(const std::string& reason) {
 }
 
 void ClientCore::subscribe(ShardIndex shard) {
-  const ShardLink& link = job_->links.at(shard.value());
+  ShardLink& link = job_->links.at(shard.value());
+  link.has_gap = false;
   actions_.push_back(
       SendMessage{link.peer, kControl,
                   Subscribe{job_->id, order_, incarnation_, link.chain, link.version, link.acknowledged}});
@@ -420,9 +424,51 @@ void ClientCore::on_subscribed(ShardIndex shard, Sequence next_sequence) {
   on_ack(shard, next_sequence, {});
   // What is held from there on goes again, in advance().
   link.next_to_send = next_sequence;
-  for (const Evaluation& evaluation : job_->evaluations)
-    if (!evaluation.values.at(shard.value()))
-      actions_.push_back(SendMessage{link.peer, kControl, FetchCut{job_->id, evaluation.lease.cut}});
+  link.delivered = next_sequence;
+  for (const auto& [id, cut] : job_->cuts)
+    if (cut.missing.contains(shard))
+      actions_.push_back(SendMessage{link.peer, kControl, FetchCut{job_->id, id}});
+}
+
+void ClientCore::on_evaluation_lease(const EvaluationLease& lease) {
+  Job& job = *job_;
+  const auto is_same = [&](const EvaluationLease& other) { return other.lease == lease.lease; };
+  if (job.evaluating && is_same(*job.evaluating)) return;
+  if (std::any_of(job.evaluations.begin(), job.evaluations.end(), is_same)) return;
+  job.evaluations.push_back(lease);
+  const auto [cut, is_new] = job.cuts.try_emplace(lease.cut);
+  if (!is_new) return;
+  for (const auto& [peer, shard] : job.shards) {
+    cut->second.missing.insert(shard);
+    actions_.push_back(SendMessage{peer, kControl, FetchCut{job.id, lease.cut}});
+  }
+  if (job.cuts.size() <= kCutsMax) return;
+  const CutId oldest = job.cuts.begin()->first;
+  std::erase_if(job.evaluations, [&](const EvaluationLease& e) { return e.cut == oldest; });
+  job.cuts.erase(oldest);
+}
+
+void ClientCore::on_cut_values(ShardIndex shard, const CutValues& values) {
+  Job& job = *job_;
+  const ShardPlace& place = job.places.at(shard.value());
+  if (values.payload.size() != (place.end - place.begin) * sizeof(float))
+    return give_up(fmt::format("shard {} sent a cut of {} bytes for {} parameters", shard,
+                               values.payload.size(), place.end - place.begin));
+  const auto cut = job.cuts.find(values.cut);
+  if (cut == job.cuts.end() || cut->second.missing.erase(shard) == 0) return;
+  std::shared_ptr<std::vector<float>>& parameters = cut->second.parameters;
+  if (!parameters) parameters = std::make_shared<std::vector<float>>(job.loaded->parameters);
+  if (!values.payload.empty())
+    std::memcpy(parameters->data() + place.begin, values.payload.data(), values.payload.size());
+}
+
+void ClientCore::drop_unneeded_cuts() {
+  Job& job = *job_;
+  std::erase_if(job.cuts, [&](const auto& cut) {
+    const auto needs = [&](const EvaluationLease& e) { return e.cut == cut.first; };
+    if (job.evaluating && needs(*job.evaluating)) return false;
+    return std::none_of(job.evaluations.begin(), job.evaluations.end(), needs);
+  });
 }
 
 void ClientCore::advance() {
@@ -447,18 +493,12 @@ void ClientCore::tell_whether_work_is_expected() {
 void ClientCore::begin_evaluation() {
   Job& job = *job_;
   if (job.evaluating || job.evaluations.empty()) return;
-  const Evaluation& next = job.evaluations.front();
-  for (const auto& values : next.values)
-    if (!values) return;
-  auto parameters = std::make_shared<std::vector<float>>(job.loaded->parameters);
-  for (std::size_t k = 0; k < job.places.size(); ++k) {  // sizes were checked on arrival
-    const SharedBytes& bytes = *next.values[k];
-    if (!bytes.empty()) std::memcpy(parameters->data() + job.places[k].begin, bytes.data(), bytes.size());
-  }
-  job.evaluating = true;
-  actions_.push_back(
-      EvaluateCut{job.id, next.lease.lease, next.lease.begin, next.lease.end, std::move(parameters)});
+  const EvaluationLease next = job.evaluations.front();
+  const Cut& cut = job.cuts.at(next.cut);
+  if (!cut.missing.empty()) return;
+  job.evaluating = next;
   job.evaluations.pop_front();
+  actions_.push_back(EvaluateCut{job.id, next.lease, next.begin, next.end, cut.parameters});
 }
 
 /// The replica has the next round's samples before it needs them.
@@ -478,8 +518,9 @@ void ClientCore::ask_for_lease() {
   Job& job = *job_;
   // One lease ahead, so that the answer is there when this one is used up.
   if (job.lease_asked || job.lease_refused || draining_ || job.leases.size() > 1) return;
+  // A lease's time runs: no download of the model is part of it.
   for (const ShardLink& link : job.links)
-    if (!link.subscribed) return;
+    if (!link.subscribed || link.chain == ChainId()) return;
   if (!connected_) return;
   job.lease_asked = true;
   tell_coordinator(LeaseRequest{job.id});
@@ -505,6 +546,17 @@ void ClientCore::flush_if_asked() {
 bool ClientCore::is_acknowledged() const {
   return std::all_of(job_->links.begin(), job_->links.end(),
                      [](const ShardLink& link) { return link.held.empty(); });
+}
+
+/// All that was asked of it has arrived at the shards, and it cannot go on before the others have done the
+/// same.
+bool ClientCore::waits_for_others() const {
+  const Job& job = *job_;
+  if (job.uncoded > 0 || job.evaluating) return false;
+  if (job.gate != Replica::Gate::kStaleness && !(job.flushed_in_step && !job.flush_reported)) return false;
+  return std::all_of(job.links.begin(), job.links.end(), [](const ShardLink& link) {
+    return link.subscribed && (link.held.empty() || link.held.back().sequence < link.delivered);
+  });
 }
 
 void ClientCore::finish_drain() {
@@ -544,8 +596,8 @@ void ClientCore::send_pushes() {
       const std::size_t bytes = push.payload.size();
       if (push.sequence >= link.next_to_send) {
         if (unacknowledged_bytes > 0 && unacknowledged_bytes + bytes > options_.window_bytes_max) break;
-        actions_.push_back(SendMessage{link.peer, kBulk, push});
         link.next_to_send = push.sequence.next();
+        actions_.push_back(SendMessage{link.peer, kBulk, push, link.next_to_send.value()});
       }
       unacknowledged_bytes += bytes;
     }
@@ -562,7 +614,7 @@ void ClientCore::tell_status() {
   WorkerStatus status;
   if (job_) {
     status = job_->status;
-    status.at_gate = job_->at_gate;
+    status.at_gate = job_->joined && waits_for_others();
     status.pushes_in_flight = static_cast<std::uint32_t>(job_->turnaround.in_flight());
     status.turnaround_p50_seconds = seconds(job_->turnaround.percentile(0.5));
     status.turnaround_p99_seconds = seconds(job_->turnaround.percentile(0.99));

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -23,7 +24,8 @@ struct ClientOptions {
   RegisterWorker registration;  ///< without the incarnation, which the core makes up
   Duration status_every = std::chrono::seconds(1);
   std::uint32_t window_rounds_max = 64;  ///< unacknowledged rounds; beyond: the worker waits
-  /// Bytes of pushes that a shard has not acknowledged; later ones are held back. Less than a session's
+  /// Bytes of pushes that a shard has not acknowledged, later ones are held back; and memory of those that
+  /// the merged versions do not hold, of all shards: beyond, the worker waits. Less than a session's
   /// queue_bytes_max, and at least two bandwidth-delay products.
   std::size_t window_bytes_max = std::size_t{256} << 20;
   /// Bytes of versions that wait to be merged; one that comes on top is dropped, and its shard subscribed to
@@ -52,7 +54,7 @@ struct PipelineFigures {
 
 /// What a worker's host has counted on its sockets since the process began.
 struct TrafficCounters {
-  std::uint64_t bytes_up = 0;
+  std::uint64_t bytes_up = 0;  ///< that the other sides have acknowledged
   std::uint64_t bytes_down = 0;
   double round_trip_seconds = 0;  ///< 0: not measured
 };
@@ -156,9 +158,11 @@ class ClientCore {
   }
 
  private:
-  struct Evaluation {
-    EvaluationLease lease;
-    std::vector<std::optional<SharedBytes>> values;  // per shard
+  /// The parameters of a cut, for all evaluations of it that this worker was asked for. Kept while there are
+  /// any: kCutsMax at most, as a shard does.
+  struct Cut {
+    std::set<ShardIndex> missing;
+    std::shared_ptr<std::vector<float>> parameters;  // shape [parameters]; null before the first shard's
   };
   /// A shard as the worker's sessions know it.
   struct ShardLink {
@@ -167,10 +171,12 @@ class ClientCore {
     // The newest version that was handed to the replica.
     ChainId chain;
     Version version;
+    bool has_gap = false;   // asked again for what follows the version
     bool behind = false;    // a version was dropped: unmerged_bytes_max
     std::deque<Push> held;  // not acknowledged, in sequence
     Sequence next_to_send;
     Sequence acknowledged;
+    Sequence delivered;  // pushes below it have arrived, settled or not
   };
   struct Job {
     JobId id;
@@ -189,8 +195,9 @@ class ClientCore {
     bool offered = false;       // a round; the replica has not begun it
     bool withdrawing = false;   // and is asked to give it back
     std::uint32_t uncoded = 0;  // rounds that have begun and are not pushed yet
-    std::deque<Evaluation> evaluations;
-    bool evaluating = false;
+    std::deque<EvaluationLease> evaluations;
+    std::map<CutId, Cut> cuts;  // those that evaluations need
+    std::optional<EvaluationLease> evaluating;
     bool flush_asked = false;
     bool flush_reported = false;
     bool flush_in_step = false;  // deterministic: the shards wait for a flush of everybody, also an empty one
@@ -198,8 +205,9 @@ class ClientCore {
     bool flushing_last = false;  // and all pushes were acknowledged before
     bool flushed = false;        // nothing was left then
     bool residual_left = false;  // as far as is known
-    bool at_gate = false;
-    ProtocolTime start_over_at = kNever;  // a shard has closed its session for good
+    bool flushed_in_step = false;               // the last flush is a step that all have to take
+    Replica::Gate gate = Replica::Gate::kOpen;  // as it was found last
+    ProtocolTime start_over_at = kNever;        // a shard has closed its session for good
     WorkerStatus status;
     TrafficCounters traffic_before;  // of the job
   };
@@ -226,6 +234,9 @@ class ClientCore {
   void subscribe(ShardIndex shard);
   void on_version(ShardIndex shard, std::variant<Publish, Assign> version);
   void on_subscribed(ShardIndex shard, Sequence next_sequence);
+  void on_evaluation_lease(const EvaluationLease& lease);
+  void on_cut_values(ShardIndex shard, const CutValues& values);
+  void drop_unneeded_cuts();
   void on_ack(ShardIndex shard, Sequence next_sequence, std::vector<Sequence> refused);
   // From the replica.
   void take(ProtocolTime now, const Replica::Verdicts& report);
@@ -247,6 +258,7 @@ class ClientCore {
   void on_merged(std::size_t bytes);
   void ask_for_lease();
   void flush_if_asked();
+  [[nodiscard]] bool waits_for_others() const;
   void finish_drain();
   void send_pushes();
   void send_status(ProtocolTime now);

@@ -40,10 +40,11 @@ void Replica::on_event(Event event) {
 
 void Replica::handle(MergeVersion& event) {
   const std::size_t bytes = version_bytes(event.version);
+  const bool adds = std::holds_alternative<Publish>(event.version);
   const Status status = merge(event.shard, std::move(event.version));
-  if (status.ok()) return report(VersionTaken{bytes});
+  if (status.ok()) return report(VersionTaken{event.shard, bytes});
   const auto [chain, version] = arrived(event.shard);
-  report(MergeFailed{event.shard, chain, version, status.error().message, bytes});
+  report(MergeFailed{event.shard, chain, version, status.error().message, adds, bytes});
 }
 
 void Replica::handle(TakeAck& event) {
@@ -63,7 +64,8 @@ void Replica::handle(Flush& event) {
     for (const Shard& shard : shards_) flush.base_versions.push_back(shard.state.merged().version);
     pushes = make_pushes(flush, {}, DenseFloat32Codec());
   }
-  report(Flushed{std::move(pushes), !has_residual()});
+  const bool in_step = is_lockstep() && !pushes.empty();
+  report(Flushed{std::move(pushes), !has_residual(), in_step});
 }
 
 void Replica::handle(RoundComputed& event) {
@@ -277,13 +279,7 @@ Replica::Gate Replica::gate(Round round, MembershipEpoch active_from) const {
     if (!shard.state.has_shadow()) return Gate::kNoParameters;
   for (const Shard& shard : shards_)
     if (shard.state.merged().epoch < active_from) return Gate::kNotActive;
-  for (const Shard& shard : shards_) {
-    const std::uint64_t unacknowledged =
-        shard.state.next_sequence().value() - shard.state.acknowledged().value() + (pending_ ? 1 : 0);
-    if (unacknowledged >= options_.window_rounds_max) return Gate::kWindow;
-    if (unacknowledged >= 2 && shard.state.unacknowledged_bytes() >= options_.window_bytes_max)
-      return Gate::kWindow;
-  }
+  if (is_window_full()) return Gate::kWindow;
   if (is_lockstep()) {
     for (std::size_t k = 0; k < shards_.size(); ++k)
       if (arrived(index_of(k)).second < due(round)) return Gate::kStaleness;
@@ -294,6 +290,20 @@ Replica::Gate Replica::gate(Round round, MembershipEpoch active_from) const {
   if (smallest && round > *smallest && round.value() - smallest->value() > *options_.bound)
     return Gate::kStaleness;
   return Gate::kOpen;
+}
+
+bool Replica::is_window_full() const {
+  const std::uint64_t uncoded = pending_ ? 1 : 0;
+  std::size_t held_bytes = uncoded * 2 * parameters() * sizeof(float);  // its buffers
+  std::size_t held_rounds = 0;
+  for (const Shard& shard : shards_) {
+    const std::uint64_t unacknowledged =
+        shard.state.next_sequence().value() - shard.state.acknowledged().value() + uncoded;
+    if (unacknowledged >= options_.window_rounds_max) return true;
+    held_bytes += shard.state.in_flight_bytes();
+    held_rounds = std::max(held_rounds, shard.state.in_flight().size() + uncoded);
+  }
+  return held_rounds >= 2 && held_bytes >= options_.window_bytes_max && !is_lockstep();
 }
 
 Round Replica::own_entry_clock() const {

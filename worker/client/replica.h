@@ -24,7 +24,8 @@ struct ReplicaOptions {
   std::optional<std::uint32_t> bound;    ///< staleness bound s; empty: none
   bool deterministic = false;            ///< merge exactly the lowest version that the gate admits
   std::uint32_t window_rounds_max = 64;  ///< unacknowledged rounds; beyond: the worker waits
-  /// Bytes of unacknowledged pushes to one shard; beyond, from two rounds on, the worker waits.
+  /// Memory of pushes that the merged versions do not hold, all shards; beyond, and with two rounds at least:
+  /// the worker waits. In lockstep the bound alone says how many there are.
   std::size_t window_bytes_max = std::size_t{256} << 20;
   std::shared_ptr<const Codec> codec;
   std::uint64_t seed = 0;
@@ -99,7 +100,7 @@ class Replica {
     kNoParameters,  ///< a shard has not sent its shadow yet
     kNotActive,     ///< the membership that lets the worker in has not been merged everywhere
     kStaleness,     ///< another active worker is too far behind: a stall
-    kWindow,        ///< too much of its own is unacknowledged
+    kWindow,        ///< too many own rounds are unacknowledged, or too many bytes not merged
   };
 
   // ---- to the core ----
@@ -111,6 +112,7 @@ class Replica {
   };
   /// The next MergeVersion is done with, whether it was merged or kept for its round.
   struct VersionTaken {
+    ShardIndex shard;
     std::size_t bytes = 0;  ///< version_bytes()
   };
   /// A version could not be merged, and is done with: the shard must be subscribed to again, from this
@@ -120,6 +122,7 @@ class Replica {
     ChainId chain;
     Version version;
     std::string reason;
+    bool adds = false;      ///< it was a publish, not an assignment
     std::size_t bytes = 0;  ///< version_bytes()
   };
   /// The offered round has begun.
@@ -139,6 +142,7 @@ class Replica {
   struct Flushed {
     std::vector<Push> pushes;  ///< one per shard, or none
     bool complete = false;     ///< nothing is left in the residual
+    bool in_step = false;      ///< it is a step: they settle when every active worker has taken it
   };
   /// The gate in front of the offered round, while nothing is computed; kOpen: no round waits there.
   struct GateChanged {
@@ -218,6 +222,7 @@ class Replica {
   [[nodiscard]] std::uint64_t parameters() const { return shards_.back().range.end; }
   [[nodiscard]] const VersionHeader& newest() const;
   [[nodiscard]] std::optional<Round> slowest() const;
+  [[nodiscard]] bool is_window_full() const;
   [[nodiscard]] Version due(Round round) const;
   /// Rounds below it do not exist for this worker, as far as the newest membership says.
   [[nodiscard]] Round own_entry_clock() const;

@@ -21,10 +21,11 @@ void add(std::span<float> target, const Update& update, float factor) {
 
 }  // namespace
 
-std::size_t ShardReplica::unacknowledged_bytes() const {
+std::size_t ShardReplica::in_flight_bytes() const {
   std::size_t bytes = 0;
   for (const InFlight& sent : in_flight_)
-    if (!sent.acknowledged) bytes += sent.payload_bytes;
+    bytes += (sent.acknowledged ? 0 : sent.payload_bytes) + sent.update.values.size() * sizeof(float) +
+             sent.update.indices.size() * sizeof(sent.update.indices[0]);
   return bytes;
 }
 

@@ -38,8 +38,8 @@ class ShardReplica {
   [[nodiscard]] Sequence next_sequence() const { return next_sequence_; }
   /// Own pushes below it are part of the merged version, or were refused.
   [[nodiscard]] Sequence settled() const { return settled_; }
-  /// Payloads of the pushes that are not acknowledged.
-  [[nodiscard]] std::size_t unacknowledged_bytes() const;
+  /// What they occupy, payloads included that are not acknowledged.
+  [[nodiscard]] std::size_t in_flight_bytes() const;
 
   /// Applies the next version. Errors: kCorrupt, if it does not continue the merged one or does not decode;
   /// nothing has changed then, and the worker subscribes again.

@@ -315,7 +315,7 @@ TEST_CASE("without a bound only the window stops a worker, in rounds and in byte
   ReplicaOptions options{kJob, {{0, kSize}}, kOwn, {}, false, 64, 40, std::make_shared<DenseFloat32Codec>(),
                          1};
   Bench narrow(std::nullopt);
-  narrow.replica = Replica(options);  // a push is 32 bytes
+  narrow.replica = Replica(options);  // a push is 32 bytes, and so is its update
   REQUIRE(narrow
               .arrives(0, Assign{header(0, 1, {0, 0}),
                                  Version(),
@@ -328,6 +328,9 @@ TEST_CASE("without a bound only the window stops a worker, in rounds and in byte
   narrow.run_round(1.0f);
   CHECK(narrow.replica.gate(Round(2), MembershipEpoch(1)) == Replica::Gate::kWindow);
   narrow.tell(Replica::TakeAck{ShardIndex(0), Sequence(1), {}});
+  CHECK(narrow.replica.gate(Round(2), MembershipEpoch(1)) == Replica::Gate::kWindow);
+  VersionHeader merged = header(1, 1, {0, 0}, 1);
+  REQUIRE(narrow.arrives(0, Publish{merged, 1, SharedBytes::take(std::vector<float>(kSize))}).empty());
   CHECK(narrow.replica.gate(Round(2), MembershipEpoch(1)) == Replica::Gate::kOpen);
 }
 
@@ -372,12 +375,12 @@ TEST_CASE("pushes are part of x until a version says that they are settled") {
   for (std::uint64_t r = 0; r < 4; ++r) bench.run_round(1.0f);
   const auto& held = bench.replica.shard(ShardIndex(1)).in_flight();
   REQUIRE(held.size() == 4);
-  CHECK(bench.replica.shard(ShardIndex(1)).unacknowledged_bytes() == 4 * kSize / 2 * sizeof(float));
+  CHECK(bench.replica.shard(ShardIndex(1)).in_flight_bytes() == 8 * kSize / 2 * sizeof(float));
   bench.tell(Replica::TakeAck{ShardIndex(1), Sequence(2), {}});
   REQUIRE(held.size() == 4);
   CHECK(held[1].acknowledged);
   CHECK_FALSE(held[2].acknowledged);
-  CHECK(bench.replica.shard(ShardIndex(1)).unacknowledged_bytes() == 2 * kSize / 2 * sizeof(float));
+  CHECK(bench.replica.shard(ShardIndex(1)).in_flight_bytes() == 6 * kSize / 2 * sizeof(float));
   publish(bench, 1, header(1, 1, {2}, 2), -2.0f);
   CHECK(held.size() == 2);
   CHECK(bench.all<Replica::Verdicts>().back().settled == Sequence(2));
