@@ -92,6 +92,10 @@ class ShardCore {
   [[nodiscard]] const Counters& counters() const { return counters_; }
 
  private:
+  static constexpr PeerId kCoordinator{0};
+  static constexpr StreamIndex kControl{0};
+  static constexpr StreamIndex kBulk{1};
+
   struct Worker {
     Member member;
     PushLedger ledger;
