@@ -45,13 +45,17 @@ const PushLedger* ShardCore::ledger(IncarnationOrder order) const {
 
 ShardCore::Occupancy ShardCore::occupancy() const {
   Occupancy occupancy;
-  for (const auto& [tag, report] : unacked_reports_)
-    occupancy.unacknowledged_entries += report.entries.size();
+  occupancy.unconfirmed_entries = unconfirmed_entries_;
   if (!job_) return occupancy;
   occupancy.cuts = job_->cuts.size();
   for (const auto& [peer, subscriber] : job_->subscribers) {
     if (subscriber.unacked.size() > 1)
       occupancy.subscriber_bytes = std::max(occupancy.subscriber_bytes, subscriber.unacked_bytes);
+  }
+  for (const auto& [order, worker] : job_->workers) {
+    const PushLedger::Waiting* head = worker.ledger.head();
+    const std::size_t next = head == nullptr ? 0 : head->size_bytes();
+    occupancy.reorder_bytes = std::max(occupancy.reorder_bytes, worker.ledger.waiting_bytes() - next);
   }
   return occupancy;
 }
@@ -88,7 +92,10 @@ void ShardCore::handle(ProtocolTime now, const MessageReceived& event) {
 
 void ShardCore::handle(ProtocolTime, const MessageAcked& event) {
   if (event.peer == kCoordinator) {
-    unacked_reports_.erase(event.tag);
+    const auto report = unacked_reports_.find(event.tag);
+    if (report == unacked_reports_.end()) return;
+    unconfirmed_entries_ -= report->second.entries.size();
+    unacked_reports_.erase(report);
     return;
   }
   if (!job_) return;
@@ -168,6 +175,7 @@ void ShardCore::close() {
   for (const auto& [peer, subscriber] : job_->subscribers)
     actions_.push_back(ClosePeer{peer, "the job is over", true});
   unacked_reports_.clear();
+  unconfirmed_entries_ = 0;
   job_.reset();
   actions_.push_back(Admit{});
 }

@@ -22,8 +22,14 @@ struct ShardOptions {
   RegisterShard registration;
   Duration unpublished_age_max =
       std::chrono::milliseconds(500);  ///< settled work waits for the slower workers at most this long
-  std::size_t subscriber_bytes_max = std::size_t{32}
-                                     << 20;  ///< unacknowledged versions; beyond: caught up later
+  /// Unacknowledged versions; beyond: caught up later.
+  std::size_t subscriber_bytes_max = std::size_t{32} << 20;
+  /// Pushes of one incarnation that cannot settle yet, as much as a worker's window; beyond: only the one
+  /// that is next in sequence is taken.
+  std::size_t reorder_bytes_max = std::size_t{256} << 20;
+  /// Settled pushes that the coordinator has not confirmed; beyond: nothing settles until it has. In lockstep
+  /// a step goes through as a whole.
+  std::size_t unconfirmed_entries_max = 65536;
   std::size_t epochs_kept = 65536;  ///< memberships whose pushes are applied; those of older ones are refused
 };
 
@@ -75,7 +81,8 @@ class ShardCore {
     std::size_t cuts = 0;  ///< kCutsMax
     /// Unacknowledged versions, of the fullest subscriber that has more than one: subscriber_bytes_max.
     std::size_t subscriber_bytes = 0;
-    std::size_t unacknowledged_entries = 0;  ///< settled pushes that the coordinator has not confirmed
+    std::size_t reorder_bytes = 0;        ///< of the fullest one, without what is next: reorder_bytes_max
+    std::size_t unconfirmed_entries = 0;  ///< unconfirmed_entries_max
   };
   [[nodiscard]] Occupancy occupancy() const;
   struct Counters {
@@ -153,7 +160,11 @@ class ShardCore {
   void refuse(PeerId peer, std::string reason, CutId cut = {});
 
   void settle(ProtocolTime now);
-  [[nodiscard]] bool settle_head(Worker& worker);
+  [[nodiscard]] const PushLedger::Waiting* next_to_settle(IncarnationOrder order, Worker& worker);
+  [[nodiscard]] bool settle_head(IncarnationOrder order, Worker& worker);
+  [[nodiscard]] bool is_unconfirmed() const {
+    return unconfirmed_entries_ >= options_.unconfirmed_entries_max;
+  }
   /// One push of every active worker is one step, and one version: as long as the first membership holds.
   [[nodiscard]] bool is_lockstep() const;
   void publish_if_due(ProtocolTime now);
@@ -174,6 +185,7 @@ class ShardCore {
   bool coordinator_connected_ = false;
   std::uint64_t next_tag_ = 1;
   std::map<std::uint64_t, SettleReport> unacked_reports_;
+  std::size_t unconfirmed_entries_ = 0;  // of the reports, those not sent yet included
   std::optional<Job> job_;
   Counters counters_;
   std::vector<Action> actions_;

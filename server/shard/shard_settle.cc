@@ -29,7 +29,7 @@ void ShardCore::on_push(PeerId peer, const Push& push) {
     return refuse(peer, update.error().message);
   }
   waiting.update = std::move(update).value();
-  switch (worker->second.ledger.offer(std::move(waiting))) {
+  switch (worker->second.ledger.offer(std::move(waiting), options_.reorder_bytes_max)) {
     case PushLedger::Offer::kTaken:
       break;
     case PushLedger::Offer::kSettledBefore:
@@ -53,7 +53,7 @@ void ShardCore::settle(ProtocolTime now) {
   if (!is_lockstep()) {
     bool any = false;
     for (auto& [order, worker] : job.workers)
-      while (settle_head(worker)) any = true;
+      while (!is_unconfirmed() && settle_head(order, worker)) any = true;
     if (any && !job.unpublished) {
       job.unpublished = true;
       job.unpublished_since = now;
@@ -63,13 +63,13 @@ void ShardCore::settle(ProtocolTime now) {
   // Deterministic: one push of every active worker at a time, in order of incarnation, then a version.
   // A step is a round of everybody or a flush of everybody: who flushes because it leaves waits for the
   // membership without it.
-  for (;;) {
+  while (!is_unconfirmed()) {
     bool complete = false;
     std::size_t active = 0, flushes = 0;
     for (auto& [order, worker] : job.workers) {
       if (worker.member.state != MemberState::kActive) continue;
       complete = true;
-      const PushLedger::Waiting* head = worker.ledger.head();
+      const PushLedger::Waiting* head = next_to_settle(order, worker);
       if (head == nullptr || !job.active_counts.contains(head->push.epoch)) {
         complete = false;
         break;
@@ -79,16 +79,34 @@ void ShardCore::settle(ProtocolTime now) {
     }
     if (!complete || (flushes != 0 && flushes != active)) return;
     for (auto& [order, worker] : job.workers)
-      if (worker.member.state == MemberState::kActive) NANDUTI_CHECK(settle_head(worker));
+      if (worker.member.state == MemberState::kActive) NANDUTI_CHECK(settle_head(order, worker));
     publish(now, false);
   }
 }
 
-/// Settles the worker's next push if it is there and its membership epoch is known.
-bool ShardCore::settle_head(Worker& worker) {
-  Job& job = *job_;
+/// The worker's next push if it is there and its membership epoch is known. What no honest worker sends is
+/// dropped, as if it had never come.
+const PushLedger::Waiting* ShardCore::next_to_settle(IncarnationOrder order, Worker& worker) {
   const PushLedger::Waiting* head = worker.ledger.head();
-  if (head == nullptr || worker.ledger.fenced() || head->push.epoch > job.epoch) return false;
+  if (head == nullptr || worker.ledger.fenced() || head->push.epoch > job_->epoch) return nullptr;
+  // A worker's next round is the one after its last, or where a membership that it has merged lets it enter:
+  // not beyond its clock here, once that membership is merged.
+  const Round round = head->push.round;
+  if (head->push.lease == LeaseId() || round <= worker.ledger.clock()) return head;
+  ++counters_.malformed;
+  worker.ledger.drop_head();
+  for (const auto& [peer, subscriber] : job_->subscribers)
+    if (subscriber.answered && subscriber.request.order == order)
+      refuse(peer,
+             fmt::format("a push of round {} where round {} is the next", round, worker.ledger.clock()));
+  return nullptr;
+}
+
+/// Settles the worker's next push if it can be.
+bool ShardCore::settle_head(IncarnationOrder order, Worker& worker) {
+  Job& job = *job_;
+  const PushLedger::Waiting* head = next_to_settle(order, worker);
+  if (head == nullptr) return false;
   const auto active = job.active_counts.find(head->push.epoch);
   const bool refused = active == job.active_counts.end();  // older than epochs_kept memberships
   if (!refused) {
@@ -102,6 +120,7 @@ bool ShardCore::settle_head(Worker& worker) {
   job.at_rest = false;
   job.report.push_back({settled.push.order, settled.push.sequence, settled.push.round, settled.push.lease,
                         settled.push.range, refused});
+  ++unconfirmed_entries_;
   return true;
 }
 
