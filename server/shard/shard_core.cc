@@ -48,10 +48,8 @@ ShardCore::Occupancy ShardCore::occupancy() const {
   occupancy.unconfirmed_entries = unconfirmed_entries_;
   if (!job_) return occupancy;
   occupancy.cuts = job_->cuts.size();
-  for (const auto& [peer, subscriber] : job_->subscribers) {
-    if (subscriber.unacked.size() > 1)
-      occupancy.subscriber_bytes = std::max(occupancy.subscriber_bytes, subscriber.unacked_bytes);
-  }
+  for (const auto& [peer, subscriber] : job_->subscribers)
+    occupancy.subscriber_bytes = std::max(occupancy.subscriber_bytes, subscriber.unacked_bytes);
   for (const auto& [order, worker] : job_->workers) {
     const PushLedger::Waiting* head = worker.ledger.head();
     const std::size_t next = head == nullptr ? 0 : head->size_bytes();
@@ -99,18 +97,8 @@ void ShardCore::handle(ProtocolTime, const MessageAcked& event) {
     return;
   }
   if (!job_) return;
-  const auto it = job_->subscribers.find(event.peer);
-  if (it == job_->subscribers.end()) return;
-  Subscriber& subscriber = it->second;
-  if (const auto sent = subscriber.unacked.find(event.tag); sent != subscriber.unacked.end()) {
-    subscriber.unacked_bytes -= sent->second;
-    subscriber.unacked.erase(sent);
-  }
-  if (subscriber.lagging && subscriber.unacked.empty()) {
-    subscriber.lagging = false;
-    ++counters_.catch_ups;
-    send_assign(event.peer, subscriber, subscriber.version, false);
-  }
+  const auto subscriber = job_->subscribers.find(event.peer);
+  if (subscriber != job_->subscribers.end()) on_acked(event.peer, subscriber->second, event.tag);
 }
 
 void ShardCore::handle(ProtocolTime, const ShardLoaded& event) {
@@ -213,7 +201,7 @@ void ShardCore::fence(IncarnationOrder order) {
   worker.member.order = order;  // it leaves the gate with the next membership, not before
   // Versions for it are memory for nobody.
   for (auto it = job_->subscribers.begin(); it != job_->subscribers.end();) {
-    if (it->second.order != order) {
+    if (it->second.request.order != order) {
       ++it;
       continue;
     }
@@ -248,10 +236,21 @@ void ShardCore::rest(ProtocolTime now) {
 
 void ShardCore::on_fetch_cut(PeerId peer, const FetchCut& request) {
   if (!job_ || request.job != job_->request.job) return refuse(peer, "no such job here");
+  const auto subscriber = job_->subscribers.find(peer);
+  if (subscriber == job_->subscribers.end())
+    return refuse(peer, "a cut is for subscribed workers", request.cut);
+  std::map<CutId, Fetch>& fetches = subscriber->second.fetches;
+  if (const auto under_way = fetches.find(request.cut); under_way != fetches.end()) {
+    ++counters_.repeated;
+    under_way->second.again = true;
+    return;
+  }
   const auto cut = job_->cuts.find(request.cut);
   if (cut == job_->cuts.end())
     return refuse(peer, fmt::format("cut {} is not held any more", request.cut), request.cut);
-  actions_.push_back(SendMessage{peer, kBulk, CutValues{request.job, request.cut, cut->second}});
+  const std::uint64_t tag = next_tag_++;
+  fetches.emplace(request.cut, Fetch{tag});
+  actions_.push_back(SendMessage{peer, kBulk, CutValues{request.job, request.cut, cut->second}, tag});
 }
 
 void ShardCore::refuse(PeerId peer, std::string reason, CutId cut) {

@@ -5,6 +5,23 @@
 
 namespace nanduti {
 
+namespace {
+
+// The largest header, and what FlatBuffers adds to it, is a message's.
+static_assert(kMembersMax * (128 + kRefusalsKept * sizeof(Sequence)) < kMessageHeaderBytesMax);
+
+/// Payload and, about, header.
+template <class VersionMessage>
+std::size_t size_bytes(const VersionMessage& message) {
+  const VersionHeader& header = message.header;
+  std::size_t bytes = sizeof(header) + message.payload.size() + header.active.size() * sizeof(MemberClock);
+  for (const Verdict& verdict : header.verdicts)
+    bytes += sizeof(verdict) + verdict.refused.size() * sizeof(Sequence);
+  return bytes;
+}
+
+}  // namespace
+
 void ShardCore::on_subscribe(PeerId peer, const Subscribe& request) {
   if (!job_ || !job_->values || job_->request.job != request.job)
     return refuse(peer, fmt::format("job {} is not open here", request.job));
@@ -13,10 +30,34 @@ void ShardCore::on_subscribe(PeerId peer, const Subscribe& request) {
     return refuse(peer, fmt::format("worker incarnation {} has been declared dead", request.order));
   if (known != job_->workers.end() && known->second.member.incarnation != request.incarnation)
     return refuse(peer, "another incarnation has this order number");
-  Subscriber subscriber;
-  subscriber.order = request.order;
+  const auto [it, is_new] = job_->subscribers.try_emplace(peer);
+  Subscriber& subscriber = it->second;
+  if (!is_new &&
+      (subscriber.request.order != request.order || subscriber.request.incarnation != request.incarnation))
+    return refuse(peer, "this session is another worker incarnation's");
+  if (!subscriber.unacked.empty()) ++counters_.repeated;
   subscriber.request = request;
-  job_->subscribers.insert_or_assign(peer, std::move(subscriber));
+  subscriber.asks = true;
+}
+
+void ShardCore::on_acked(PeerId peer, Subscriber& subscriber, std::uint64_t tag) {
+  for (auto it = subscriber.fetches.begin(); it != subscriber.fetches.end(); ++it) {
+    if (it->second.tag != tag) continue;
+    const FetchCut request{job_->request.job, it->first};
+    const bool again = it->second.again;
+    subscriber.fetches.erase(it);
+    if (again) on_fetch_cut(peer, request);
+    return;
+  }
+  const auto sent = subscriber.unacked.find(tag);
+  if (sent == subscriber.unacked.end()) return;
+  subscriber.unacked_bytes -= sent->second;
+  subscriber.unacked.erase(sent);
+  // Who has asked anew is answered instead.
+  if (!subscriber.lagging || subscriber.asks || !subscriber.unacked.empty()) return;
+  subscriber.lagging = false;
+  ++counters_.catch_ups;
+  send_assign(peer, subscriber, subscriber.version, false);
 }
 
 void ShardCore::answer_subscribers() {
@@ -26,15 +67,18 @@ void ShardCore::answer_subscribers() {
     const PeerId peer = it->first;
     Subscriber& subscriber = it->second;
     // A worker that the coordinator has just announced to us may be faster than the announcement.
-    const auto worker = job.workers.find(subscriber.order);
-    if (!subscriber.answered && worker != job.workers.end() &&
+    const auto worker = job.workers.find(subscriber.request.order);
+    if (subscriber.asks && worker != job.workers.end() &&
         worker->second.member.incarnation != subscriber.request.incarnation) {
       it = job.subscribers.erase(it);
       refuse(peer, "another incarnation has this order number");
       continue;
     }
     ++it;
-    if (subscriber.answered || worker == job.workers.end()) continue;
+    if (!subscriber.asks || worker == job.workers.end()) continue;
+    // One answer at a time, which may be the whole shadow.
+    if (!subscriber.unacked.empty()) continue;
+    subscriber.asks = subscriber.lagging = false;
     subscriber.answered = true;
     actions_.push_back(
         SendMessage{peer, kControl, Subscribed{job.request.job, worker->second.ledger.next_sequence()}});
@@ -44,7 +88,7 @@ void ShardCore::answer_subscribers() {
     const std::uint64_t behind = job.values->version().value() - since.value();
     if (continues && is_lockstep() && behind <= job.kept.size()) {
       for (std::size_t i = job.kept.size() - behind; i < job.kept.size(); ++i)
-        send_version(peer, subscriber, job.kept[i], job.kept[i].payload.size());
+        send_version(peer, subscriber, job.kept[i], size_bytes(job.kept[i]));
       continue;
     }
     send_assign(peer, subscriber, continues ? since : Version(), !continues);
@@ -90,12 +134,12 @@ void ShardCore::publish(ProtocolTime, bool exactly) {
   job.published_through = smallest_active_clock();
   message.header = job.published = make_header();
   if (is_lockstep() && !exactly) keep(message);
-  std::size_t bytes = message.payload.size();
+  std::size_t bytes = size_bytes(message);
   if (exactly)
     for (const AssignedRange& range : job.values->changed_since(before))
       bytes += (range.end - range.begin) * sizeof(float);
   for (auto& [peer, subscriber] : job.subscribers) {
-    if (!subscriber.answered || subscriber.lagging) continue;
+    if (subscriber.asks || subscriber.lagging) continue;
     if (!subscriber.unacked.empty() && !is_lockstep() &&
         subscriber.unacked_bytes + bytes > options_.subscriber_bytes_max) {
       subscriber.lagging = true;  // caught up with one Assign when the link has room again
@@ -108,14 +152,16 @@ void ShardCore::publish(ProtocolTime, bool exactly) {
   }
 }
 
-/// Keeps a version until every active worker has computed on it or a later one.
+/// Keeps a version until every active worker says that it has computed on it or a later one.
 void ShardCore::keep(const Publish& version) {
   Job& job = *job_;
   job.kept.push_back(version);
   Version oldest = version.header.version;
   for (const auto& [order, worker] : job.workers)
     if (worker.member.state == MemberState::kActive) oldest = std::min(oldest, worker.base);
-  while (!job.kept.empty() && job.kept.front().header.version <= oldest) job.kept.pop_front();
+  while (!job.kept.empty() &&
+         (job.kept.front().header.version <= oldest || job.kept.size() > kKeptVersionsMax))
+    job.kept.pop_front();
 }
 
 VersionHeader ShardCore::make_header() {
@@ -146,12 +192,13 @@ void ShardCore::send_assign(PeerId peer, Subscriber& subscriber, Version since, 
   else if (!whole)
     assign.ranges = job.values->changed_since(since);
   assign.payload = job.values->shadow_at(assign.ranges);
-  const std::size_t bytes = assign.payload.size();
+  const std::size_t bytes = size_bytes(assign);
   send_version(peer, subscriber, std::move(assign), bytes);
 }
 
 void ShardCore::send_version(PeerId peer, Subscriber& subscriber, Message message, std::size_t bytes) {
   const std::uint64_t tag = next_tag_++;
+  if (subscriber.unacked.empty()) bytes = 0;  // there is always room for one
   subscriber.unacked.emplace(tag, bytes);
   subscriber.unacked_bytes += bytes;
   subscriber.version = job_->values->version();

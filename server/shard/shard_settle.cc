@@ -9,7 +9,7 @@ namespace nanduti {
 void ShardCore::on_push(PeerId peer, const Push& push) {
   if (!job_ || !job_->values || push.job != job_->request.job) return;
   const auto subscriber = job_->subscribers.find(peer);
-  if (subscriber == job_->subscribers.end() || subscriber->second.order != push.order)
+  if (subscriber == job_->subscribers.end() || subscriber->second.request.order != push.order)
     return refuse(peer, "a push must come from a subscribed worker, under its own order number");
   const auto worker = job_->workers.find(push.order);
   // Not answered: who it is has not been announced.
@@ -128,7 +128,7 @@ void ShardCore::send_acks() {
   if (!job_) return;
   std::vector<Worker*> acknowledged;
   for (const auto& [peer, subscriber] : job_->subscribers) {
-    const auto it = job_->workers.find(subscriber.order);
+    const auto it = job_->workers.find(subscriber.request.order);
     if (it == job_->workers.end() || !it->second.ack_due || !subscriber.answered) continue;
     // To every session of the worker: one of two may be what a lost one has left behind.
     actions_.push_back(SendMessage{peer, kControl,
