@@ -146,20 +146,24 @@ class CoreRunner {
 
   /// Carries everything from hub to core to hub until nothing moves, then to the transport.
   void turn(ProtocolTime now) {
-    for (bool moved = true; moved;) {
-      moved = false;
-      for (SessionEvent& event : hub_.take_events()) {
-        moved = true;
+    act(now);
+    for (auto events = hub_.take_events(); !events.empty(); events = hub_.take_events()) {
+      for (SessionEvent& event : events) {
         watch(now, event);
         std::visit([&](auto& e) { core_.on_event(now, std::move(e)); }, event);
-      }
-      for (const Action& action : core_.take_actions()) {
-        moved = true;
-        std::visit([&](const auto& a) { carry_out(now, a, action); }, action);
+        act(now);
       }
     }
     transport_.submit(destination_, hub_.take_requests());
     loop_.set_deadline(std::min({hub_.next_deadline(), core_.next_deadline(), watch_.next_deadline()}));
+  }
+
+  /// After every event: the answers to one have a bound, and the hub counts them against its own; those to a
+  /// mailbox full of events would have none.
+  void act(ProtocolTime now) {
+    for (auto actions = core_.take_actions(); !actions.empty(); actions = core_.take_actions())
+      for (const Action& action : actions)
+        std::visit([&](const auto& a) { carry_out(now, a, action); }, action);
   }
 
   void carry_out(ProtocolTime now, const SendMessage& send, const Action&) { hub_.send(now, send); }

@@ -6,12 +6,17 @@
 
 namespace nanduti {
 
-PushLedger::Offer PushLedger::offer(Waiting waiting) {
+PushLedger::Offer PushLedger::offer(Waiting waiting, std::size_t bytes_max) {
   if (fenced_) return Offer::kFenced;
   const Sequence sequence = waiting.push.sequence;
   if (sequence < next_sequence_) return Offer::kSettledBefore;
   if (sequence.value() >= next_sequence_.value() + kReorderMax) return Offer::kNoRoom;
-  return waiting_.emplace(sequence, std::move(waiting)).second ? Offer::kTaken : Offer::kHeldAlready;
+  if (waiting_.contains(sequence)) return Offer::kHeldAlready;
+  const std::size_t bytes = waiting.size_bytes();
+  if (sequence != next_sequence_ && waiting_bytes_ + bytes > bytes_max) return Offer::kNoRoom;
+  waiting_bytes_ += bytes;
+  waiting_.emplace(sequence, std::move(waiting));
+  return Offer::kTaken;
 }
 
 const PushLedger::Waiting* PushLedger::head() const {
@@ -19,13 +24,19 @@ const PushLedger::Waiting* PushLedger::head() const {
   return &waiting_.begin()->second;
 }
 
-PushLedger::Waiting PushLedger::settle_head(bool refused) {
+PushLedger::Waiting PushLedger::take_head() {
   NANDUTI_CHECK(head() != nullptr);
-  Waiting settled = std::move(waiting_.begin()->second);
+  Waiting taken = std::move(waiting_.begin()->second);
   waiting_.erase(waiting_.begin());
+  waiting_bytes_ -= taken.size_bytes();
+  return taken;
+}
+
+PushLedger::Waiting PushLedger::settle_head(bool refused) {
+  Waiting settled = take_head();
   if (refused) {
     refused_.push_back(next_sequence_);
-    if (refused_.size() > kRefusedMax) refused_.erase(refused_.begin());
+    if (refused_.size() > kRefusalsKept) refused_.erase(refused_.begin());
   }
   next_sequence_ = settled.push.sequence.next();
   if (settled.push.lease != LeaseId()) clock_ = std::max(clock_, settled.push.round.next());
@@ -37,6 +48,7 @@ void PushLedger::enter_at(Round entry) { clock_ = std::max(clock_, entry); }
 void PushLedger::fence() {
   fenced_ = true;
   waiting_.clear();
+  waiting_bytes_ = 0;
 }
 
 }  // namespace nanduti

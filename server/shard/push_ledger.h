@@ -10,9 +10,12 @@
 
 namespace nanduti {
 
-/// Pushes of one incarnation held because an earlier one is missing or their epoch is not known yet. More
-/// than a worker's window (64 rounds) and its flushes; each may be as large as the shard.
+/// Pushes of one incarnation held because they cannot settle yet: an earlier one is missing, their epoch is
+/// not known, others are behind, or too much is unconfirmed. More than a worker's window (64 rounds) and its
+/// flushes.
 inline constexpr std::size_t kReorderMax = 256;
+/// The last refusals that acks and versions repeat: a worker has no more pushes than this without a verdict.
+inline constexpr std::size_t kRefusalsKept = kReorderMax;
 
 /// What a shard knows about one worker incarnation's pushes: settled strictly in sequence, each once.
 class PushLedger {
@@ -20,20 +23,27 @@ class PushLedger {
   struct Waiting {
     Push push;      ///< without its payload
     Update update;  ///< decoded
+    [[nodiscard]] std::size_t size_bytes() const {
+      return update.values.size_bytes() + update.indices.size_bytes();
+    }
   };
   enum class Offer {
     kTaken,
     kSettledBefore,  ///< a duplicate: acknowledge again
     kHeldAlready,    ///< a duplicate of one that waits
-    kNoRoom,         ///< beyond kReorderMax, which no window reaches: dropped
+    kNoRoom,         ///< beyond kReorderMax or the bytes, which no window reaches: dropped
     kFenced,
   };
 
-  Offer offer(Waiting waiting);
+  /// The push that is next in sequence is taken whatever its size, others while all together are no larger
+  /// than `bytes_max`.
+  Offer offer(Waiting waiting, std::size_t bytes_max);
   /// The push that is next in sequence, or null.
   [[nodiscard]] const Waiting* head() const;
   /// Takes the head out, as settled. Its round, if it is one, moves the clock.
   Waiting settle_head(bool refused);
+  /// The head is forgotten, as if it had never come. Precondition: there is one.
+  void drop_head() { (void)take_head(); }
 
   /// Rounds below it do not exist for this worker.
   void enter_at(Round entry);
@@ -43,14 +53,18 @@ class PushLedger {
   [[nodiscard]] bool fenced() const { return fenced_; }
   [[nodiscard]] Sequence next_sequence() const { return next_sequence_; }
   [[nodiscard]] std::size_t waiting_count() const { return waiting_.size(); }
+  [[nodiscard]] std::size_t waiting_bytes() const { return waiting_bytes_; }
   /// Rounds below it are settled, or do not exist.
   [[nodiscard]] Round clock() const { return clock_; }
 
-  /// The last kRefusedMax refusals: acks and versions repeat them all, the worker counts each once.
+  /// The last kRefusalsKept refusals: acks and versions repeat them all, the worker counts each once.
   [[nodiscard]] const std::vector<Sequence>& refused() const { return refused_; }
 
  private:
+  Waiting take_head();
+
   std::map<Sequence, Waiting> waiting_;
+  std::size_t waiting_bytes_ = 0;
   Sequence next_sequence_;
   Round clock_;
   bool fenced_ = false;

@@ -17,13 +17,24 @@
 
 namespace nanduti {
 
+/// Versions that a lockstep shard keeps for who returns, more than a worker's window: beyond, the oldest
+/// goes, and who would have to hear it is sent an assignment instead.
+inline constexpr std::size_t kKeptVersionsMax = 256;
+
 struct ShardOptions {
   std::string coordinator_endpoint;
   RegisterShard registration;
   Duration unpublished_age_max =
       std::chrono::milliseconds(500);  ///< settled work waits for the slower workers at most this long
-  std::size_t subscriber_bytes_max = std::size_t{32}
-                                     << 20;  ///< unacknowledged versions; beyond: caught up later
+  /// Unacknowledged versions of a subscriber, beside the one that was sent when nothing was; beyond: caught
+  /// up later.
+  std::size_t subscriber_bytes_max = std::size_t{32} << 20;
+  /// Pushes of one incarnation that cannot settle yet, as much as a worker's window; beyond: only the one
+  /// that is next in sequence is taken.
+  std::size_t reorder_bytes_max = std::size_t{256} << 20;
+  /// Settled pushes that the coordinator has not confirmed; beyond: nothing settles until it has. In lockstep
+  /// a step goes through as a whole.
+  std::size_t unconfirmed_entries_max = 65536;
   std::size_t epochs_kept = 65536;  ///< memberships whose pushes are applied; those of older ones are refused
 };
 
@@ -72,40 +83,51 @@ class ShardCore {
   [[nodiscard]] const PushLedger* ledger(IncarnationOrder order) const;
   /// What is held now, against the maximum that each has (promise P7).
   struct Occupancy {
-    std::size_t cuts = 0;  ///< kCutsMax
-    /// Unacknowledged versions, of the fullest subscriber that has more than one: subscriber_bytes_max.
-    std::size_t subscriber_bytes = 0;
-    std::size_t unacknowledged_entries = 0;  ///< settled pushes that the coordinator has not confirmed
+    std::size_t cuts = 0;                 ///< kCutsMax
+    std::size_t subscriber_bytes = 0;     ///< of the fullest one: subscriber_bytes_max
+    std::size_t reorder_bytes = 0;        ///< of the fullest one, without what is next: reorder_bytes_max
+    std::size_t unconfirmed_entries = 0;  ///< unconfirmed_entries_max
   };
   [[nodiscard]] Occupancy occupancy() const;
   struct Counters {
     std::uint64_t settled = 0, refused = 0, duplicates = 0, no_room = 0, fenced = 0, malformed = 0;
     std::uint64_t versions = 0, catch_ups = 0;
+    std::uint64_t repeated = 0;  ///< requests whose last answer was still under way: answered after it
 
     /// All of them by name, for people.
     [[nodiscard]] std::vector<NamedCount> named() const {
-      return {{"settled", settled},   {"refused", refused},    {"duplicates", duplicates},
-              {"no_room", no_room},   {"fenced", fenced},      {"malformed", malformed},
-              {"versions", versions}, {"catch_ups", catch_ups}};
+      return {{"settled", settled},   {"refused", refused},     {"duplicates", duplicates},
+              {"no_room", no_room},   {"fenced", fenced},       {"malformed", malformed},
+              {"versions", versions}, {"catch_ups", catch_ups}, {"repeated", repeated}};
     }
   };
   [[nodiscard]] const Counters& counters() const { return counters_; }
 
  private:
+  static constexpr PeerId kCoordinator{0};
+  static constexpr StreamIndex kControl{0};
+  static constexpr StreamIndex kBulk{1};
+
   struct Worker {
     Member member;
     PushLedger ledger;
     Version base;  // of its last settled push
     bool ack_due = false;
   };
+  struct Fetch {
+    std::uint64_t tag = 0;  // of CutValues under way
+    bool again = false;
+  };
   struct Subscriber {
-    IncarnationOrder order;
-    Subscribe request;
-    bool answered = false;  // Subscribed and a first Assign have been sent
+    Subscribe request;      // the last one
+    bool asks = true;       // it is not answered: until everything sent before it is acknowledged
+    bool answered = false;  // one was, so it is who it says
     bool lagging = false;   // versions are skipped until everything sent is acknowledged
     Version version;        // newest sent
-    std::map<std::uint64_t, std::size_t> unacked;  // tag to bytes
+    // Tag to bytes that count: 0 for what was sent when nothing else was unacknowledged.
+    std::map<std::uint64_t, std::size_t> unacked;
     std::size_t unacked_bytes = 0;
+    std::map<CutId, Fetch> fetches;
   };
   struct Job {
     OpenShard request;
@@ -144,12 +166,17 @@ class ShardCore {
   void rest(ProtocolTime now);
 
   void on_subscribe(PeerId peer, const Subscribe& request);
+  void on_acked(PeerId peer, Subscriber& subscriber, std::uint64_t tag);
   void on_push(PeerId peer, const Push& push);
   void on_fetch_cut(PeerId peer, const FetchCut& request);
   void refuse(PeerId peer, std::string reason, CutId cut = {});
 
   void settle(ProtocolTime now);
-  [[nodiscard]] bool settle_head(Worker& worker);
+  [[nodiscard]] const PushLedger::Waiting* next_to_settle(IncarnationOrder order, Worker& worker);
+  [[nodiscard]] bool settle_head(IncarnationOrder order, Worker& worker);
+  [[nodiscard]] bool is_unconfirmed() const {
+    return unconfirmed_entries_ >= options_.unconfirmed_entries_max;
+  }
   /// One push of every active worker is one step, and one version: as long as the first membership holds.
   [[nodiscard]] bool is_lockstep() const;
   void publish_if_due(ProtocolTime now);
@@ -170,6 +197,7 @@ class ShardCore {
   bool coordinator_connected_ = false;
   std::uint64_t next_tag_ = 1;
   std::map<std::uint64_t, SettleReport> unacked_reports_;
+  std::size_t unconfirmed_entries_ = 0;  // of the reports, those not sent yet included
   std::optional<Job> job_;
   Counters counters_;
   std::vector<Action> actions_;

@@ -283,8 +283,8 @@ void Checker::check_bounds(std::size_t k, const ShardCore& core) const {
   if (!plan_.deterministic && held.subscriber_bytes > kSubscriberBytesMax)
     fail("P7: shard {} has sent {} bytes that a worker has not acknowledged", k, held.subscriber_bytes);
   // No worker can do more without the coordinator than it has on lease.
-  if (held.unacknowledged_entries > incarnations_.size() * (2 * kLeaseRoundsMax + 8))
-    fail("P7: shard {} keeps {} settled pushes to report", k, held.unacknowledged_entries);
+  if (held.unconfirmed_entries > incarnations_.size() * (2 * kLeaseRoundsMax + 8))
+    fail("P7: shard {} keeps {} settled pushes to report", k, held.unconfirmed_entries);
   for (const auto& [order, of] : incarnations_)
     if (const PushLedger* ledger = core.ledger(order); ledger && ledger->waiting_count() > kReorderMax)
       fail("P7: shard {} holds {} pushes of incarnation {}", k, ledger->waiting_count(), order);

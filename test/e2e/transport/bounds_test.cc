@@ -89,3 +89,25 @@ TEST_CASE("frames beyond the outbox's room are dropped and counted, dials and ha
   transport->submit(1, {HangUpRoute{kRoute}});
   CHECK(eventually([](const TransportCounters& c) { return c.connections_closed == 1; }));
 }
+
+TEST_CASE("what a core asks for after one event is carried out before the next, however many come at once") {
+  constexpr std::size_t kMessages = 200;
+  Node server("tcp://127.0.0.1:*", 3, true);
+  Node client(std::nullopt, 0, false);
+  client.runner->post(OpenPeer{kServer, server.transport->endpoint(), 3, good_hello(), kPayloadBytesMax});
+  REQUIRE(client.wait_for([](const RecordingCore& core) { return core.connected == 1; }));
+  std::promise<void> release;
+  std::thread holder([&] {
+    server.runner->run([held = release.get_future().share()](RecordingCore&, ProtocolTime) { held.wait(); });
+  });
+  const std::uint64_t before = server.transport->counters().frames_in;
+  for (std::size_t i = 0; i < kMessages; ++i)
+    client.runner->post(SendMessage{kServer, StreamIndex(1), CutValues{JobId(1), CutId(i), pattern(8)}});
+  for (int i = 0; i < 4000 && server.transport->counters().frames_in < before + kMessages; ++i)
+    std::this_thread::sleep_for(5ms);
+  release.set_value();
+  holder.join();
+  REQUIRE(client.wait_for([](const RecordingCore& core) { return core.messages.size() == kMessages; }));
+  CHECK(server.wait_for([](const RecordingCore& core) { return core.messages.size() == kMessages; }));
+  server.runner->run([](const RecordingCore& core, ProtocolTime) { CHECK(core.actions_waiting == 0); });
+}

@@ -25,6 +25,7 @@ class RecordingCore {
 
   explicit RecordingCore(bool echoes) : echoes_(echoes) {}
   void on_event(ProtocolTime, const Event& event) {
+    actions_waiting = std::max(actions_waiting, actions_.size());
     if (const auto* send = std::get_if<SendMessage>(&event)) actions_.push_back(*send);
     if (const auto* open = std::get_if<OpenPeer>(&event)) actions_.push_back(*open);
     if (std::holds_alternative<PeerConnected>(event)) ++connected;
@@ -44,6 +45,7 @@ class RecordingCore {
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
 
   int connected = 0, closed = 0;
+  std::size_t actions_waiting = 0;  // at most, that an event found not carried out
   std::uint64_t last_acked = 0;
   std::string reason;
   std::vector<Message> messages;
