@@ -229,7 +229,7 @@ void Checker::check_waiting(const ClientCore& core, const Incarnation& of) {
   MembershipEpoch newest;
   for (std::size_t k = 0; k < shards_.size(); ++k) {
     const ShardReplica& state = replica.shard(ShardIndex(static_cast<std::uint32_t>(k)));
-    if (!state.has_shadow()) return coverage_.count("gate: no parameters");
+    if (!state.has_shadow()) fail("P5: incarnation {} has a lease and no shadow", core.order());
     if (state.merged().epoch < lease->active_from) return coverage_.count("gate: not active yet");
     newest = std::max(newest, state.merged().epoch);
   }
