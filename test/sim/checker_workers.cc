@@ -276,7 +276,7 @@ void Checker::check_waiting(IncarnationOrder order, const Replica& replica, cons
   MembershipEpoch newest;
   for (std::size_t k = 0; k < shards_.size(); ++k) {
     const ShardReplica& state = replica.shard(ShardIndex(static_cast<std::uint32_t>(k)));
-    if (!state.has_shadow()) return coverage_.count("gate: no parameters");
+    if (!state.has_shadow()) fail("P5: incarnation {} has a lease and no shadow", order);
     if (state.merged().epoch < offer.active_from) return coverage_.count("gate: not active yet");
     newest = std::max(newest, state.merged().epoch);
   }

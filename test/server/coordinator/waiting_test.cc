@@ -155,6 +155,9 @@ TEST_CASE("a worker that drains and does not leave is out of the gate at once") 
   bench.say(PeerId(2), Draining{});
   for (const LeaseGrant& grant : bench.to<LeaseGrant>(PeerId(2)))
     bench.say(PeerId(2), LeaseReturn{JobId(1), grant.lease, grant.range});
+  const std::size_t grants = bench.to<LeaseGrant>(PeerId(2)).size();
+  bench.say(PeerId(2), LeaseRequest{JobId(1)});
+  CHECK(bench.to<LeaseGrant>(PeerId(2)).size() == grants);
   bench.live(1s, {1, 2});
   CHECK(bench.state(2) == MemberState::kIdle);
   CHECK(bench.core.workers_report(bench.now).workers[1].state == "draining");
@@ -206,6 +209,7 @@ TEST_CASE("a worker that is suspended while the last updates are collected may s
 TEST_CASE("a suspended worker's last updates are not asked for in the lease's time") {
   CoordinatorOptions options = quick();
   options.dead_after = 10min;
+  options.shard_timeout = 10min;
   CoordinatorBench bench(options);
   bench.start(1, 2);
   bench.train_all(1, 1);
@@ -321,6 +325,19 @@ TEST_CASE("an evaluation that is not done in time is another worker's too, and t
   CHECK(bench.core.worker_count() == 2);
 }
 
+TEST_CASE("who is silent or about to leave is not asked for an evaluation") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 3);
+  bench.train(1, 1, 0);
+  bench.train(1, 1, 1);
+  bench.say(PeerId(3), Draining{});
+  bench.live(6s, {1, 3});
+  bench.take_cut();
+  CHECK(bench.to<EvaluationLease>(PeerId(1)).size() == 6);
+  CHECK(bench.to<EvaluationLease>(PeerId(2)).empty());
+  CHECK(bench.to<EvaluationLease>(PeerId(3)).empty());
+}
+
 TEST_CASE("who lets an evaluation run into its time-out is asked last from then on, until it answers") {
   CoordinatorBench bench(quick());
   bench.start(1, 2);
@@ -329,16 +346,33 @@ TEST_CASE("who lets an evaluation run into its time-out is asked last from then 
   bench.take_cut();
   bench.evaluate(1);
   const std::size_t asked = bench.to<EvaluationLease>(PeerId(2)).size();
+  const bool answers = GENERATE(false, true);
   bench.live(31s, {1, 2});
-  bench.evaluate(1);
+  bench.evaluate(answers ? 2 : 1);
   REQUIRE(bench.view().figures.size() == 1);
   bench.train_all(1, 1, 1);
   for (const std::uint64_t w : {1, 2}) bench.say(PeerId(w), ResidualFlushed{JobId(1)});
   bench.say(kShard, ShardAtRest{JobId(1), Version(2)});
   bench.take_cut();
-  CHECK(bench.to<EvaluationLease>(PeerId(2)).size() == asked);
+  CHECK(bench.to<EvaluationLease>(PeerId(2)).size() == asked + (answers ? 2 : 0));
   bench.evaluate(1);
+  bench.evaluate(2);
   CHECK(bench.saves == 1);
+}
+
+TEST_CASE("a part of the test set goes to those who were not asked for it before") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 3);
+  bench.train(1, 1, 0);
+  bench.train(1, 1, 1);
+  bench.take_cut();
+  bench.live(6s, {1, 3});  // the parts of 2, which is silent, go to the others
+  bench.say(PeerId(2), CoordinatorBench::status());
+  bench.close(PeerId(1));  // now it is 2 that has the fewest
+  std::set<LeaseId> asked;
+  for (const EvaluationLease& lease : bench.to<EvaluationLease>(PeerId(2)))
+    CHECK(asked.insert(lease.lease).second);
+  CHECK(asked.size() > 2);
 }
 
 TEST_CASE(
@@ -430,6 +464,22 @@ TEST_CASE(
   CHECK(has(bench.view().warnings, "epoch 1 has no test figures") == !drains);
 }
 
+TEST_CASE("while training goes on, an epoch's figures wait for a worker that comes") {
+  CoordinatorBench bench(quick());
+  bench.start();
+  bench.train(1, 1, 0);
+  bench.train(1, 1, 1);
+  bench.take_cut();
+  bench.say(PeerId(1), Leave{});
+  bench.say(kShard, FenceDone{JobId(1), IncarnationOrder(1), Sequence(2)});
+  for (int i = 0; i < 200; ++i) bench.wait(1s);
+  bench.add_worker(2);
+  bench.prepare(2);
+  bench.evaluate(2);
+  REQUIRE(bench.view().figures.size() == 1);
+  CHECK(bench.view().figures[0].total == 10);
+}
+
 TEST_CASE("a trained model whose workers have all gone is saved without test figures after a while") {
   CoordinatorBench bench(quick());
   bench.start();
@@ -443,7 +493,10 @@ TEST_CASE("a trained model whose workers have all gone is saved without test fig
   const bool is_left = GENERATE(false, true);
   if (is_left) bench.close(PeerId(1));
   bench.take_cut();
-  if (!is_left) bench.close(PeerId(1));
+  if (!is_left) {
+    bench.live(20s, {1});  // what counts is since when nobody is there
+    bench.close(PeerId(1));
+  }
   bench.say(kShard, FenceDone{JobId(1), IncarnationOrder(1), Sequence(4)});
   bench.wait(1s);
   for (std::uint32_t i = 2; i < 30 * kEvaluationTriesMax; ++i) bench.wait(1s);
