@@ -52,7 +52,7 @@ void Simulation::settle_down(const std::shared_ptr<Host>& host) {
     bool any = false;
     for (SessionEvent& event : host->hub.take_events()) {
       any = true;
-      note_peer(*host, event);
+      note_lost(*host, event);
       host->on_session_event(now(*host), std::move(event));
     }
     any |= host->act(now(*host));
@@ -69,7 +69,6 @@ void Simulation::settle_down(const std::shared_ptr<Host>& host) {
     });
   }
   if (host->gone) return;
-  check_queues(*host);
   const ProtocolTime deadline = host->set_deadline();
   if (deadline == kNever || deadline >= host->woken_at) return;
   // A deadline that has passed and does not go away must not stop time.
