@@ -74,6 +74,8 @@ void read_membership(YamlReader& root, ServerConfig::Membership& membership) {
   reader.duration("suspend_after", kMembershipMin, kMembershipMax, membership.suspend_after);
   reader.duration("dead_after", kMembershipMin, kMembershipMax, membership.dead_after);
   reader.duration("lease_timeout", kMembershipMin, kMembershipMax, membership.lease_timeout);
+  reader.duration("prepare_timeout", kMembershipMin, kMembershipMax, membership.prepare_timeout);
+  reader.duration("shard_timeout", kMembershipMin, kMembershipMax, membership.shard_timeout);
   reader.finish();
   if (membership.suspend_after >= membership.dead_after) {
     reader.conflict("dead_after", "a time that is not longer than suspend_after",

@@ -26,9 +26,11 @@ struct ServerConfig {
     std::optional<Endpoint> http = Endpoint{"127.0.0.1", 7080};
   };
   struct Membership {
-    Duration suspend_after = std::chrono::seconds(10);   ///< silence that makes a worker suspended
-    Duration dead_after = std::chrono::seconds(60);      ///< silence that makes it dead; longer
-    Duration lease_timeout = std::chrono::seconds(120);  ///< after which a lease is lent again
+    Duration suspend_after = std::chrono::seconds(10);    ///< silence that makes a worker suspended
+    Duration dead_after = std::chrono::minutes(10);       ///< silence that makes it dead; longer
+    Duration lease_timeout = std::chrono::seconds(120);   ///< after which a lease is lent again
+    Duration prepare_timeout = std::chrono::minutes(30);  ///< for a worker to read a job's data
+    Duration shard_timeout = std::chrono::minutes(10);    ///< for a shard to do what it was asked
   };
 
   ConfigText source;

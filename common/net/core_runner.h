@@ -137,7 +137,7 @@ class CoreRunner {
       const SessionHub::Counters& counters = hub_.counters();
       const Duration round_trip = hub_.round_trip(PeerId(0));
       core_.set_traffic(
-          {counters.bytes_sent, counters.bytes_received, std::chrono::duration<double>(round_trip).count()});
+          {counters.bytes_acked, counters.bytes_received, std::chrono::duration<double>(round_trip).count()});
     }
     if (core_.next_deadline() <= now) core_.on_deadline(now);
     watch_.on_deadline(now);

@@ -9,6 +9,7 @@ std::vector<NamedCount> SessionHub::Counters::named() const {
                                     {"frames_resent", frames_resent},
                                     {"bytes_sent", bytes_sent},
                                     {"bytes_received", bytes_received},
+                                    {"bytes_acked", bytes_acked},
                                     {"dropped_duplicate", dropped_duplicate},
                                     {"dropped_gap", dropped_gap},
                                     {"dropped_unknown_session", dropped_unknown_session},

@@ -164,6 +164,7 @@ class SessionHub {
   struct Counters {
     std::uint64_t frames_sent = 0, frames_received = 0, frames_resent = 0;
     std::uint64_t bytes_sent = 0, bytes_received = 0;  ///< payload and message headers, resends included
+    std::uint64_t bytes_acked = 0;  ///< of what was sent: what the other sides have said to have
 
     // Frames, or what they carried, that changed nothing.
     std::uint64_t dropped_duplicate = 0;

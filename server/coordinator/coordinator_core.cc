@@ -15,6 +15,15 @@ constexpr std::uint64_t kSamplesMax = std::uint64_t{1} << 40;
 constexpr std::uint32_t kSideMax = 1 << 16;  // of a sample, and classes
 constexpr std::uint64_t kSampleValuesMax = std::uint64_t{1} << 28;
 
+/// The beginning of a peer's text, in whole UTF-8 characters.
+std::string shortened(std::string text) {
+  if (text.size() <= kKeptTextBytesMax) return text;
+  std::size_t end = kKeptTextBytesMax;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  text.resize(end);
+  return text;
+}
+
 /// Whether a job can be planned for such data at all.
 Status check(const DataDescription& data) {
   if (data.train_samples == 0)
@@ -74,13 +83,16 @@ bool CoordinatorCore::has_role(PeerId peer, PeerRole role) {
   const auto it = roles_.find(peer);
   if (it == roles_.end()) return false;  // sent away: what came together with its wrong message
   if (it->second == role) return true;
-  roles_.erase(it);
-  const std::string reason = fmt::format("it registers as a {}, which its hello did not say",
-                                         role == PeerRole::kWorker ? "worker" : "shard");
+  send_away(peer, fmt::format("it registers as a {}, which its hello did not say",
+                              role == PeerRole::kWorker ? "worker" : "shard"));
+  return false;
+}
+
+void CoordinatorCore::send_away(PeerId peer, const std::string& reason) {
+  ++counters_.registrations_refused;
   note(fmt::format("peer {} is sent away: {}", peer, reason), true);
   actions_.push_back(ClosePeer{peer, reason, false});
   handle(now_, PeerClosed{peer, reason, false});
-  return false;
 }
 
 void CoordinatorCore::handle(ProtocolTime, const PeerClosed& event) {
@@ -130,6 +142,7 @@ void CoordinatorCore::register_worker(ProtocolTime now, PeerId peer, const Regis
   next_order_ = next_order_.next();
   worker.peer = peer;
   worker.registration = request;
+  worker.registration.hardware = shortened(request.hardware);
   worker.last_heard = now;
   worker.last_progress = worker.last_settled = now;
   tell(peer, Registered{worker.order});
@@ -144,9 +157,14 @@ void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) 
         shard.registration.destination != request.destination)
       continue;
     const auto index = static_cast<std::size_t>(&shard - shards_.data());
+    // One process has one name, and only the same one can still have a job.
+    if (request.job != JobId() && shard.registration.server_name != request.server_name)
+      return send_away(peer, fmt::format("it registers as the shard of '{}' that has job {}",
+                                         shard.registration.server_name, request.job));
     shard.peer = peer;
     shard.connected = true;
     shard.registration = request;
+    shard.registration.hardware = shortened(request.hardware);
     // A new life of the same server has nothing of the job that it was part of.
     if (run_ && index < run_->places.size() && request.job != run_->job)
       end_job(JobState::kFailed, fmt::format("a shard of '{}' was lost", request.server_name));
@@ -154,13 +172,15 @@ void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) 
   }
   if (!run_ || run_->places.empty()) std::erase_if(shards_, [](const Shard& s) { return !s.connected; });
   if (shards_.size() >= kShardsMax) {
+    ++counters_.registrations_refused;
     note(fmt::format("there are {} shards already: one more of '{}' is not used", kShardsMax,
                      request.server_name),
          true);
     return;
   }
   if (run_ && run_->phase >= Phase::kOpening) note("a new shard waits for the next job");
-  shards_.push_back({peer, request, true, false, false});
+  Shard& shard = shards_.emplace_back(Shard{peer, request, true, false, false});
+  shard.registration.hardware = shortened(request.hardware);
 }
 
 // ---- workers ----
@@ -215,6 +235,7 @@ void CoordinatorCore::on_prepared(Worker& worker, const JobPrepared& m) {
 }
 
 void CoordinatorCore::on_refused(Worker& worker, std::string reason) {
+  reason = shortened(std::move(reason));
   note(fmt::format("worker '{}' cannot do job {}: {}", worker.registration.name, run_->job, reason), true);
   if (worker.part == Part::kJoined) take_out(worker);
   worker.part = Part::kRefused;
@@ -250,6 +271,7 @@ void CoordinatorCore::end_if_all_refused() {
 
 /// Fenced for ever; it hears why and may begin a new life.
 void CoordinatorCore::declare_dead(Worker& worker, const std::string& reason) {
+  ++counters_.workers_dead;
   note(fmt::format("worker '{}' is dead to us: {}", worker.registration.name, reason), true);
   tell(worker.peer, Fenced{reason});
   bury(worker, reason);
@@ -278,7 +300,7 @@ void CoordinatorCore::take_out(Worker& worker) {
   run_->membership_changed = true;
   run_->fences[order] = {~std::uint64_t{0} >> (kShardsMax - run_->places.size()), now_};
   tell_shards(Fence{run_->job, order});
-  release_evaluations(order);
+  release_evaluations(order, !worker.draining);
   worker.state = MemberState::kIdle;
   worker.wants_lease = false;
 }
@@ -343,18 +365,25 @@ void CoordinatorCore::on_settled(ProtocolTime now, ShardIndex shard, const Settl
     const bool joined = it != workers_.end() && it->second.part == Part::kJoined;
     // What a dead incarnation had settled counts until every shard has fenced it.
     if (!joined && !run_->fences.contains(entry.order)) continue;
-    const Status status = run_->book->settle(shard, entry);
+    Result<std::uint64_t> counted = run_->book->settle(shard, entry);
     if (!joined) continue;
-    if (!status.ok()) {
-      declare_dead(it->second, status.error().message);
+    Worker& worker = it->second;
+    Round& clock = worker.clocks.at(shard.value());
+    const bool is_round = entry.lease != LeaseId();
+    // The next one, or where the worker was let in; older ones are reported again after a lost session.
+    if (counted.ok() && is_round && entry.round > std::max(clock, worker.entry_clock))
+      counted = make_error(ErrorCode::kInvalidArgument, "it pushed round {} where round {} was next",
+                           entry.round, std::max(clock, worker.entry_clock));
+    if (!counted.ok()) {
+      declare_dead(worker, counted.error().message);
       continue;
     }
-    it->second.last_progress = now;
-    if (entry.range.size() > 0) it->second.last_settled = now;  // a flush, or nothing, is no round
+    worker.last_progress = now;
+    if (is_round) clock = std::max(clock, entry.round.next());
+    // A flush, a round without samples and one that other shards have not settled yet are no end of the wait.
+    if (*counted == 0) continue;
+    worker.last_settled = now;
     run_->expired_in_a_row = 0;
-    if (entry.lease == LeaseId()) continue;
-    Round& clock = it->second.clocks.at(shard.value());
-    clock = std::max(clock, entry.round.next());  // older ones are reported again after a lost session
   }
 }
 

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/base/named_count.h"
 #include "common/protocol/session_hub.h"
 #include "server/coordinator/job_figures.h"
 #include "server/coordinator/lease_book.h"
@@ -22,7 +23,7 @@ namespace nanduti {
 struct CoordinatorOptions {
   std::uint32_t shards = 1;  ///< that have to be registered before a job opens
   Duration suspend_after = std::chrono::seconds(10);
-  Duration dead_after = std::chrono::seconds(60);
+  Duration dead_after = std::chrono::minutes(10);
   /// A round, an evaluation or the last updates, without a sign of work: the worker is dead, or the
   /// evaluation somebody else's.
   Duration lease_timeout = std::chrono::seconds(120);
@@ -32,8 +33,20 @@ struct CoordinatorOptions {
   Duration shard_timeout = std::chrono::minutes(10);
 };
 
-/// Signs of work without a settled round count for so many lease times.
+/// Signs of work without a round that counts put the end off for so many lease times: they are claims.
 inline constexpr int kUnsettledLeasesMax = 10;
+/// A transfer over a thin link is a sign of work while so many bytes move within this time.
+inline constexpr std::uint64_t kTrafficBytesMin = std::uint64_t{64} << 10;
+inline constexpr Duration kTrafficSpan = std::chrono::minutes(1);
+/// A model that leaves more parameters to each shard fails its job. A session may have to hold a version and
+/// all cuts of a shard at once.
+inline constexpr std::uint64_t kShardParametersMax = std::uint64_t{40} << 20;
+static_assert((kCutsMax + 1) * shard_payload_bytes_max(kShardParametersMax) <
+              SessionOptions().queue_bytes_max);
+/// Workers that have taken part in a job, for its record; later ones are left out, with a warning.
+inline constexpr std::size_t kParticipantsMax = 1024;
+/// What is kept of a peer's text about its hardware or of why it refuses a job; longer ones are cut off.
+inline constexpr std::size_t kKeptTextBytesMax = 1024;
 /// So many evaluations of one part of the test set may run into their time-out; then the epoch has no
 /// figures.
 inline constexpr std::uint32_t kEvaluationTriesMax = 5;
@@ -148,6 +161,16 @@ class CoordinatorCore {
   [[nodiscard]] WorkersReport workers_report(ProtocolTime now) const;
   [[nodiscard]] MembershipEpoch epoch() const { return run_ ? run_->epoch : MembershipEpoch(); }
   [[nodiscard]] std::size_t worker_count() const { return workers_.size(); }
+  struct Counters {
+    std::uint64_t registrations_refused = 0;  ///< of peers that are not what they say, or somebody else is
+    std::uint64_t workers_dead = 0;           ///< declared dead, whatever the reason
+
+    /// All of them by name, for people.
+    [[nodiscard]] std::vector<NamedCount> named() const {
+      return {{"registrations_refused", registrations_refused}, {"workers_dead", workers_dead}};
+    }
+  };
+  [[nodiscard]] const Counters& counters() const { return counters_; }
 
  private:
   static constexpr Duration kCheckEvery = std::chrono::seconds(1);
@@ -165,9 +188,11 @@ class CoordinatorCore {
     MemberState state = MemberState::kIdle;
     Round entry_clock;
     MembershipEpoch active_from;
-    std::vector<Round> clocks;   // per shard
-    ProtocolTime last_progress;  // settled a push, or gave a sign of work
-    ProtocolTime last_settled;   // or began to be waited for
+    std::vector<Round> clocks;        // per shard
+    ProtocolTime last_progress;       // settled a push, or gave a sign of work
+    ProtocolTime last_settled;        // a round that counts, or began to be waited for
+    std::uint64_t traffic_bytes = 0;  // that it had reported at traffic_since
+    ProtocolTime traffic_since;
     bool wants_lease = false;
     bool draining = false;
     bool told_full = false;  // noted that it waits for room in the job
@@ -199,7 +224,7 @@ class CoordinatorCore {
     std::uint64_t end = 0;
     ProtocolTime since;                // lent
     std::set<IncarnationOrder> asked;  // whose answer counts
-    std::uint32_t timed_out = 0;
+    std::uint32_t tries_failed = 0;    // time-outs, and workers that died over it
   };
   struct FenceWait {
     std::uint64_t shards = 0;  // that have not answered yet, as bits
@@ -227,6 +252,7 @@ class CoordinatorCore {
     std::vector<IncarnationOrder> ranks;  // deterministic: who takes part; empty once one has died
     MembershipEpoch epoch;
     bool membership_changed = false;
+    bool participants_full = false;    // has been warned of
     std::set<IncarnationOrder> dying;  // to be named dead in the next membership
     std::map<IncarnationOrder, FenceWait> fences;
     ProtocolTime phase_since;
@@ -266,6 +292,7 @@ class CoordinatorCore {
   void open_shards();
   void begin_training(ProtocolTime now);
   void join(Worker& worker);
+  void record_participant(const Worker& worker);
   void serve_leases();
   void serve_ranks();
   [[nodiscard]] bool is_lockstep() const { return run_ && !run_->ranks.empty(); }
@@ -274,7 +301,7 @@ class CoordinatorCore {
   void take_cut(std::uint32_t epoch, bool final);
   void lend_evaluations();
   void finish_cut(CutId id);
-  void give_up_evaluation(CutId id);
+  void give_up_evaluations();
   void advance_end();
   void send_membership();
   void take_out(Worker& worker);
@@ -292,7 +319,7 @@ class CoordinatorCore {
   [[nodiscard]] bool waits_for_others(const Worker& worker) const;
   [[nodiscard]] bool is_stuck(const Worker& worker, ProtocolTime since) const;
 
-  void release_evaluations(IncarnationOrder order);
+  void release_evaluations(IncarnationOrder order, bool failed);
   void on_draining(Worker& worker);
   void end_lockstep(const Worker& worker);
   void declare_dead(Worker& worker, const std::string& reason);
@@ -306,6 +333,8 @@ class CoordinatorCore {
   [[nodiscard]] std::size_t count_connected_shards() const;
   [[nodiscard]] Worker* worker_at(PeerId peer);
   [[nodiscard]] bool has_role(PeerId peer, PeerRole role);
+  void send_away(PeerId peer, const std::string& reason);
+  [[nodiscard]] bool moves_bytes(Worker& worker, const WorkerStatus& status) const;
   void on_status(ProtocolTime now, Worker& worker, const WorkerStatus& status);
   void record_progress(ProtocolTime now);
   [[nodiscard]] JobReport report(ProtocolTime now, const JobView& view) const;
@@ -328,6 +357,7 @@ class CoordinatorCore {
   std::optional<Run> run_;
   IncarnationOrder next_order_{1};
   ProtocolTime next_check_ = kNever;
+  Counters counters_;
   std::vector<Action> actions_;
 };
 

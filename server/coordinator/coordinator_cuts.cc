@@ -57,6 +57,7 @@ void CoordinatorCore::on_cut_taken(ShardIndex shard, const CutTaken& taken) {
 }
 
 void CoordinatorCore::lend_evaluations() {
+  give_up_evaluations();
   for (auto& [id, cut] : run_->cuts) {
     for (auto& [lease, part] : cut.evaluation) {
       if (part.order != IncarnationOrder()) continue;
@@ -87,6 +88,9 @@ void CoordinatorCore::on_evaluated(Worker& worker, const EvaluationDone& done) {
     if (part == cut.evaluation.end() || !part->second.asked.contains(worker.order)) continue;
     if (done.total != part->second.end - part->second.begin)
       return declare_dead(worker, "it evaluated another number of samples than it was asked for");
+    if (done.correct > done.total)
+      return declare_dead(worker,
+                          fmt::format("it found {} of {} samples to be right", done.correct, done.total));
     worker.evaluates_late = false;
     cut.figures.correct += done.correct;
     cut.figures.total += done.total;
@@ -112,25 +116,42 @@ void CoordinatorCore::finish_cut(CutId id) {
   actions_.push_back(SaveResult{run_->job, std::move(run_->result)});
 }
 
-/// Nobody does it in time: the epoch has no test figures, and the job goes on.
-void CoordinatorCore::give_up_evaluation(CutId id) {
-  Cut& cut = run_->cuts.at(id);
-  const double seconds = std::chrono::duration<double>(options_.lease_timeout).count();
-  std::vector<std::string>& warnings = view_of_run().warnings;
-  warnings.push_back(fmt::format(
-      "epoch {} has no test figures: a part of the test set was not evaluated within {:g} s, {} times",
-      cut.epoch, seconds, kEvaluationTriesMax));
-  note(warnings.back(), true);
-  cut.evaluation.clear();
-  cut.figures = EpochFigures{cut.epoch, 0, 0, 0};
-  finish_cut(id);
+/// What nobody does: the epoch has no test figures, and the job goes on. With the training done, nor is
+/// somebody who could do it waited for without end.
+void CoordinatorCore::give_up_evaluations() {
+  std::vector<CutId> given_up;
+  for (const auto& [id, cut] : run_->cuts) {
+    const auto is_hopeless = [&](const auto& part) {
+      const EvaluationPart& p = part.second;
+      if (p.order != IncarnationOrder()) return false;
+      if (p.tries_failed >= kEvaluationTriesMax) return true;
+      return run_->phase == Phase::kFinalCut &&
+             now_ - std::max(p.since, run_->phase_since) >= kEvaluationTriesMax * options_.lease_timeout;
+    };
+    if (std::any_of(cut.evaluation.begin(), cut.evaluation.end(), is_hopeless)) given_up.push_back(id);
+  }
+  for (const CutId id : given_up) {
+    Cut& cut = run_->cuts.at(id);
+    std::vector<std::string>& warnings = view_of_run().warnings;
+    warnings.push_back(
+        fmt::format("epoch {} has no test figures: no worker evaluated all of the test set", cut.epoch));
+    note(warnings.back(), true);
+    cut.evaluation.clear();
+    cut.figures = EpochFigures{cut.epoch, 0, 0, 0};
+    finish_cut(id);
+  }
 }
 
-/// Evaluations that were lent to this worker are free again.
-void CoordinatorCore::release_evaluations(IncarnationOrder order) {
-  for (auto& [id, cut] : run_->cuts)
-    for (auto& [lease, part] : cut.evaluation)
-      if (part.order == order) part.order = IncarnationOrder();
+/// Evaluations that were lent to this worker are free again; `failed`: each was a try.
+void CoordinatorCore::release_evaluations(IncarnationOrder order, bool failed) {
+  for (auto& [id, cut] : run_->cuts) {
+    for (auto& [lease, part] : cut.evaluation) {
+      if (part.order != order) continue;
+      part.order = IncarnationOrder();
+      part.since = now_;
+      if (failed) ++part.tries_failed;
+    }
+  }
 }
 
 }  // namespace nanduti

@@ -33,7 +33,7 @@ void CoordinatorCore::check_silence(Worker& worker) {
   const Duration silence = now_ - worker.last_heard;
   // Others evaluate what a silent one was to; its answer counts if it comes before theirs.
   worker.silent = silence >= options_.suspend_after;
-  if (worker.silent && worker.part == Part::kJoined) release_evaluations(worker.order);
+  if (worker.silent && worker.part == Part::kJoined) release_evaluations(worker.order, false);
   if (silence >= options_.dead_after) return declare_dead(worker, "nothing was heard of it for too long");
   if (!worker.silent || worker.part != Part::kJoined || is_lockstep()) return;
   if (worker.state != MemberState::kActive) return;
@@ -58,7 +58,13 @@ void CoordinatorCore::check_answers(Worker& worker) {
   }
   if (worker.part != Part::kJoined) return;
   if (run_->phase == Phase::kTraining && worker.state == MemberState::kActive) return check_round(worker);
-  if (run_->phase == Phase::kFlushing && !worker.flushed && is_stuck(worker, run_->phase_since))
+  if (run_->phase != Phase::kFlushing || worker.flushed) return;
+  // Its updates are settled in one step with those of somebody who does not send any.
+  if (is_lockstep() && worker.at_gate && waits_for_others(worker)) {
+    worker.last_progress = worker.last_settled = now_;
+    return;
+  }
+  if (is_stuck(worker, run_->phase_since))
     declare_dead(
         worker, fmt::format("its last updates have not come within {:g} s", seconds(options_.lease_timeout)));
 }
@@ -66,7 +72,6 @@ void CoordinatorCore::check_answers(Worker& worker) {
 /// Of an active worker, for which others wait at the gate.
 void CoordinatorCore::check_round(Worker& worker) {
   if (!run_->book->holds_lease(worker.order)) {
-    if (worker.wants_lease && !worker.draining) return;  // there is none to lend
     if (is_lockstep()) {
       if (!worker.wants_lease && is_stuck(worker, run_->phase_since))
         declare_dead(worker, "it has asked for no samples for too long");
@@ -84,11 +89,14 @@ void CoordinatorCore::check_round(Worker& worker) {
 }
 
 /// Whether somebody may keep it waiting at the gate; it says that it waits, but it may be the one that all
-/// wait for, cut off from its shards.
+/// wait for, cut off from its shards. In lockstep a step is settled for all at once, so that settled clocks
+/// say nothing: there it is whoever does not wait, or has come less far.
 bool CoordinatorCore::waits_for_others(const Worker& worker) const {
   if (!is_lockstep()) return clock(worker) > *smallest_active_clock();
-  for (const auto& [order, other] : workers_)
-    if (other.part == Part::kJoined && other.state == MemberState::kActive && !other.at_gate) return true;
+  for (const auto& [order, other] : workers_) {
+    if (other.part != Part::kJoined || other.state != MemberState::kActive || other.flushed) continue;
+    if (!other.at_gate || other.status.clock < worker.status.clock) return true;
+  }
   return false;
 }
 
@@ -108,7 +116,6 @@ void CoordinatorCore::expire_lease(Worker& worker) {
 
 /// A part of the test set that its worker does not finish is lent to another one.
 void CoordinatorCore::check_evaluations() {
-  std::vector<CutId> given_up;
   for (auto& [id, cut] : run_->cuts) {
     for (auto& [lease, part] : cut.evaluation) {
       if (part.order == IncarnationOrder()) continue;
@@ -120,12 +127,10 @@ void CoordinatorCore::check_evaluations() {
                        worker.registration.name, cut.epoch, seconds(options_.lease_timeout)),
            true);
       part.order = IncarnationOrder();
-      if (++part.timed_out < kEvaluationTriesMax) continue;
-      given_up.push_back(id);
-      break;
+      part.since = now_;
+      ++part.tries_failed;
     }
   }
-  for (const CutId id : given_up) give_up_evaluation(id);
 }
 
 /// A shard that lives and does not answer: the job cannot go on without it.

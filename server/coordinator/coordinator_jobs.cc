@@ -52,6 +52,7 @@ void CoordinatorCore::advance(ProtocolTime now) {
   }
   if (run_->phase == Phase::kPreparing) plan_when_prepared();
   if (run_->phase == Phase::kPlanning) open_shards();
+  if (!run_) return;  // the model is too large for the shards
   if (run_->phase == Phase::kOpening) begin_training(now);
   // Also late ones: the last evaluation may have nobody else.
   if (run_->phase >= Phase::kTraining && run_->phase < Phase::kSaving)
@@ -118,6 +119,16 @@ void CoordinatorCore::open_shards() {
   for (Shard& shard : shards_) shard.opened = shard.at_rest = false;
   const auto count = static_cast<std::uint32_t>(std::min(shards_.size(), kShardsMax));
   const std::vector<ParameterRange> ranges = split_into_shards(run_->planned->parameters, count);
+  for (const ParameterRange& range : ranges) {
+    if (range.size() <= kShardParametersMax) continue;
+    const std::uint64_t parameters = run_->planned->parameters;
+    return end_job(
+        JobState::kFailed,
+        fmt::format("the model's {} parameters are too many for {} shard{}: each holds at most {}, "
+                    "so that it takes {}",
+                    parameters, count, count == 1 ? "" : "s", kShardParametersMax,
+                    (parameters + kShardParametersMax - 1) / kShardParametersMax));
+  }
   for (std::uint32_t k = 0; k < count; ++k) {
     const RegisterShard& shard = shards_[k].registration;
     run_->places.push_back(
@@ -166,8 +177,7 @@ void CoordinatorCore::join(Worker& worker) {
   }
   worker.part = Part::kJoined;
   view_of_run().progress.on_joined(worker.order);
-  const RegisterWorker& who = worker.registration;
-  view_of_run().participants.push_back({who.name, who.site, who.device, who.hardware});
+  record_participant(worker);
   worker.state = MemberState::kIdle;
   worker.flushed = run_->phase != Phase::kTraining;  // nothing to flush
   worker.wants_lease = false;
@@ -175,6 +185,20 @@ void CoordinatorCore::join(Worker& worker) {
   worker.clocks.assign(run_->places.size(), Round());
   run_->membership_changed = true;
   tell(worker.peer, JoinJob{run_->job, run_->layout_hash, run_->places});
+}
+
+/// Once for all lives of one worker.
+void CoordinatorCore::record_participant(const Worker& worker) {
+  const RegisterWorker& who = worker.registration;
+  const ParticipantReport participant{who.name, who.site, who.device, who.hardware};
+  JobView& view = view_of_run();
+  if (std::find(view.participants.begin(), view.participants.end(), participant) != view.participants.end())
+    return;
+  if (view.participants.size() < kParticipantsMax) return view.participants.push_back(participant);
+  if (std::exchange(run_->participants_full, true)) return;
+  view.warnings.push_back(fmt::format(
+      "more than {} workers have taken part: the job's record names no others", kParticipantsMax));
+  note(view.warnings.back(), true);
 }
 
 void CoordinatorCore::serve_ranks() {

@@ -44,7 +44,8 @@ void CoordinatorCore::on_status(ProtocolTime now, Worker& worker, const WorkerSt
   const WorkerStatus& before = worker.status;
   const bool works = status.job != before.job || status.samples > before.samples ||
                      status.evaluation_seconds > before.evaluation_seconds;
-  if (works || (worker.at_gate && !status.at_gate)) worker.last_progress = now;
+  const bool moves = moves_bytes(worker, status);
+  if (works || moves || (worker.at_gate && !status.at_gate)) worker.last_progress = now;
   worker.at_gate = status.at_gate;
   worker.status = status;
   // Also of a job that is over: the last status comes after its end.
@@ -52,6 +53,19 @@ void CoordinatorCore::on_status(ProtocolTime now, Worker& worker, const WorkerSt
   if (job == jobs_.end()) return;
   job->second.progress.on_status(now, worker.order, status);
   if (is_over(job->second.state)) actions_.push_back(JobChanged{status.job});
+}
+
+/// Whether a transfer goes on, of the shadow, a push or a cut: each may take longer than any time-out. What a
+/// worker that does nothing has to say is less than that.
+bool CoordinatorCore::moves_bytes(Worker& worker, const WorkerStatus& status) const {
+  const std::uint64_t bytes = status.bytes_up + status.bytes_down;
+  const bool is_less = bytes < worker.traffic_bytes;  // of another job, or a lie
+  const bool moves = !is_less && bytes - worker.traffic_bytes >= kTrafficBytesMin;
+  if (moves || is_less || now_ - worker.traffic_since >= kTrafficSpan) {
+    worker.traffic_bytes = bytes;
+    worker.traffic_since = now_;
+  }
+  return moves;
 }
 
 void CoordinatorCore::record_progress(ProtocolTime now) {

@@ -65,7 +65,7 @@ std::optional<LeaseBook::Lease> LeaseBook::lend_section(IncarnationOrder order, 
 LeaseBook::Lease LeaseBook::hold(IncarnationOrder order, const SampleRange& range) {
   const Lease lease{next_lease_, range};
   next_lease_ = next_lease_.next();
-  held_.emplace(lease.id, Held{order, lease.range});
+  held_.emplace(lease.id, Held{order, range, range.begin});
   return lease;
 }
 
@@ -74,60 +74,77 @@ Status LeaseBook::give_back(IncarnationOrder order, LeaseId lease, const SampleR
   if (it == held_.end() || it->second.order != order)
     return make_error(ErrorCode::kInvalidArgument, "lease {} is not held by incarnation {}", lease, order);
   SampleRange& held = it->second.range;
-  if (range.epoch != held.epoch || range.end != held.end || range.begin < held.begin || range.size() == 0)
-    return make_error(ErrorCode::kInvalidArgument, "lease {} holds samples {} to {}; {} to {} came back",
-                      lease, held.begin, held.end, range.begin, range.end);
+  const std::uint64_t next = it->second.next;
+  if (range.epoch != held.epoch || range.end != held.end || range.begin < next || range.begin >= range.end)
+    return make_error(ErrorCode::kInvalidArgument, "lease {} has samples {} to {} left; {} to {} came back",
+                      lease, next, held.end, range.begin, range.end);
   held.end = range.begin;
   if (held.size() == 0) held_.erase(it);
   free(range);
   return {};
 }
 
-Status LeaseBook::settle(ShardIndex shard, const SettleEntry& entry) {
+Result<std::uint64_t> LeaseBook::settle(ShardIndex shard, const SettleEntry& entry) {
   NANDUTI_CHECK(shard.value() < options_.shards);
   Sequence& next = next_sequence_[{entry.order, shard}];
-  if (entry.sequence < next) return {};  // reported again after a lost session
+  if (entry.sequence < next) return 0;  // reported again after a lost session
   if (entry.sequence != next)
     return make_error(ErrorCode::kInvalidArgument,
                       "shard {} settled push {} of incarnation {} before push {}", shard, entry.sequence,
                       entry.order, next);
   next = next.next();
-  if (entry.lease == LeaseId()) return {};  // a flush
-  Partial& partial = partial_[{entry.order, entry.sequence}];
-  if (partial.shards == 0) partial.entry = entry;
-  const bool same = partial.entry.range == entry.range && partial.entry.lease == entry.lease;
-  partial.shards |= std::uint64_t{1} << shard.value();
-  if (!same)
+  if (entry.lease == LeaseId()) return 0;  // a flush
+  auto it = partial_.find({entry.order, entry.sequence});
+  if (it == partial_.end()) {
+    NANDUTI_RETURN_IF_ERROR(begin_partial(entry));
+    it = partial_.emplace(std::pair(entry.order, entry.sequence), Partial{0, entry}).first;
+  }
+  Partial& partial = it->second;
+  if (partial.entry.range != entry.range || partial.entry.lease != entry.lease)
     return make_error(ErrorCode::kInvalidArgument,
                       "push {} of incarnation {} names other samples on shard {}", entry.sequence,
                       entry.order, shard);
-  if (partial.shards != all_shards_) return {};
-  partial_.erase({entry.order, entry.sequence});
-  return count(entry);
+  partial.shards |= std::uint64_t{1} << shard.value();
+  if (partial.shards != all_shards_) return 0;
+  partial_.erase(it);
+  const auto lease = held_.find(entry.lease);
+  // Not so where an earlier push was an error already.
+  if (lease == held_.end() || lease->second.range.begin != entry.range.begin)
+    return make_error(ErrorCode::kInvalidArgument, "push {} of incarnation {} skips samples of its lease",
+                      entry.sequence, entry.order);
+  SampleRange& held = lease->second.range;
+  held.begin = entry.range.end;
+  counted_.at(entry.range.epoch.value()) += entry.range.size();
+  if (held.size() == 0) held_.erase(lease);
+  return entry.range.size();
 }
 
-Status LeaseBook::count(const SettleEntry& entry) {
+/// Whether a round that no shard has settled yet is the next one of its lease. A push names whatever its
+/// worker likes.
+Status LeaseBook::begin_partial(const SettleEntry& entry) {
   const auto it = held_.find(entry.lease);
   if (it == held_.end() || it->second.order != entry.order)
     return make_error(ErrorCode::kInvalidArgument,
                       "incarnation {} trained on lease {}, which it does not hold", entry.order, entry.lease);
-  SampleRange& held = it->second.range;
-  if (entry.range.epoch != held.epoch || entry.range.begin != held.begin || entry.range.end > held.end)
+  Held& held = it->second;
+  // Without samples only where the whole lease has none.
+  const bool has_size = entry.range.end > entry.range.begin || held.range.size() == 0;
+  if (entry.range.epoch != held.range.epoch || entry.range.begin != held.next ||
+      entry.range.end > held.range.end || entry.range.end < entry.range.begin || !has_size)
     return make_error(ErrorCode::kInvalidArgument,
                       "incarnation {} trained on samples {} to {} where {} to {} of its lease were next",
-                      entry.order, entry.range.begin, entry.range.end, held.begin, held.end);
-  held.begin = entry.range.end;
-  counted_.at(entry.range.epoch.value()) += entry.range.size();
-  if (held.size() == 0) held_.erase(it);
+                      entry.order, entry.range.begin, entry.range.end, held.next, held.range.end);
+  if (count_partial(entry.order) >= kPartialRoundsMax)
+    return make_error(ErrorCode::kInvalidArgument,
+                      "incarnation {} has {} rounds that only some shards have settled", entry.order,
+                      kPartialRoundsMax);
+  held.next = entry.range.end;
   return {};
 }
 
-/// A push names whatever its worker likes; what it did not hold has not been trained.
-bool LeaseBook::is_lent(const SettleEntry& entry) const {
-  const auto it = held_.find(entry.lease);
-  if (it == held_.end() || it->second.order != entry.order) return false;
-  const SampleRange& held = it->second.range;
-  return entry.range.epoch == held.epoch && entry.range.begin >= held.begin && entry.range.end <= held.end;
+std::size_t LeaseBook::count_partial(IncarnationOrder order) const {
+  const auto first = partial_.lower_bound({order, Sequence()});
+  return static_cast<std::size_t>(std::distance(first, partial_.lower_bound({order.next(), Sequence()})));
 }
 
 void LeaseBook::fence(IncarnationOrder order) {
@@ -136,7 +153,7 @@ void LeaseBook::fence(IncarnationOrder order) {
       ++it;
       continue;
     }
-    if (is_lent(it->second.entry)) repeated_samples_ += it->second.entry.range.size();
+    repeated_samples_ += it->second.entry.range.size();
     it = partial_.erase(it);
   }
   for (auto it = held_.begin(); it != held_.end();) {
@@ -147,6 +164,7 @@ void LeaseBook::fence(IncarnationOrder order) {
     free(it->second.range);
     it = held_.erase(it);
   }
+  std::erase_if(next_sequence_, [&](const auto& next) { return next.first.first == order; });
 }
 
 void LeaseBook::free(const SampleRange& range) {

@@ -14,6 +14,9 @@ namespace nanduti {
 
 /// Rounds of one lease at most.
 inline constexpr std::uint64_t kLeaseRoundsMax = 64;
+/// Rounds of one incarnation that some shards have settled and others have not; beyond: an error. More than
+/// any worker's window holds.
+inline constexpr std::size_t kPartialRoundsMax = 1024;
 
 struct LeaseBookOptions {
   std::uint64_t samples = 0;  ///< of the training set
@@ -43,9 +46,11 @@ class LeaseBook {
   std::optional<Lease> lend_section(IncarnationOrder order, std::uint32_t rank, std::uint32_t ranks);
   /// The holder will not begin [range.begin, range.end), the end of its lease. Errors: kInvalidArgument.
   Status give_back(IncarnationOrder order, LeaseId lease, const SampleRange& range);
-  /// A shard has settled a push. The same report again changes nothing. Errors: kInvalidArgument if the push
-  /// is not the next round of a lease of that incarnation; the incarnation must be fenced then.
-  Status settle(ShardIndex shard, const SettleEntry& entry);
+  /// A shard has settled a push. Returns how many samples count now that did not before: those of the round
+  /// if this was the last shard. The same report again changes nothing. Errors: kInvalidArgument if the push
+  /// is not the next round of a lease of that incarnation, or kPartialRoundsMax; the incarnation must be
+  /// fenced then.
+  Result<std::uint64_t> settle(ShardIndex shard, const SettleEntry& entry);
   /// Nothing of this incarnation settles any more on any shard: what did not count is free again.
   void fence(IncarnationOrder order);
 
@@ -64,7 +69,8 @@ class LeaseBook {
  private:
   struct Held {
     IncarnationOrder order;
-    SampleRange range;  // begin moves on as rounds count
+    SampleRange range;       // begin moves on as rounds count
+    std::uint64_t next = 0;  // where the next round begins that no shard has settled
   };
   struct Partial {
     std::uint64_t shards = 0;  // bit k: shard k has settled it
@@ -72,8 +78,8 @@ class LeaseBook {
   };
   Lease hold(IncarnationOrder order, const SampleRange& range);
   void free(const SampleRange& range);
-  Status count(const SettleEntry& entry);
-  [[nodiscard]] bool is_lent(const SettleEntry& entry) const;
+  Status begin_partial(const SettleEntry& entry);
+  [[nodiscard]] std::size_t count_partial(IncarnationOrder order) const;
 
   LeaseBookOptions options_;
   std::uint64_t all_shards_;

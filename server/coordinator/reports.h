@@ -28,12 +28,13 @@ struct EpochReport {
   std::uint64_t samples = 0;   ///< that count
 };
 
-/// A worker incarnation that has taken part in a job, alive or not.
+/// A worker that has taken part in a job, in one life or several.
 struct ParticipantReport {
   std::string name;
   std::string site;
   std::string device;
   std::string hardware;
+  friend bool operator==(const ParticipantReport&, const ParticipantReport&) = default;
 };
 
 struct JobReport {
@@ -63,7 +64,7 @@ struct JobReport {
   std::string run;              ///< path of run.json; the same
   double training_seconds = 0;  ///< from the start of training to the last settled sample
   std::vector<EpochReport> figures;
-  std::vector<ParticipantReport> participants;  ///< in the order in which they joined
+  std::vector<ParticipantReport> participants;  ///< in the order in which they joined first
   std::vector<std::string> warnings;  ///< such as a deterministic job that cannot be repeated any more
 };
 

@@ -28,6 +28,8 @@ CoordinatorOptions options_of(const ServerConfig& config) {
   options.suspend_after = config.membership.suspend_after;
   options.dead_after = config.membership.dead_after;
   options.lease_timeout = config.membership.lease_timeout;
+  options.prepare_timeout = config.membership.prepare_timeout;
+  options.shard_timeout = config.membership.shard_timeout;
   return options;
 }
 

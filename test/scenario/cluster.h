@@ -39,7 +39,7 @@ class Cluster {
       : shape_(shape),
         random_(seed),
         gradient_(std::move(gradient)),
-        coordinator_({shape.shards, {}, {}, {}}) {
+        coordinator_(CoordinatorOptions{shape.shards}) {
     for (std::uint32_t k = 0; k < shape.shards; ++k) {
       ShardOptions options{"coordinator", {"server", "shard", k + 1, "", JobId()}};
       shards_.push_back(std::make_unique<ShardCore>(options, RandomStream(seed, 100 + k)));

@@ -114,6 +114,7 @@ class Checker {
   void take_back(Incarnation& of, std::size_t k, const ShardReplica& state);
   void take_up_pushes(Incarnation& of, std::size_t k, const ShardReplica& state);
   void check_ledger(Incarnation& of, IncarnationOrder order, std::size_t k, const ShardReplica& state);
+  [[nodiscard]] bool holds_too_much(const Replica& replica) const;
   void check_waiting(const ClientCore& core, const Incarnation& of);
   [[nodiscard]] Round smallest_seen(const Replica& replica, const Membership& membership) const;
   void check_at_rest() const;

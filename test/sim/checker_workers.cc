@@ -73,6 +73,9 @@ void Checker::on_compute(const ClientCore& core, const ClientCore::ComputeRound&
       fail("P7: round {} of incarnation {} begins with {} pushes unacknowledged by shard {}", round.round,
            core.order(), of.pushes[k].size() - state.acknowledged().value(), k);
   }
+  if (holds_too_much(replica))
+    fail("P7: round {} of incarnation {} begins with {} bytes or more in flight", round.round, core.order(),
+         plan_.window_bytes_max);
 
   // Merge: x = shadow - in flight - rho * residual. Who is dead and does not know it yet hears no verdicts
   // any more; its rounds are void.
@@ -226,6 +229,20 @@ Round Checker::smallest_seen(const Replica& replica, const Membership& membershi
   return smallest;
 }
 
+/// Whether the window has ended by its bytes.
+bool Checker::holds_too_much(const Replica& replica) const {
+  if (replica.is_lockstep()) return false;
+  std::size_t bytes = 0, rounds = 0;
+  for (std::size_t k = 0; k < shards_.size(); ++k) {
+    const auto& in_flight = replica.shard(ShardIndex(static_cast<std::uint32_t>(k))).in_flight();
+    rounds = std::max(rounds, in_flight.size());
+    for (const ShardReplica::InFlight& sent : in_flight)
+      bytes += sent.push.payload.size() + sent.update.values.size() * sizeof(float) +
+               sent.update.indices.size() * sizeof(std::uint32_t);
+  }
+  return rounds >= 2 && bytes >= plan_.window_bytes_max;
+}
+
 /// P5: nobody waits at an open gate.
 void Checker::check_waiting(const ClientCore& core, const Incarnation& of) {
   const LeaseGrant* lease = core.next_lease();
@@ -244,6 +261,7 @@ void Checker::check_waiting(const ClientCore& core, const Incarnation& of) {
     if (of.pushes[k].size() - state.acknowledged().value() >= plan_.window_rounds_max)
       return coverage_.count("gate: window");
   }
+  if (holds_too_much(replica)) return coverage_.count("gate: bytes");
   Round round = std::max(core.next_round(), lease->entry_clock);
   for (const Member& member : memberships_.at(newest).members)
     if (member.order == core.order() && member.state == MemberState::kActive)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "common/base/check.h"
 #include "common/base/overloaded.h"
@@ -98,7 +99,14 @@ void ClientCore::handle(ProtocolTime now, const MessageReceived& event) {
   if (shard != job_->shards.end()) on_shard_message(now, event.peer, shard->second, event.message);
 }
 
-void ClientCore::handle(ProtocolTime, const MessageAcked&) {}
+/// Only pushes have a tag: the sequence that follows.
+void ClientCore::handle(ProtocolTime, const MessageAcked& event) {
+  if (!job_) return;
+  const auto shard = job_->shards.find(event.peer);
+  if (shard == job_->shards.end()) return;
+  Sequence& delivered = job_->delivered.at(shard->second.value());
+  delivered = std::max(delivered, Sequence(event.tag));
+}
 
 void ClientCore::handle(ProtocolTime, const JobLoaded& event) {
   if (!job_ || job_->id != event.job) return;
@@ -127,7 +135,8 @@ void ClientCore::handle(ProtocolTime, const RoundComputed& event) {
 
 void ClientCore::handle(ProtocolTime, const CutEvaluated& event) {
   if (!job_ || job_->id != event.job) return;
-  job_->evaluating = false;
+  job_->evaluating.reset();
+  drop_unneeded_cuts();
   job_->status.evaluation_seconds += event.seconds;
   tell_coordinator(EvaluationDone{event.job, event.lease, event.correct, event.total, event.loss_sum});
 }
@@ -173,12 +182,7 @@ void ClientCore::on_coordinator_message(ProtocolTime now, const Message& message
                           job_->lease_refused = true;
                         },
                         [&](const EvaluationLease& m) {
-                          if (!is_ours(m.job) || !job_->replica) return;
-                          Evaluation evaluation{m, {}};
-                          evaluation.values.resize(job_->places.size());
-                          job_->evaluations.push_back(std::move(evaluation));
-                          for (const auto& [peer, shard] : job_->shards)
-                            actions_.push_back(SendMessage{peer, kControl, FetchCut{m.job, m.cut}});
+                          if (is_ours(m.job) && job_->replica) on_evaluation_lease(m);
                         },
                         [&](const FlushResidual& m) {
                           if (!is_ours(m.job)) return;
@@ -203,30 +207,24 @@ void ClientCore::on_coordinator_message(ProtocolTime now, const Message& message
 }
 
 void ClientCore::on_shard_message(ProtocolTime now, PeerId peer, ShardIndex shard, const Message& message) {
-  std::visit(
-      Overloaded{
-          [&](const Subscribed& m) { on_subscribed(peer, shard, m.next_sequence); },
-          [&](const PushAck& m) { job_->replica->on_ack(shard, m); },
-          [&](const Publish& m) { on_version(peer, shard, m); },
-          [&](const Assign& m) { on_version(peer, shard, m); },
-          [&](const CutValues& m) {
-            const ShardPlace& place = job_->places.at(shard.value());
-            if (m.payload.size() != (place.end - place.begin) * sizeof(float))
-              return give_up(now, fmt::format("shard {} sent a cut of {} bytes for {} parameters", shard,
-                                              m.payload.size(), place.end - place.begin));
-            for (Evaluation& evaluation : job_->evaluations)
-              if (evaluation.lease.cut == m.cut) evaluation.values.at(shard.value()) = m.payload;
-          },
-          [&](const ShardRefusal& m) {
-            note(fmt::format("shard {} refuses: {}", shard, m.reason), true);
-            if (m.cut == CutId()) return;
-            std::erase_if(job_->evaluations, [&](const Evaluation& e) { return e.lease.cut == m.cut; });
-          },
-          [&](const auto&) {
-            note(fmt::format("shard {} sent a {}, which is not for workers", shard, message_name(message)),
-                 true);
-          }},
-      message);
+  std::visit(Overloaded{[&](const Subscribed& m) { on_subscribed(peer, shard, m.next_sequence); },
+                        [&](const PushAck& m) { job_->replica->on_ack(shard, m); },
+                        [&](const Publish& m) { on_version(peer, shard, m); },
+                        [&](const Assign& m) { on_version(peer, shard, m); },
+                        [&](const CutValues& m) { on_cut_values(now, shard, m); },
+                        [&](const ShardRefusal& m) {
+                          note(fmt::format("shard {} refuses: {}", shard, m.reason), true);
+                          if (m.cut == CutId()) return;
+                          std::erase_if(job_->evaluations,
+                                        [&](const EvaluationLease& e) { return e.cut == m.cut; });
+                          drop_unneeded_cuts();
+                        },
+                        [&](const auto&) {
+                          note(fmt::format("shard {} sent a {}, which is not for workers", shard,
+                                           message_name(message)),
+                               true);
+                        }},
+             message);
 }
 
 void ClientCore::start_over(const std::string& reason) {
@@ -288,9 +286,12 @@ void ClientCore::join(const JoinJob& request) {
   options.codec = job.loaded->codec;
   options.seed = job.loaded->seed;
   options.window_rounds_max = options_.window_rounds_max;
+  options.window_bytes_max = options_.window_bytes_max;
   job.places = request.shards;
   job.subscribed.assign(request.shards.size(), false);
+  job.has_gap.assign(request.shards.size(), false);
   job.next_to_send.assign(request.shards.size(), Sequence());
+  job.delivered.assign(request.shards.size(), Sequence());
   job.replica.emplace(options);
   for (const ShardPlace& place : request.shards) {
     const PeerId peer(next_peer_++);
@@ -312,6 +313,7 @@ void ClientCore::leave_job(const std::string& reason) {
 }
 
 void ClientCore::subscribe(PeerId peer, ShardIndex shard) {
+  job_->has_gap.at(shard.value()) = false;
   const auto [chain, version] = job_->replica->arrived(shard);
   actions_.push_back(SendMessage{
       peer, kControl,
@@ -319,10 +321,17 @@ void ClientCore::subscribe(PeerId peer, ShardIndex shard) {
 }
 
 void ClientCore::on_version(PeerId peer, ShardIndex shard, std::variant<Publish, Assign> version) {
+  const bool adds = std::holds_alternative<Publish>(version);
   const Status status = job_->replica->on_version(shard, std::move(version));
-  if (status.ok()) return;
+  if (status.ok()) {
+    job_->has_gap.at(shard.value()) = false;
+    return;
+  }
+  // Those that were under way when it asked again do not fit either.
+  if (adds && job_->has_gap.at(shard.value())) return;
   note(fmt::format("shard {}: {}; subscribing again", shard, status.error().message), true);
   subscribe(peer, shard);
+  job_->has_gap.at(shard.value()) = true;
 }
 
 void ClientCore::on_subscribed(PeerId peer, ShardIndex shard, Sequence next_sequence) {
@@ -330,9 +339,50 @@ void ClientCore::on_subscribed(PeerId peer, ShardIndex shard, Sequence next_sequ
   job_->replica->on_ack(shard, {job_->id, AckLevel::kDurableHere, next_sequence, {}});
   // What is held from there on goes again, in advance().
   job_->next_to_send.at(shard.value()) = next_sequence;
-  for (const Evaluation& evaluation : job_->evaluations)
-    if (!evaluation.values.at(shard.value()))
-      actions_.push_back(SendMessage{peer, kControl, FetchCut{job_->id, evaluation.lease.cut}});
+  job_->delivered.at(shard.value()) = next_sequence;
+  for (const auto& [id, cut] : job_->cuts)
+    if (cut.missing.contains(shard)) actions_.push_back(SendMessage{peer, kControl, FetchCut{job_->id, id}});
+}
+
+void ClientCore::on_evaluation_lease(const EvaluationLease& lease) {
+  Job& job = *job_;
+  const auto is_same = [&](const EvaluationLease& other) { return other.lease == lease.lease; };
+  if (job.evaluating && is_same(*job.evaluating)) return;
+  if (std::any_of(job.evaluations.begin(), job.evaluations.end(), is_same)) return;
+  job.evaluations.push_back(lease);
+  const auto [cut, is_new] = job.cuts.try_emplace(lease.cut);
+  if (!is_new) return;
+  for (const auto& [peer, shard] : job.shards) {
+    cut->second.missing.insert(shard);
+    actions_.push_back(SendMessage{peer, kControl, FetchCut{job.id, lease.cut}});
+  }
+  if (job.cuts.size() <= kCutsMax) return;
+  const CutId oldest = job.cuts.begin()->first;
+  std::erase_if(job.evaluations, [&](const EvaluationLease& e) { return e.cut == oldest; });
+  job.cuts.erase(oldest);
+}
+
+void ClientCore::on_cut_values(ProtocolTime now, ShardIndex shard, const CutValues& values) {
+  Job& job = *job_;
+  const ShardPlace& place = job.places.at(shard.value());
+  if (values.payload.size() != (place.end - place.begin) * sizeof(float))
+    return give_up(now, fmt::format("shard {} sent a cut of {} bytes for {} parameters", shard,
+                                    values.payload.size(), place.end - place.begin));
+  const auto cut = job.cuts.find(values.cut);
+  if (cut == job.cuts.end() || cut->second.missing.erase(shard) == 0) return;
+  std::shared_ptr<std::vector<float>>& parameters = cut->second.parameters;
+  if (!parameters) parameters = std::make_shared<std::vector<float>>(job.loaded->parameters);
+  if (!values.payload.empty())
+    std::memcpy(parameters->data() + place.begin, values.payload.data(), values.payload.size());
+}
+
+void ClientCore::drop_unneeded_cuts() {
+  Job& job = *job_;
+  std::erase_if(job.cuts, [&](const auto& cut) {
+    const auto needs = [&](const EvaluationLease& e) { return e.cut == cut.first; };
+    if (job.evaluating && needs(*job.evaluating)) return false;
+    return std::none_of(job.evaluations.begin(), job.evaluations.end(), needs);
+  });
 }
 
 void ClientCore::advance(ProtocolTime now) {
@@ -344,6 +394,7 @@ void ClientCore::advance(ProtocolTime now) {
     ask_for_lease();
     flush_if_asked();
     send_pushes();
+    job_->at_gate = waits_for_others();
     const bool waits = !job_->computing && !job_->evaluating && !job_->leases.empty();
     job_->waiting_since = waits ? now : kNever;
   }
@@ -353,32 +404,27 @@ void ClientCore::advance(ProtocolTime now) {
 bool ClientCore::begin_evaluation() {
   Job& job = *job_;
   if (job.evaluations.empty()) return false;
-  const Evaluation& next = job.evaluations.front();
-  for (const auto& values : next.values)
-    if (!values) return false;
-  auto parameters = std::make_shared<std::vector<float>>(job.loaded->parameters);
-  for (std::size_t k = 0; k < job.places.size(); ++k) {  // sizes were checked on arrival
-    const SharedBytes& bytes = *next.values[k];
-    if (!bytes.empty()) std::memcpy(parameters->data() + job.places[k].begin, bytes.data(), bytes.size());
-  }
-  job.evaluating = true;
-  actions_.push_back(
-      EvaluateCut{job.id, next.lease.lease, next.lease.begin, next.lease.end, std::move(parameters)});
+  const EvaluationLease next = job.evaluations.front();
+  const Cut& cut = job.cuts.at(next.cut);
+  if (!cut.missing.empty()) return false;
+  job.evaluating = next;
   job.evaluations.pop_front();
+  actions_.push_back(EvaluateCut{job.id, next.lease, next.begin, next.end, cut.parameters});
   return true;
 }
 
 bool ClientCore::begin_round(ProtocolTime) {
   Job& job = *job_;
-  job.at_gate = false;
+  job.gate = Replica::Gate::kOpen;
   if (job.leases.empty() || draining_) return true;
   LeaseGrant& lease = job.leases.front();
   // Who was suspended enters again further on, with the leases it has.
   const Round round = std::max({job.round, lease.entry_clock, job.replica->own_entry_clock()});
-  const Replica::Gate gate = job.replica->gate(round, lease.active_from);
-  job.at_gate = gate == Replica::Gate::kStaleness;
-  if (gate != Replica::Gate::kOpen) return true;
-  job.status.staleness = static_cast<std::uint32_t>(job.replica->staleness(round));
+  job.gate = job.replica->gate(round, lease.active_from);
+  if (job.gate != Replica::Gate::kOpen) return true;
+  constexpr std::uint64_t kStalenessShownMax = std::numeric_limits<std::uint32_t>::max();
+  job.status.staleness =
+      static_cast<std::uint32_t>(std::min(job.replica->staleness(round), kStalenessShownMax));
   SampleRange range = lease.range;
   range.end = range.begin + std::min(range.size(), job.loaded->round_samples);
   const RoundName name{job.id, round, lease.lease, range};
@@ -401,7 +447,8 @@ void ClientCore::ask_for_lease() {
   // One lease ahead, so that the answer is there when this one is used up.
   if (job.lease_asked || job.lease_refused || draining_ || job.leases.size() > 1) return;
   if (std::find(job.subscribed.begin(), job.subscribed.end(), false) != job.subscribed.end()) return;
-  if (!connected_) return;
+  // A lease's time runs: no download of the model is part of it.
+  if (!job.replica->has_shadow() || !connected_) return;
   job.lease_asked = true;
   tell_coordinator(LeaseRequest{job.id});
 }
@@ -418,6 +465,22 @@ void ClientCore::flush_if_asked() {
   if (!job.replica->is_acknowledged() || !connected_) return;
   job.flush_reported = true;
   tell_coordinator(ResidualFlushed{job.id});
+}
+
+/// All that was asked of it has arrived at the shards, and it cannot go on before the others have done the
+/// same.
+bool ClientCore::waits_for_others() const {
+  const Job& job = *job_;
+  if (job.computing || job.evaluating) return false;
+  const bool at_gate = job.gate == Replica::Gate::kStaleness;
+  const bool flushes = job.flush_asked && !job.flush_in_step && !job.flush_reported;
+  if (!at_gate && !(flushes && job.replica->is_lockstep())) return false;
+  for (const auto& [peer, index] : job.shards) {
+    const ShardReplica& shard = job.replica->shard(index);
+    const Sequence arrived = std::max(job.delivered.at(index.value()), shard.acknowledged());
+    if (!job.subscribed.at(index.value()) || arrived < shard.next_sequence()) return false;
+  }
+  return true;
 }
 
 void ClientCore::finish_drain(ProtocolTime now) {
@@ -457,8 +520,8 @@ void ClientCore::send_pushes() {
       const std::size_t bytes = held.push.payload.size();
       if (held.push.sequence >= next) {
         if (unacknowledged_bytes > 0 && unacknowledged_bytes + bytes > options_.window_bytes_max) break;
-        actions_.push_back(SendMessage{peer, kBulk, held.push});
         next = held.push.sequence.next();
+        actions_.push_back(SendMessage{peer, kBulk, held.push, next.value()});
       }
       unacknowledged_bytes += bytes;
     }

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -22,7 +23,8 @@ struct ClientOptions {
   RegisterWorker registration;  ///< without the incarnation, which the core makes up
   Duration status_every = std::chrono::seconds(1);
   std::uint32_t window_rounds_max = 64;  ///< unacknowledged rounds; beyond: the worker waits
-  /// Bytes of pushes that a shard has not acknowledged; later ones are held back. Less than a session's
+  /// Bytes of pushes that a shard has not acknowledged, later ones are held back; and memory of those that
+  /// the merged versions do not hold, of all shards: beyond, the worker waits. Less than a session's
   /// queue_bytes_max, and at least two bandwidth-delay products.
   std::size_t window_bytes_max = std::size_t{256} << 20;
 };
@@ -41,7 +43,7 @@ struct LoadedJob {
 
 /// What a worker's host has counted on its sockets since the process began.
 struct TrafficCounters {
-  std::uint64_t bytes_up = 0;
+  std::uint64_t bytes_up = 0;  ///< that the other sides have acknowledged
   std::uint64_t bytes_down = 0;
   double round_trip_seconds = 0;  ///< 0: not measured
 };
@@ -138,9 +140,11 @@ class ClientCore {
   [[nodiscard]] bool is_busy() const { return draining_ || (job_ && (job_->computing || job_->evaluating)); }
 
  private:
-  struct Evaluation {
-    EvaluationLease lease;
-    std::vector<std::optional<SharedBytes>> values;  // per shard
+  /// The parameters of a cut, for all evaluations of it that this worker was asked for. Kept while there are
+  /// any: kCutsMax at most, as a shard does.
+  struct Cut {
+    std::set<ShardIndex> missing;
+    std::shared_ptr<std::vector<float>> parameters;  // shape [parameters]; null before the first shard's
   };
   struct Job {
     JobId id;
@@ -149,19 +153,23 @@ class ClientCore {
     std::vector<ShardPlace> places;
     std::map<PeerId, ShardIndex> shards;
     std::vector<bool> subscribed;
+    std::vector<bool> has_gap;           // per shard: asked again for what follows its last version
     std::vector<Sequence> next_to_send;  // per shard
+    std::vector<Sequence> delivered;     // per shard: pushes below it have arrived, settled or not
     std::optional<Replica> replica;
     std::deque<LeaseGrant> leases;  // range.begin moves on as rounds are begun
     bool lease_asked = false;
     bool lease_refused = false;  // the coordinator grants when there is one
     Round round;                 // the next one
     std::optional<RoundName> computing;
-    std::deque<Evaluation> evaluations;
-    bool evaluating = false;
+    std::deque<EvaluationLease> evaluations;
+    std::map<CutId, Cut> cuts;  // those that evaluations need
+    std::optional<EvaluationLease> evaluating;
     bool flush_asked = false;
     bool flush_reported = false;
     bool flush_in_step = false;  // deterministic: the shards wait for a flush of everybody, also an empty one
     ProtocolTime waiting_since = kNever;
+    Replica::Gate gate = Replica::Gate::kOpen;  // as it was found last
     bool at_gate = false;
     ProtocolTime start_over_at = kNever;  // a shard has closed its session for good
     WorkerStatus status;
@@ -189,6 +197,9 @@ class ClientCore {
   void subscribe(PeerId peer, ShardIndex shard);
   void on_version(PeerId peer, ShardIndex shard, std::variant<Publish, Assign> version);
   void on_subscribed(PeerId peer, ShardIndex shard, Sequence next_sequence);
+  void on_evaluation_lease(const EvaluationLease& lease);
+  void on_cut_values(ProtocolTime now, ShardIndex shard, const CutValues& values);
+  void drop_unneeded_cuts();
   /// Does whatever can be done now.
   void advance(ProtocolTime now);
   [[nodiscard]] bool begin_evaluation();
@@ -196,6 +207,7 @@ class ClientCore {
   bool begin_round(ProtocolTime now);
   void ask_for_lease();
   void flush_if_asked();
+  [[nodiscard]] bool waits_for_others() const;
   void finish_drain(ProtocolTime now);
   void send_pushes();
   void send_status(ProtocolTime now);

@@ -120,15 +120,10 @@ std::optional<Round> Replica::slowest() const {
 }
 
 Replica::Gate Replica::gate(Round round, MembershipEpoch active_from) const {
-  for (const Shard& shard : shards_)
-    if (!shard.state.has_shadow()) return Gate::kNoParameters;
+  if (!has_shadow()) return Gate::kNoParameters;
   for (const Shard& shard : shards_)
     if (shard.state.merged().epoch < active_from) return Gate::kNotActive;
-  for (const Shard& shard : shards_) {
-    const std::uint64_t unacknowledged =
-        shard.state.next_sequence().value() - shard.state.acknowledged().value();
-    if (unacknowledged >= options_.window_rounds_max) return Gate::kWindow;
-  }
+  if (is_window_full()) return Gate::kWindow;
   if (is_lockstep()) {
     for (std::size_t k = 0; k < shards_.size(); ++k)
       if (arrived(ShardIndex(static_cast<std::uint32_t>(k))).second < due(round)) return Gate::kStaleness;
@@ -136,8 +131,21 @@ Replica::Gate Replica::gate(Round round, MembershipEpoch active_from) const {
   }
   if (!options_.bound) return Gate::kOpen;
   const std::optional<Round> smallest = slowest();
-  if (smallest && smallest->value() + *options_.bound < round.value()) return Gate::kStaleness;
+  if (smallest && *smallest < round && round.value() - smallest->value() > *options_.bound)
+    return Gate::kStaleness;
   return Gate::kOpen;
+}
+
+bool Replica::is_window_full() const {
+  std::size_t held_bytes = 0, held_rounds = 0;
+  for (const Shard& shard : shards_) {
+    const std::uint64_t unacknowledged =
+        shard.state.next_sequence().value() - shard.state.acknowledged().value();
+    if (unacknowledged >= options_.window_rounds_max) return true;
+    held_bytes += shard.state.in_flight_bytes();
+    held_rounds = std::max(held_rounds, shard.state.in_flight().size());
+  }
+  return held_rounds >= 2 && held_bytes >= options_.window_bytes_max && !is_lockstep();
 }
 
 Round Replica::own_entry_clock() const {
@@ -202,6 +210,10 @@ bool Replica::has_residual() const {
     for (const float value : shard.state.residual())
       if (value != 0.0f && std::isfinite(value)) return true;
   return false;
+}
+
+bool Replica::has_shadow() const {
+  return std::all_of(shards_.begin(), shards_.end(), [](const Shard& s) { return s.state.has_shadow(); });
 }
 
 bool Replica::is_acknowledged() const {

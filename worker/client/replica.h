@@ -20,6 +20,9 @@ struct ReplicaOptions {
   std::optional<std::uint32_t> bound;    ///< staleness bound s; empty: none
   bool deterministic = false;            ///< merge exactly the lowest version that the gate admits
   std::uint32_t window_rounds_max = 64;  ///< unacknowledged rounds; beyond: the worker waits
+  /// Memory of pushes that the merged versions do not hold, all shards; beyond, and with two rounds at least:
+  /// the worker waits. In lockstep the bound alone says how many there are.
+  std::size_t window_bytes_max = std::size_t{256} << 20;
   std::shared_ptr<const Codec> codec;
   std::uint64_t seed = 0;
 };
@@ -53,7 +56,7 @@ class Replica {
     kNoParameters,  ///< a shard has not sent its shadow yet
     kNotActive,     ///< the membership that lets the worker in has not been merged everywhere
     kStaleness,     ///< another active worker is too far behind: a stall
-    kWindow,        ///< too many own rounds are unacknowledged
+    kWindow,        ///< too many own rounds are unacknowledged, or too many bytes not merged
   };
   /// Whether round `round` may begin. `active_from` is the lease's.
   [[nodiscard]] Gate gate(Round round, MembershipEpoch active_from) const;
@@ -68,6 +71,8 @@ class Replica {
   /// A deterministic job's first membership holds, as far as is known: shards take one push of every active
   /// worker at a time.
   [[nodiscard]] bool is_lockstep() const;
+  /// Every shard has sent its shadow.
+  [[nodiscard]] bool has_shadow() const;
   /// Every push is acknowledged by every shard.
   [[nodiscard]] bool is_acknowledged() const;
 
@@ -85,6 +90,7 @@ class Replica {
     std::deque<std::variant<Publish, Assign>> arrived;  // not merged yet; deterministic jobs only
   };
   [[nodiscard]] const VersionHeader& newest() const;
+  [[nodiscard]] bool is_window_full() const;
   [[nodiscard]] std::optional<Round> slowest() const;
   [[nodiscard]] Version due(Round round) const;
   std::vector<Push> make_pushes(const RoundName& name, std::span<const float> progress, const Codec& codec);

@@ -103,6 +103,14 @@ void ShardReplica::take_refusals(std::span<const Sequence> refused) {
   }
 }
 
+std::size_t ShardReplica::in_flight_bytes() const {
+  std::size_t bytes = 0;
+  for (const InFlight& sent : in_flight_)
+    bytes += sent.push.payload.size() + sent.update.indices.size() * sizeof(sent.update.indices[0]) +
+             sent.update.values.size() * sizeof(float);
+  return bytes;
+}
+
 void ShardReplica::compute_parameters(std::span<float> x, float rho) const {
   NANDUTI_CHECK(x.size() == shadow_.size());
   std::copy(shadow_.begin(), shadow_.end(), x.begin());

@@ -29,6 +29,8 @@ class ShardReplica {
   [[nodiscard]] std::span<const float> shadow() const { return shadow_; }
   [[nodiscard]] std::span<const float> residual() const { return residual_; }
   [[nodiscard]] const std::deque<InFlight>& in_flight() const { return in_flight_; }
+  /// What they occupy.
+  [[nodiscard]] std::size_t in_flight_bytes() const;
   /// What the newest merged version said; version 0 of chain 0 before the first.
   [[nodiscard]] const VersionHeader& merged() const { return merged_; }
   [[nodiscard]] bool has_shadow() const { return merged_.chain != ChainId(); }

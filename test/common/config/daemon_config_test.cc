@@ -36,6 +36,7 @@ TEST_CASE("a server's keys are read, the others have their defaults") {
   CHECK(shortest.listen.http == Endpoint{"127.0.0.1", 7080});
   CHECK(shortest.storage_directory == "nanduti-data");
   CHECK(shortest.membership.suspend_after == std::chrono::seconds(10));
+  CHECK(shortest.membership.dead_after == std::chrono::minutes(10));
   CHECK(shortest.log_level == LogLevel::kInfo);
 
   const ServerConfig full = server(R"(name: nyc-1
@@ -43,7 +44,8 @@ roles: {coordinator: true, shards: 64}
 listen: {data: "tcp://[::]:0", http: "0.0.0.0:81"}
 security: none
 storage: {directory: /var/lib/nanduti}
-membership: {suspend_after: 500 ms, dead_after: 2 min, lease_timeout: 1.5h}
+membership: {suspend_after: 500 ms, dead_after: 2 min, lease_timeout: 1.5h, prepare_timeout: 2 h,
+  shard_timeout: 20 min}
 log_level: debug
 )");
   CHECK(full.name == "nyc-1");
@@ -55,6 +57,8 @@ log_level: debug
   CHECK(full.membership.suspend_after == std::chrono::milliseconds(500));
   CHECK(full.membership.dead_after == std::chrono::minutes(2));
   CHECK(full.membership.lease_timeout == std::chrono::minutes(90));
+  CHECK(full.membership.prepare_timeout == std::chrono::hours(2));
+  CHECK(full.membership.shard_timeout == std::chrono::minutes(20));
   CHECK(full.log_level == LogLevel::kDebug);
 }
 
@@ -145,7 +149,7 @@ TEST_CASE("a server's config that must fail") {
       {"membership: {dead_after: -1 s}",
        "server.yaml:1: membership.dead_after: found \"-1 s\", allowed: a duration from 100 ms to 24 h, with "
        "its unit (ms, s, min or h), such as 10 s"},
-      {"membership: {suspend_after: 60 s}",
+      {"membership: {suspend_after: 10 min}",
        "server.yaml:1: membership.dead_after: found a time that is not longer than suspend_after, allowed: a "
        "longer one than membership.suspend_after"},
       {"log_level: verbose",

@@ -177,6 +177,23 @@ TEST_CASE("every counter has a name") {
   CHECK(names.size() == counts.size());
 }
 
+TEST_CASE("bytes that the other side has are counted once, and those that are sent in vain are not") {
+  World world(10);
+  world.open();
+  world.run(1s);
+  const auto acked = [&] { return world.client.counters().bytes_acked; };
+  const std::uint64_t before = acked();
+  world.cut = true;
+  world.client.send(world.now, {kServer, StreamIndex(1), numbered(0, 900'000), 0});
+  const std::size_t bytes = world.client.outstanding_bytes(kServer);
+  world.run(40s);
+  CHECK(world.client.counters().bytes_sent > bytes);
+  CHECK(acked() == before);
+  world.cut = false;
+  world.run(60s);
+  CHECK(acked() == before + bytes);
+}
+
 TEST_CASE("nothing follows a close, even while it flushes") {
   World world(9);
   world.open();

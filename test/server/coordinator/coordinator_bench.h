@@ -63,9 +63,10 @@ struct CoordinatorBench {
     connect(peer.value_or(shard(index)), PeerRole::kShard);
     say(peer.value_or(shard(index)), RegisterShard{"nyc", "tcp://x:1", number, "", job});
   }
-  void add_worker(std::uint64_t peer) {
+  void add_worker(std::uint64_t peer, std::string name = {}, std::string hardware = {}) {
     RegisterWorker worker;
-    worker.name = fmt::format("w{}", peer);
+    worker.name = name.empty() ? fmt::format("w{}", peer) : std::move(name);
+    worker.hardware = std::move(hardware);
     worker.incarnation.words = {peer, 1};
     connect(PeerId(peer), PeerRole::kWorker);
     say(PeerId(peer), worker);
@@ -85,9 +86,9 @@ struct CoordinatorBench {
     say(PeerId(peer), JobPrepared{JobId(job), data(), 5});
   }
   /// Completes PlanModel.
-  void plan(std::uint64_t job = 1) {
+  void plan(std::uint64_t job = 1, std::uint64_t parameters = kBlockSize) {
     core.on_event(now,
-                  CoordinatorCore::ModelPlanned{JobId(job), CoordinatorCore::PlannedModel{kBlockSize, 5}});
+                  CoordinatorCore::ModelPlanned{JobId(job), CoordinatorCore::PlannedModel{parameters, 5}});
     collect();
   }
   /// Until the workers train: `shards` shards, workers 1 to `workers`.

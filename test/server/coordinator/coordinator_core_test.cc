@@ -233,3 +233,29 @@ TEST_CASE("what a silent worker was to evaluate, another one evaluates") {
   CHECK(bench.to<EvaluationLease>(PeerId(1)).size() == 4);
   CHECK(bench.to<EvaluationLease>(PeerId(2)).size() == 2);
 }
+
+TEST_CASE("a model that is too large for the shards ends the job, which says how many it takes") {
+  CoordinatorBench bench;
+  bench.add_shard(0);
+  bench.add_shard(1);
+  bench.add_worker(1);
+  bench.submit();
+  bench.prepare(1);
+  SECTION("it fits") {
+    bench.plan(1, 2 * kShardParametersMax);
+    CHECK(bench.view().state == JobState::kRunning);
+    CHECK(bench.to<OpenShard>(CoordinatorBench::shard(1)).size() == 1);
+  }
+  SECTION("it does not") {
+    bench.plan(1, 2 * kShardParametersMax + kBlockSize);
+    CHECK(bench.view().state == JobState::kFailed);
+    CHECK(
+        bench.view().reason ==
+        "the model's 83890176 parameters are too many for 2 shards: each holds at most 41943040, so that it "
+        "takes 3");
+    CHECK(bench.to<OpenShard>(CoordinatorBench::shard(1)).empty());
+    bench.submit(2);
+    bench.prepare(1, 2);
+    CHECK(bench.plans.size() == 2);
+  }
+}

@@ -101,40 +101,63 @@ TEST_CASE("leases are whole rounds and shrink as the epoch ends") {
   CHECK(last <= 64);
 }
 
-TEST_CASE("what a worker may not claim is an error") {
+TEST_CASE("what a worker may not claim is an error as soon as the first shard has settled it") {
   LeaseBook book({100, 1, 10, 2});
   const LeaseBook::Lease lease = *book.lend(IncarnationOrder(1), 1);
-  const SampleRange first{DataEpoch(0), 0, 10}, second{DataEpoch(0), 10, 20};
-  const auto settle_both = [&](const SettleEntry& e) {
-    const Status status = book.settle(ShardIndex(0), e);
-    return status.ok() ? book.settle(ShardIndex(1), e) : status;
+  const auto claim = [&](std::uint64_t order, std::uint64_t sequence, SampleRange range) {
+    return book.settle(ShardIndex(0), entry(order, sequence, lease, range)).error().message;
   };
-  CHECK(settle_both(entry(2, 0, lease, first)).error().message ==
-        "incarnation 2 trained on lease 1, which it does not hold");
-  CHECK(settle_both(entry(1, 0, lease, second)).error().message ==
+  const DataEpoch epoch(0);
+  CHECK(claim(2, 0, {epoch, 0, 10}) == "incarnation 2 trained on lease 1, which it does not hold");
+  CHECK(claim(1, 0, {epoch, 10, 20}) ==
         "incarnation 1 trained on samples 10 to 20 where 0 to 50 of its lease were next");
-  CHECK(book.settle(ShardIndex(0), entry(1, 7, lease, first)).error().message ==
-        "shard 0 settled push 7 of incarnation 1 before push 1");
-  CHECK(book.give_back(IncarnationOrder(1), lease.id, {DataEpoch(0), 0, 20}).error().message ==
-        "lease 1 holds samples 0 to 50; 0 to 20 came back");
+  CHECK(claim(1, 1, {epoch, 0, 51}) ==
+        "incarnation 1 trained on samples 0 to 51 where 0 to 50 of its lease were next");
+  CHECK(claim(1, 2, {epoch, 0, 0}) ==
+        "incarnation 1 trained on samples 0 to 0 where 0 to 50 of its lease were next");
+  CHECK(claim(1, 3, {DataEpoch(1), 0, 10}) ==
+        "incarnation 1 trained on samples 0 to 10 where 0 to 50 of its lease were next");
+  CHECK(claim(1, 7, {epoch, 0, 10}) == "shard 0 settled push 7 of incarnation 1 before push 4");
+  CHECK(book.settle(ShardIndex(0), entry(1, 4, lease, {epoch, 0, 10})).ok());
+  CHECK(claim(1, 5, {epoch, 0, 10}) ==
+        "incarnation 1 trained on samples 0 to 10 where 10 to 50 of its lease were next");
+  CHECK(book.give_back(IncarnationOrder(1), lease.id, {epoch, 0, 50}).error().message ==
+        "lease 1 has samples 10 to 50 left; 0 to 50 came back");
+  CHECK(book.give_back(IncarnationOrder(1), lease.id, {epoch, 20, 30}).error().message ==
+        "lease 1 has samples 10 to 50 left; 20 to 30 came back");
   CHECK(book.give_back(IncarnationOrder(3), lease.id, lease.range).error().message ==
         "lease 1 is not held by incarnation 3");
-  CHECK(book.counted(DataEpoch(0)) == 0);
-}
-
-TEST_CASE("what a worker had only claimed is not repeated when it dies") {
-  LeaseBook book(LeaseBookOptions{100, 1, 10, 2});
-  const auto lease = book.lend(IncarnationOrder(1), 1);
-  REQUIRE(lease.has_value());
-  const SampleRange first{lease->range.epoch, lease->range.begin, lease->range.begin + 10};
-  CHECK(book.settle(ShardIndex(0), entry(1, 0, *lease, first)).ok());
-  SettleEntry claimed = entry(1, 1, *lease, {DataEpoch(0), 0, ~std::uint64_t{0}});
-  CHECK(book.settle(ShardIndex(0), claimed).ok());
-  claimed.sequence = Sequence(2);
-  claimed.lease = LeaseId(77);
-  CHECK(book.settle(ShardIndex(0), claimed).ok());
+  CHECK(book.counted(epoch) == 0);
+  // Only what it held and had settled in part is trained again.
   book.fence(IncarnationOrder(1));
   CHECK(book.repeated_samples() == 10);
+}
+
+TEST_CASE(
+    "samples count once where a push names others on another shard, and what follows it does not count") {
+  LeaseBook book({100, 1, 10, 2});
+  const LeaseBook::Lease lease = *book.lend(IncarnationOrder(1), 1);
+  const DataEpoch epoch(0);
+  // What follows a push that was an error is reported until every shard has fenced its incarnation.
+  CHECK_FALSE(book.settle(ShardIndex(0), entry(1, 0, lease, {epoch, 30, 40})).ok());
+  CHECK(book.settle(ShardIndex(1), entry(1, 0, lease, {epoch, 0, 10})).ok());
+  CHECK(book.settle(ShardIndex(0), entry(1, 1, lease, {epoch, 10, 20})).ok());
+  CHECK_FALSE(book.settle(ShardIndex(1), entry(1, 1, lease, {epoch, 10, 20})).ok());
+  CHECK(book.counted(epoch) == 0);
+  book.fence(IncarnationOrder(1));
+  CHECK(book.lend(IncarnationOrder(2), 1)->range == lease.range);
+}
+
+TEST_CASE("rounds that only some shards have settled are held up to a maximum") {
+  LeaseBook book({kPartialRoundsMax * 4, 1, 1, 2});
+  const DataEpoch epoch(0);
+  std::uint64_t round = 0;
+  for (bool ok = true; ok;) {
+    const LeaseBook::Lease lease = *book.lend(IncarnationOrder(1), 1);
+    for (std::uint64_t at = lease.range.begin; ok && at < lease.range.end; ++at)
+      ok = book.settle(ShardIndex(0), entry(1, round++, lease, {epoch, at, at + 1})).ok();
+  }
+  CHECK(round == kPartialRoundsMax + 1);
 }
 
 TEST_CASE("ranks are lent their sections in equally many rounds, whoever asks first") {

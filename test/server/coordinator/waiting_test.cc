@@ -203,6 +203,21 @@ TEST_CASE("a worker that is suspended while the last updates are collected may s
   }
 }
 
+TEST_CASE("a suspended worker's last updates are not asked for in the lease's time") {
+  CoordinatorOptions options = quick();
+  options.dead_after = 10min;
+  CoordinatorBench bench(options);
+  bench.start(1, 2);
+  bench.train_all(1, 1);
+  bench.say(PeerId(1), ResidualFlushed{JobId(1)});
+  bench.live(5min, {1});
+  CHECK(bench.state(2) == MemberState::kSuspended);
+  bench.live(29s, {1, 2});
+  CHECK(bench.to<Fenced>(PeerId(2)).empty());
+  bench.live(2s, {1, 2});
+  CHECK(bench.to<Fenced>(PeerId(2)).size() == 1);
+}
+
 TEST_CASE("when everybody was suspended at once, they and a joiner go on where the furthest was") {
   CoordinatorBench bench(quick());
   bench.start(1, 2);
@@ -338,6 +353,7 @@ TEST_CASE(
   for (int i = 0; i < 30 * kUnsettledLeasesMax + 1; ++i) {
     works.samples += 10;
     bench.say(PeerId(2), works);
+    if (i == 150) bench.train(2, 2, 1);
     bench.live(1s, {1});
   }
   bench.evaluate(1);
@@ -391,6 +407,154 @@ TEST_CASE("an evaluation that its only worker does not do is given up after some
   bench.take_cut();
   bench.evaluate(1);
   CHECK(bench.saves == 1);
+}
+
+TEST_CASE(
+    "an evaluation that all who try it die of is given up after some tries, one that is left behind is not") {
+  CoordinatorBench bench(quick());
+  bench.start();
+  bench.train(1, 1, 0);
+  bench.train(1, 1, 1);
+  bench.take_cut();
+  const bool drains = GENERATE(false, true);
+  for (std::uint64_t w = 1; w <= kEvaluationTriesMax; ++w) {
+    CHECK(bench.view().figures.empty());
+    CHECK(bench.to<EvaluationLease>(PeerId(w)).size() == 2);
+    if (drains) bench.say(PeerId(w), Draining{});
+    if (drains) bench.say(PeerId(w), Leave{});
+    bench.close(PeerId(w));
+    bench.add_worker(w + 1);
+    bench.prepare(w + 1);
+  }
+  CHECK(bench.view().figures.size() == (drains ? 0 : 1));
+  CHECK(has(bench.view().warnings, "epoch 1 has no test figures") == !drains);
+}
+
+TEST_CASE("a trained model whose workers have all gone is saved without test figures after a while") {
+  CoordinatorBench bench(quick());
+  bench.start();
+  bench.train(1, 1, 0);
+  bench.train(1, 1, 1);
+  bench.take_cut();
+  bench.evaluate(1);
+  bench.train_all(1, 1, 2);
+  bench.say(PeerId(1), ResidualFlushed{JobId(1)});
+  bench.say(kShard, ShardAtRest{JobId(1), Version(2)});
+  const bool is_left = GENERATE(false, true);
+  if (is_left) bench.close(PeerId(1));
+  bench.take_cut();
+  if (!is_left) bench.close(PeerId(1));
+  bench.say(kShard, FenceDone{JobId(1), IncarnationOrder(1), Sequence(4)});
+  bench.wait(1s);
+  for (std::uint32_t i = 2; i < 30 * kEvaluationTriesMax; ++i) bench.wait(1s);
+  CHECK(bench.saves == 0);
+  SECTION("nobody comes") {
+    bench.wait(2s);
+    CHECK(bench.saves == 1);
+    CHECK(has(bench.view().warnings, "epoch 2 has no test figures"));
+  }
+  SECTION("another one comes") {
+    bench.add_worker(2);
+    bench.prepare(2);
+    bench.evaluate(2);
+    CHECK(bench.saves == 1);
+    CHECK(bench.view().warnings.empty());
+  }
+}
+
+TEST_CASE("of workers in lockstep the one that is cut off dies, and not those who wait for it") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2, true);
+  for (const std::uint64_t w : {1, 2}) bench.say(PeerId(w), LeaseRequest{JobId(1)});
+  WorkerStatus waits = CoordinatorBench::status(true), other = CoordinatorBench::status();
+  waits.clock = Round(2);
+  SECTION("its pushes have not arrived") { other.clock = Round(2); }
+  SECTION("no versions arrive") {
+    other.clock = Round(1);
+    other.at_gate = true;
+  }
+  SECTION("its last updates do not arrive") {
+    for (const std::uint64_t w : {1, 2}) {
+      for (std::uint64_t round = 0; round < 2; ++round) {
+        const LeaseGrant grant = bench.to<LeaseGrant>(PeerId(w)).back();
+        bench.say(kShard, SettleReport{JobId(1),
+                                       {{IncarnationOrder(w), Sequence(round), Round(round), grant.lease,
+                                         grant.range, false}}});
+        bench.say(PeerId(w), LeaseRequest{JobId(1)});
+      }
+    }
+    CHECK(bench.to<FlushResidual>(PeerId(1)).size() == 1);
+    other.clock = Round(2);
+  }
+  for (int i = 0; i < 32; ++i) {
+    bench.say(PeerId(1), waits);
+    bench.say(PeerId(2), other);
+    bench.wait(1s);
+  }
+  CHECK(bench.to<Fenced>(PeerId(1)).empty());
+  CHECK(bench.to<Fenced>(PeerId(2)).size() == 1);
+}
+
+TEST_CASE(
+    "in lockstep who says that it waits for others' last updates, which have come, is waited for no longer") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2, true);
+  for (const std::uint64_t w : {1, 2}) {
+    for (std::uint64_t round = 0; round < 2; ++round) {
+      bench.say(PeerId(w), LeaseRequest{JobId(1)});
+      const LeaseGrant grant = bench.to<LeaseGrant>(PeerId(w)).back();
+      bench.say(kShard, SettleReport{JobId(1),
+                                     {{IncarnationOrder(w), Sequence(round), Round(round), grant.lease,
+                                       grant.range, false}}});
+    }
+  }
+  bench.say(PeerId(1), ResidualFlushed{JobId(1)});
+  for (int i = 0; i < 31; ++i) {
+    bench.say(PeerId(2), CoordinatorBench::status(true));
+    bench.live(1s, {1});
+  }
+  CHECK(bench.to<Fenced>(PeerId(2)).size() == 1);
+  CHECK(bench.to<Rest>(kShard).size() == 1);
+}
+
+TEST_CASE("a worker of a deterministic job that is silent is waited for until it is dead") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2, true);
+  bench.live(19s, {1});
+  CHECK(bench.state(2) == MemberState::kActive);
+  CHECK(bench.core.worker_count() == 2);
+  bench.live(2s, {1});
+  CHECK(bench.core.worker_count() == 1);
+}
+
+TEST_CASE("who waits at the gate outlives the one that it waits for") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2);
+  bench.train(1, 1, 0);
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
+  bench.wait(1s);
+  bench.say(PeerId(2), LeaseRequest{JobId(1)});
+  bench.say(PeerId(2), CoordinatorBench::status());
+  WorkerStatus works = CoordinatorBench::status();
+  for (int i = 0; i < 30 * kUnsettledLeasesMax + 2; ++i) {
+    ++works.samples;
+    bench.say(PeerId(1), CoordinatorBench::status(true));
+    bench.say(PeerId(2), works);
+    bench.wait(1s);
+  }
+  CHECK(bench.to<Fenced>(PeerId(2)).size() == 1);
+  CHECK(bench.to<Fenced>(PeerId(1)).empty());
+}
+
+TEST_CASE("in lockstep those who all say that they wait are not waited for without end") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2, true);
+  for (const std::uint64_t w : {1, 2}) bench.say(PeerId(w), LeaseRequest{JobId(1)});
+  for (int i = 0; i < 32; ++i) {
+    for (const std::uint64_t w : {1, 2}) bench.say(PeerId(w), CoordinatorBench::status(true));
+    bench.wait(1s);
+  }
+  CHECK(bench.core.worker_count() == 0);
 }
 
 TEST_CASE("a shard that lives and does not answer ends the job with the reason") {

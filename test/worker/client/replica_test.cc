@@ -33,8 +33,14 @@ class FirstOnlyCodec final : public Codec {
 Replica make(std::optional<std::uint32_t> bound, bool deterministic = false,
              std::shared_ptr<const Codec> codec = std::make_shared<DenseFloat32Codec>(),
              std::uint32_t window = 64) {
-  return Replica(
-      {{{0, kSize / 2}, {kSize / 2, kSize}}, kOwn, bound, deterministic, window, std::move(codec), 1});
+  return Replica({{{0, kSize / 2}, {kSize / 2, kSize}},
+                  kOwn,
+                  bound,
+                  deterministic,
+                  window,
+                  std::size_t{256} << 20,
+                  std::move(codec),
+                  1});
 }
 
 SharedBytes constant(float value) { return SharedBytes::take(std::vector<float>(kSize / 2, value)); }
