@@ -151,6 +151,30 @@ void make_job(Plan& plan, RandomStream& random) {
   if (random.chance(0.15)) plan.epochs_kept = 1 + random.below(3);
 }
 
+/// Links on which the model takes 0.5 to 3 lease times, one way: few rounds, and nothing else is wrong with
+/// these links. A chunk passes within a session's patience, as on the thinnest link that daemons are made
+/// for.
+void make_links_thin(Plan& plan, RandomStream& random) {
+  plan.parameters = kBlockSize * 64;
+  plan.epochs = 1 + static_cast<std::uint32_t>(random.below(2));
+  plan.samples = plan.round_samples * (2 + random.below(6)) / plan.epochs + 1;
+  plan.coordinator.lease_timeout = between(random, seconds(6), seconds(8));
+  plan.coordinator.suspend_after = seconds(3);
+  plan.coordinator.dead_after = seconds(8);
+  plan.session.redial_after = seconds(10);
+  plan.worker_session = plan.session;
+  plan.window_bytes_max = std::size_t{256} << 20;
+  const auto bytes = static_cast<double>(plan.parameters * sizeof(float));
+  const auto lease_seconds = std::chrono::duration<double>(plan.coordinator.lease_timeout).count();
+  for (PlacePlan& place : plan.places) {
+    if (&place != &plan.places.front() && random.chance(0.4)) continue;
+    place.link.bytes_per_second = bytes / (random.uniform(0.5, 3.0) * lease_seconds);
+    place.link.fifo = true;
+    place.link.loss = place.link.duplication = place.link.reordering = 0;
+    place.link.refusals = place.link.breaks = 0;
+  }
+}
+
 }  // namespace
 
 Plan make_plan(std::uint64_t seed) {
@@ -193,6 +217,7 @@ Plan make_plan(std::uint64_t seed) {
     plan.local = {milliseconds(1), milliseconds(5), milliseconds(5), 1e9, 0.02, 0.02, 0.02, 0.01, false, 0};
   plan.heal_at = kBeginning + seconds(10);
   if (mood != Mood::kCalm) add_faults(plan, random, mood);
+  if (RandomStream thin(seed, 8); plan.shards <= 2 && thin.chance(0.03)) make_links_thin(plan, thin);
   sort_happenings(plan);
   return plan;
 }

@@ -38,6 +38,10 @@ void Simulation::wake(const std::shared_ptr<Host>& host, ProtocolTime at) {
 void Simulation::serve_deadlines(const std::shared_ptr<Host>& host) {
   const ProtocolTime time = now(*host);
   if (host->hub.next_deadline() <= time) host->hub.on_deadline(time);
+  if (host->node >= kFirstWorkerNode) {
+    const SessionHub::Counters& counters = host->hub.counters();
+    static_cast<WorkerHost&>(*host).core.set_traffic({counters.bytes_acked, counters.bytes_received, 0});
+  }
   host->on_core_deadline(time);
   settle_down(host);
   host->overdue = host->deadline() <= time ? host->overdue + 1 : 0;

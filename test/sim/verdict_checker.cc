@@ -46,6 +46,15 @@ void VerdictChecker::on_heard(PeerId peer, const Message& message, const Moment&
       status->evaluation_seconds > before.evaluation_seconds || (before.at_gate && !status->at_gate))
     worker.sign = now;
   worker.status = *status;
+  // A transfer that goes on: 64 KiB within a minute.
+  const std::uint64_t bytes = status->bytes_up + status->bytes_down;
+  const bool is_less = bytes < worker.bytes;
+  const bool moves = !is_less && bytes - worker.bytes >= std::uint64_t{64} << 10;
+  if (moves) worker.sign = now;
+  if (moves || is_less || now.own - worker.bytes_since.own >= std::chrono::minutes(1)) {
+    worker.bytes = bytes;
+    worker.bytes_since = now;
+  }
 }
 
 void VerdictChecker::on_closed(PeerId peer) {

@@ -67,6 +67,8 @@ class VerdictChecker {
     Moment settled;  // a round, or began to be waited for
     Moment waited;   // for others, at the gate, as audit() saw it
     WorkerStatus status;
+    std::uint64_t bytes = 0;  // that it had moved...
+    Moment bytes_since;       // ...by then
   };
 
   void on_membership(const Membership& membership, const Moment& now);
