@@ -119,7 +119,7 @@ void let_overflow(Plan& plan, RandomStream& random) {
   const std::uint64_t push_bytes = blocks * kBlockSize * sizeof(float);
   plan.worker_session.queue_bytes_max = push_bytes * (2 + random.below(6)) + 4096;
   // Daemons never let it come to that. Where a credit is small, nothing would get through between overflows.
-  if (random.chance(0.3) || plan.session.bulk_credit_bytes < 8 * push_bytes)
+  if (random.chance(0.3) || plan.session.bulk_credit_bytes < 16 * push_bytes)
     plan.window_bytes_max = plan.worker_session.queue_bytes_max - 4096;
 }
 
