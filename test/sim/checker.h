@@ -75,7 +75,6 @@ class Checker {
   };
   struct Incarnation {
     std::vector<std::vector<float>> residual;     // per shard
-    std::vector<std::vector<double>> progress;    // per shard: all of it, summed up
     std::vector<std::vector<PushRecord>> pushes;  // per shard, by sequence
     std::vector<std::uint64_t> closed;            // per shard: pushes below it are done with at the worker
     std::optional<Round> next_round;
@@ -118,7 +117,8 @@ class Checker {
   void settle(std::size_t k, IncarnationOrder order, std::uint64_t sequence, bool refused);
   [[nodiscard]] std::optional<Round> smallest_active_clock(const Shard& shard) const;
   void check_publishes(std::size_t k) const;
-  void check_bounds(std::size_t k, const ShardCore& core) const;
+  void check_bounds(std::size_t k, const ShardCore& core,
+                    const std::map<IncarnationOrder, std::size_t>& settled) const;
   void take_back(Incarnation& of, std::size_t k, const ShardReplica& state);
   void on_compute(IncarnationOrder order, const Replica& replica, const Replica::ComputeRound& round);
   void on_coded(IncarnationOrder order, const Replica::RoundCoded& coded);
@@ -127,7 +127,7 @@ class Checker {
   [[nodiscard]] bool holds_too_much(const Replica& replica) const;
   void check_waiting(IncarnationOrder order, const Replica& replica, const Incarnation& of);
   [[nodiscard]] Round smallest_seen(const Replica& replica, const Membership& membership) const;
-  void check_conservation() const;
+  void check_at_rest() const;
   void publish(std::size_t k, const Publish* message, const ShardCore& core);
   void check_header(std::size_t k, const VersionHeader& header) const;
   void check_assign(std::size_t k, const Assign& assign) const;

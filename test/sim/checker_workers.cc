@@ -19,10 +19,7 @@ Checker::Incarnation& Checker::incarnation(IncarnationOrder order) {
     of.checked.assign(shards_.size(), kNotChecked);
     of.pushes.resize(shards_.size());
     of.closed.resize(shards_.size());
-    for (const Shard& shard : shards_) {
-      of.residual.emplace_back(shard.end - shard.begin);
-      of.progress.emplace_back(shard.end - shard.begin);
-    }
+    for (const Shard& shard : shards_) of.residual.emplace_back(shard.end - shard.begin);
   }
   return of;
 }
@@ -30,10 +27,7 @@ Checker::Incarnation& Checker::incarnation(IncarnationOrder order) {
 void Checker::make_push(Incarnation& of, std::size_t k, std::span<const float> progress, Round round,
                         const SampleRange& range, bool flush) {
   std::vector<float>& residual = of.residual[k];
-  for (std::size_t i = 0; i < progress.size(); ++i) {
-    residual[i] += progress[i];
-    of.progress[k][i] += static_cast<double>(progress[i]);
-  }
+  for (std::size_t i = 0; i < progress.size(); ++i) residual[i] += progress[i];
   // A flush leaves nothing behind, whatever the job's codec.
   const EncodedUpdate encoded = flush ? DenseFloat32Codec().encode(residual, {})
                                       : codec_->encode(residual, {plan_.seed, round.value()});
@@ -188,6 +182,12 @@ void Checker::on_push_sent(const ClientCore& core, const Push& push, ShardIndex 
       fail("push {} of incarnation {} names epochs {} and {}", push.sequence, push.order, push.epoch,
            *other[sequence].epoch);
   record.epoch = push.epoch;
+  // P7: what the shard has not acknowledged fits the window, or is a single push.
+  const std::uint64_t acknowledged = core.acknowledged(index).value();
+  std::size_t bytes = 0;
+  for (std::uint64_t s = acknowledged; s <= sequence; ++s) bytes += pushes[s].payload.size();
+  if (sequence > acknowledged && bytes > plan_.window_bytes_max)
+    fail("P7: {} bytes of pushes of incarnation {} wait for shard {}", bytes, push.order, k);
 }
 
 /// What a shard has refused is in the residual again from the moment it is no longer in flight.

@@ -49,7 +49,6 @@ class Host {
   ProtocolTime woken_at = kNever;             // the earliest wake-up under way
   ProtocolTime stopped_until{};               // by a pause
   std::deque<std::function<void()>> backlog;  // what has come to a stopped process
-  std::vector<PeerId> peers;                  // with a session
 
  private:
   [[nodiscard]] Duration steady(ProtocolTime world) const {

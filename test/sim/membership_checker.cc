@@ -47,23 +47,39 @@ Round MembershipChecker::clock(const Member& member) const {
   return std::max(member.entry_clock, *std::min_element(clocks->second.begin(), clocks->second.end()));
 }
 
+bool MembershipChecker::is_active(IncarnationOrder order) const {
+  const auto member = members_.find(order);
+  return member != members_.end() && member->second.state == MemberState::kActive;
+}
+
+Round MembershipChecker::smallest_active_clock() const {
+  std::optional<Round> smallest;
+  for (const auto& [order, member] : members_)
+    if (member.state == MemberState::kActive)
+      smallest = std::min(smallest.value_or(clock(member)), clock(member));
+  return smallest.value_or(Round());
+}
+
 /// Where who comes now may enter: at the smallest active clock; with nobody active, at the largest of those
 /// who take part. Who stops being active in the same membership may still have counted.
 std::vector<Round> MembershipChecker::entry_clocks(const std::map<IncarnationOrder, Member>& members) const {
   std::optional<Round> smallest;
   std::vector<Round> left;
-  Round largest;
+  Round largest, largest_alive;
   for (const auto& [order, before] : members_) {
     if (before.state == MemberState::kDead) continue;
-    largest = std::max(largest, clock(before));
-    if (before.state != MemberState::kActive) continue;
     const auto now = members.find(order);
+    largest = std::max(largest, clock(before));
+    if (now != members.end() && now->second.state != MemberState::kDead)
+      largest_alive = std::max(largest_alive, clock(before));
+    if (before.state != MemberState::kActive) continue;
     if (now == members.end() || now->second.state != MemberState::kActive)
       left.push_back(clock(before));
     else
       smallest = std::min(smallest.value_or(clock(before)), clock(before));
   }
   std::vector<Round> entries{smallest.value_or(largest)};
+  if (!smallest) entries.push_back(largest_alive);
   for (const Round clock : left) entries.push_back(smallest ? std::min(*smallest, clock) : clock);
   return entries;
 }

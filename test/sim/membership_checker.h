@@ -23,6 +23,11 @@ class MembershipChecker {
   void on_settled(const SettleReport& report, PeerId from);
   /// The coordinator sends a membership; false if it has sent it to another shard before.
   bool on_sent(const Membership& membership);
+  // By the last membership.
+  [[nodiscard]] bool is_active(IncarnationOrder order) const;
+  [[nodiscard]] Round clock_of(IncarnationOrder order) const { return clock(members_.at(order)); }
+  /// 0 if nobody is active.
+  [[nodiscard]] Round smallest_active_clock() const;
   /// Once a second, in the coordinator's time.
   void audit(const CoordinatorCore& coordinator, ProtocolTime now) const;
 

@@ -78,6 +78,16 @@ std::optional<ProtocolTime> Network::partitioned_until(const Connection& connect
   return std::nullopt;
 }
 
+double Network::flows(const Connection& connection, bool up) const {
+  double flows = 1;
+  for (auto it = by_dialled_.lower_bound({connection.dialler, RouteId()});
+       it != by_dialled_.end() && it->first.first == connection.dialler; ++it) {
+    const Connection& other = *it->second;
+    if (&other != &connection && (up ? other.busy_up : other.busy_down) > events_.now()) ++flows;
+  }
+  return flows;
+}
+
 void Network::carry(Shared connection, bool up, const EncodedFrame& frame) {
   if (!up && connection->hung_up) return;
   const LinkPlan& link = link_of(*connection);
@@ -87,12 +97,10 @@ void Network::carry(Shared connection, bool up, const EncodedFrame& frame) {
   if (under_way >= plan_.queue_frames_max || (faulty && random_.chance(link.refusals)))
     return coverage_.count("fault: send refused");
   const auto bytes = static_cast<double>(frame.header.size() + frame.chunk.size() + kFrameOverhead);
-  const Duration transfer(static_cast<std::int64_t>(bytes / link.bytes_per_second * 1e9));
-  ProtocolTime sent = now + transfer;
-  if (connection->place) {
-    ProtocolTime& busy = busy_until_[{*connection->place, up}];
-    sent = busy = std::max(busy, now) + transfer;
-  }
+  ProtocolTime& busy = up ? connection->busy_up : connection->busy_down;
+  const ProtocolTime sent = busy =
+      std::max(busy, now) +
+      Duration(static_cast<std::int64_t>(bytes * flows(*connection, up) / link.bytes_per_second * 1e9));
   const auto way = [&] {
     return link.delay + connection->skew +
            Duration(static_cast<std::int64_t>(random_.uniform() * static_cast<double>(link.jitter.count())));

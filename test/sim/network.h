@@ -46,6 +46,7 @@ class Network {
     std::optional<std::size_t> place;
     bool hung_up = false;
     Duration skew{0};
+    ProtocolTime busy_up, busy_down;                     ///< sending what it was given so far
     ProtocolTime last_up, last_down;                     ///< latest arrival so far, where ordered
     std::uint32_t under_way_up = 0, under_way_down = 0;  ///< frames
   };
@@ -55,6 +56,8 @@ class Network {
   void carry(Shared connection, bool up, const EncodedFrame& frame);
   void arrive_at(ProtocolTime time, const Shared& connection, bool up, const EncodedFrame& frame);
   [[nodiscard]] bool covers(const Partition& partition, const Connection& connection) const;
+  /// Connections of the same process that send at this time: they share the link's rate.
+  [[nodiscard]] double flows(const Connection& connection, bool up) const;
   [[nodiscard]] const LinkPlan& link_of(const Connection& connection) const;
   /// When the partition that holds up a frame sent now ends.
   [[nodiscard]] std::optional<ProtocolTime> partitioned_until(const Connection& connection, bool up) const;
@@ -68,7 +71,6 @@ class Network {
   std::map<int, std::optional<std::size_t>> places_;
   std::map<std::pair<int, RouteId>, Shared> by_dialled_;
   std::map<RouteId, Shared> by_accepted_;
-  std::map<std::pair<std::size_t, bool>, ProtocolTime> busy_until_;  // per place and direction
   std::uint64_t next_accepted_ = 1;
 };
 

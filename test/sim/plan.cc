@@ -119,7 +119,7 @@ void let_overflow(Plan& plan, RandomStream& random) {
   const std::uint64_t push_bytes = blocks * kBlockSize * sizeof(float);
   plan.worker_session.queue_bytes_max = push_bytes * (2 + random.below(6)) + 4096;
   // Daemons never let it come to that. Where a credit is small, nothing would get through between overflows.
-  if (random.chance(0.3) || plan.session.bulk_credit_bytes < 8 * push_bytes)
+  if (random.chance(0.3) || plan.session.bulk_credit_bytes < 16 * push_bytes)
     plan.window_bytes_max = plan.worker_session.queue_bytes_max - 4096;
 }
 
@@ -149,6 +149,30 @@ void make_job(Plan& plan, RandomStream& random) {
   plan.unpublished_age_max = between(random, milliseconds(20), milliseconds(800));
   if (random.chance(0.2)) plan.window_rounds_max = 1 + static_cast<std::uint32_t>(random.below(12));
   if (random.chance(0.15)) plan.epochs_kept = 1 + random.below(3);
+}
+
+/// Links on which the model takes 0.5 to 3 lease times, one way: few rounds, and nothing else is wrong with
+/// these links. A chunk passes within a session's patience, as on the thinnest link that daemons are made
+/// for.
+void make_links_thin(Plan& plan, RandomStream& random) {
+  plan.parameters = kBlockSize * 64;
+  plan.epochs = 1 + static_cast<std::uint32_t>(random.below(2));
+  plan.samples = plan.round_samples * (2 + random.below(6)) / plan.epochs + 1;
+  plan.coordinator.lease_timeout = between(random, seconds(6), seconds(8));
+  plan.coordinator.suspend_after = seconds(3);
+  plan.coordinator.dead_after = seconds(8);
+  plan.session.redial_after = seconds(10);
+  plan.worker_session = plan.session;
+  plan.window_bytes_max = std::size_t{256} << 20;
+  const auto bytes = static_cast<double>(plan.parameters * sizeof(float));
+  const auto lease_seconds = std::chrono::duration<double>(plan.coordinator.lease_timeout).count();
+  for (PlacePlan& place : plan.places) {
+    if (&place != &plan.places.front() && random.chance(0.4)) continue;
+    place.link.bytes_per_second = bytes / (random.uniform(0.5, 3.0) * lease_seconds);
+    place.link.fifo = true;
+    place.link.loss = place.link.duplication = place.link.reordering = 0;
+    place.link.refusals = place.link.breaks = 0;
+  }
 }
 
 }  // namespace
@@ -196,6 +220,7 @@ Plan make_plan(std::uint64_t seed) {
   if (random.chance(0.25))
     plan.unmerged_bytes_max = 1 + random.below(4) * plan.parameters / plan.shards * sizeof(float);
   if (mood != Mood::kCalm) add_faults(plan, random, mood);
+  if (RandomStream thin(seed, 8); plan.shards <= 2 && thin.chance(0.03)) make_links_thin(plan, thin);
   sort_happenings(plan);
   return plan;
 }

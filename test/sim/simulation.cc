@@ -113,6 +113,7 @@ void Simulation::audit() {
   events_.at(events_.now() + std::chrono::seconds(1), [this] { audit(); });
   if (events_.now() < coordinator_->stopped_until) return;
   members_.audit(coordinator_->core, now(*coordinator_));
+  verdicts_.audit(moment());
 }
 
 std::string Simulation::members_text(const Membership& membership) const {

@@ -28,6 +28,7 @@ void Simulation::happen(const Happening& happening) {
       if (!place.host) return;
       coverage_.count("fault: drain");
       place.draining = true;
+      verdicts_.on_drain(place.host->node);
       tell("{} is told to drain", name_of(*place.host));
       return on_host(place.host, [this, host = place.host] { give(*host, ClientCore::DrainRequested{}); });
   }
@@ -54,6 +55,7 @@ void Simulation::start(std::size_t at) {
       RandomStream(plan_.network_seed, 10000 + static_cast<std::uint64_t>(node)));
   unload(place);
   node_places_[node] = at;
+  verdicts_.on_start(node, at);
   tell("{} starts", name_of(*place.host));
   add(place.host, at);
 }
@@ -62,6 +64,7 @@ void Simulation::end(Host& host) {
   count_host(host);
   const std::shared_ptr<Host> keep_alive = hosts_.at(host.node);
   host.gone = true;
+  verdicts_.on_end(host.node, events_.now());
   host.backlog.clear();
   network_.remove_node(host.node);
   Place& place = places_[node_places_.at(host.node)];

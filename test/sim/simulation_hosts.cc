@@ -38,6 +38,10 @@ void Simulation::wake(const std::shared_ptr<Host>& host, ProtocolTime at) {
 void Simulation::serve_deadlines(const std::shared_ptr<Host>& host) {
   const ProtocolTime time = now(*host);
   if (host->hub.next_deadline() <= time) host->hub.on_deadline(time);
+  if (host->node >= kFirstWorkerNode) {
+    const SessionHub::Counters& counters = host->hub.counters();
+    static_cast<WorkerHost&>(*host).core.set_traffic({counters.bytes_acked, counters.bytes_received, 0});
+  }
   host->on_core_deadline(time);
   settle_down(host);
   host->overdue = host->deadline() <= time ? host->overdue + 1 : 0;
@@ -52,7 +56,7 @@ void Simulation::settle_down(const std::shared_ptr<Host>& host) {
     bool any = false;
     for (SessionEvent& event : host->hub.take_events()) {
       any = true;
-      note_peer(*host, event);
+      note_lost(*host, event);
       host->on_session_event(now(*host), std::move(event));
     }
     any |= host->act(now(*host));
@@ -69,7 +73,6 @@ void Simulation::settle_down(const std::shared_ptr<Host>& host) {
     });
   }
   if (host->gone) return;
-  check_queues(*host);
   const ProtocolTime deadline = host->set_deadline();
   if (deadline == kNever || deadline >= host->woken_at) return;
   // A deadline that has passed and does not go away must not stop time.

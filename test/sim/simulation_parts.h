@@ -14,10 +14,12 @@
 #include "server/shard/shard_core.h"
 #include "test/sim/checker.h"
 #include "test/sim/host.h"
+#include "test/sim/ledger_checker.h"
 #include "test/sim/membership_checker.h"
 #include "test/sim/network.h"
 #include "test/sim/simulation.h"
 #include "test/sim/trace.h"
+#include "test/sim/verdict_checker.h"
 #include "test/support/replica_host.h"
 #include "worker/client/client_core.h"
 
@@ -55,7 +57,9 @@ class Simulation {
         events_(kBeginning),
         trace_(print_trace),
         checkers_{{kCancelledJob, Checker(plan_, coverage_)}, {kJob, Checker(plan_, coverage_)}},
+        ledgers_{{kCancelledJob, LedgerChecker(plan_)}, {kJob, LedgerChecker(plan_)}},
         members_(plan_, coverage_),
+        verdicts_(plan_, members_, coverage_),
         random_(plan.network_seed, 3),
         network_(plan_, events_, coverage_,
                  [this](int node, RouteId route, const Frame& frame, bool up) {
@@ -72,7 +76,8 @@ class Simulation {
   // ---- what hosts ask for ----
 
   void before(ShardHost& host, const MessageReceived& event);
-  void before(CoordinatorHost&, const MessageReceived& event);
+  void before(CoordinatorHost& host, const MessageReceived& event);
+  void before(CoordinatorHost&, const PeerClosed& event) { verdicts_.on_closed(event.peer); }
   void before(WorkerHost& host, const MessageReceived& event);
   template <class AnyHost, class Event>
   void before(AnyHost&, const Event&) {}
@@ -162,10 +167,10 @@ class Simulation {
 
   [[nodiscard]] std::vector<std::shared_ptr<Host>> hosts_of(const Target& target) const;
 
-  void note_peer(Host& host, const SessionEvent& event);
+  void note_lost(const Host& host, const SessionEvent& event);
 
-  /// P7: what waits for a peer stays within its maximum.
-  void check_queues(const Host& host) const;
+  /// P7: what waits for a peer stays within its maximum, whatever else the same turn brings.
+  void check_queue(const Host& host, PeerId peer) const;
 
   /// What a process has counted until its end.
   void count_host(const Host& host);
@@ -215,7 +220,10 @@ class Simulation {
   void work_on_replica(WorkerHost& host);
   void step_replica(WorkerHost& host);
 
+  [[nodiscard]] Moment moment() { return {events_.now(), now(*coordinator_)}; }
+
   Checker& checker(const Host& host) { return checkers_.at(jobs_.at(host.node)); }
+  LedgerChecker& ledger(const Host& host) { return ledgers_.at(jobs_.at(host.node)); }
   Place& place_of(const Host& host) { return places_[node_places_.at(host.node)]; }
   [[nodiscard]] ShardIndex shard_of(const ShardHost& host) const { return shard_indices_.at(host.node); }
   [[nodiscard]] ShardIndex shard_of_peer(const Host& host, PeerId peer) const {
@@ -229,7 +237,9 @@ class Simulation {
   Trace trace_;
   Coverage coverage_;
   std::map<JobId, Checker> checkers_;
+  std::map<JobId, LedgerChecker> ledgers_;
   MembershipChecker members_;
+  VerdictChecker verdicts_;
   std::map<int, JobId> jobs_;  // by node
   RandomStream random_;
   Network network_;

@@ -32,6 +32,8 @@ void Simulation::before(ShardHost& host, const MessageReceived& event) {
     coverage_.count("fault: push replayed");
     later(host, duration(0, 2000), [this, event](ShardHost& h) { give(h, event); });
   }
+  if (const auto* push = std::get_if<Push>(&event.message); push && shard_indices_.contains(host.node))
+    if (push->job == jobs_[host.node]) ledger(host).on_push_arrived(shard_of(host), *push);
   if (event.peer != PeerId(0)) return;
   // The coordinator numbers the shards as they come.
   if (const auto* open = std::get_if<OpenShard>(&event.message)) {
@@ -46,8 +48,11 @@ void Simulation::before(ShardHost& host, const MessageReceived& event) {
 }
 
 void Simulation::before(CoordinatorHost&, const MessageReceived& event) {
-  if (const auto* report = std::get_if<SettleReport>(&event.message))
-    members_.on_settled(*report, event.peer);
+  verdicts_.on_heard(event.peer, event.message, moment());
+  const auto* report = std::get_if<SettleReport>(&event.message);
+  if (report == nullptr) return;
+  members_.on_settled(*report, event.peer);
+  verdicts_.on_settled(*report, moment());
 }
 
 void Simulation::before(WorkerHost& host, const MessageReceived& event) {
@@ -61,10 +66,12 @@ void Simulation::observe(CoordinatorHost& host, const std::vector<CoordinatorCor
     if (const auto* open = std::get_if<OpenShard>(&send->message)) members_.on_shard(send->peer, open->index);
     if (const auto* lease = std::get_if<EvaluationLease>(&send->message))
       checkers_.at(lease->job).on_evaluation_lent(*lease);
+    verdicts_.on_said(send->peer, send->message, moment());
     const auto* membership = std::get_if<Membership>(&send->message);
     if (membership == nullptr) continue;
     checkers_.at(membership->job).on_membership_sent(*membership);
     if (!members_.on_sent(*membership)) continue;  // to another shard already
+    ledgers_.at(membership->job).on_membership(*membership);
     for (const WorkerReport& worker : host.core.workers_report(now(host)).workers)
       worker_names_[worker.order] = worker.name;
     tell("membership {}: {}", membership->epoch, members_text(*membership));
@@ -72,7 +79,12 @@ void Simulation::observe(CoordinatorHost& host, const std::vector<CoordinatorCor
 }
 
 void Simulation::observe(ShardHost& host, const std::vector<ShardCore::Action>& actions) {
-  if (shard_indices_.contains(host.node)) checker(host).after_shard(shard_of(host), host.core, actions);
+  if (!shard_indices_.contains(host.node)) return;
+  checker(host).after_shard(shard_of(host), host.core, actions);
+  for (const auto& action : actions)
+    if (const auto* send = std::get_if<SendMessage>(&action))
+      if (const auto* report = std::get_if<SettleReport>(&send->message))
+        ledger(host).on_report(shard_of(host), *report);
 }
 
 void Simulation::observe(WorkerHost& host, const std::vector<ClientCore::Action>& actions) {
@@ -81,6 +93,8 @@ void Simulation::observe(WorkerHost& host, const std::vector<ClientCore::Action>
     if (const auto* send = std::get_if<SendMessage>(&action)) {
       if (const auto* push = std::get_if<Push>(&send->message))
         checker(host).on_push_sent(host.core, *push, shard_of_peer(host, send->peer));
+      if (const auto* registration = std::get_if<RegisterWorker>(&send->message))
+        verdicts_.on_registers(host.node, registration->incarnation);
     } else if (const auto* open = std::get_if<OpenPeer>(&action)) {
       peers_[{host.node, open->peer}] = open->destination;
     }
@@ -101,6 +115,7 @@ void Simulation::note_received(const Host& host, const MessageReceived& event) {
 void Simulation::act(Host& host, const SendMessage& send) {
   note_event(host, "sends", message_name(send.message), send.peer.value(), detail(send.message));
   host.hub.send(now(host), send);
+  check_queue(host, send.peer);
 }
 
 void Simulation::act(Host& host, const ClosePeer& close) {
@@ -119,22 +134,21 @@ std::string Simulation::name_of(const Host& host) const {
   return fmt::format("w{}", node_places_.at(host.node));
 }
 
-void Simulation::note_peer(Host& host, const SessionEvent& event) {
-  if (const auto* connected = std::get_if<PeerConnected>(&event)) {
-    host.peers.push_back(connected->peer);
-  } else if (const auto* closed = std::get_if<PeerClosed>(&event)) {
-    std::erase(host.peers, closed->peer);
-    coverage_.count("event: session lost");
-    coverage_.count("session: " + kind_of(closed->reason));
-  }
+void Simulation::note_lost(const Host& host, const SessionEvent& event) {
+  const auto* closed = std::get_if<PeerClosed>(&event);
+  if (closed == nullptr) return;
+  coverage_.count("event: session lost");
+  coverage_.count("session: " + kind_of(closed->reason));
+  // Servers' own limits are never met in these plans.
+  if (host.node >= kFirstWorkerNode && closed->reason.starts_with("more than"))
+    verdicts_.on_trouble(host.node, events_.now(), events_.now());
 }
 
-void Simulation::check_queues(const Host& host) const {
-  const std::size_t max =
-      (host.node < kFirstWorkerNode ? plan_.session : plan_.worker_session).queue_bytes_max;
-  for (const PeerId peer : host.peers)
-    if (host.hub.outstanding_bytes(peer) > max)
-      fail("P7: {} bytes wait for peer {} of {}", host.hub.outstanding_bytes(peer), peer, name_of(host));
+void Simulation::check_queue(const Host& host, PeerId peer) const {
+  const SessionOptions& options = host.node < kFirstWorkerNode ? plan_.session : plan_.worker_session;
+  const std::size_t bytes = host.hub.outstanding_bytes(peer);
+  if (bytes > options.queue_bytes_max)
+    fail("P7: {} bytes wait for peer {} of {}", bytes, peer, name_of(host));
 }
 
 void Simulation::count_host(const Host& host) {

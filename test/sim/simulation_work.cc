@@ -31,6 +31,7 @@ void Simulation::act(CoordinatorHost&, const CoordinatorCore::SaveCheckpoint& sa
 
 void Simulation::act(CoordinatorHost& host, const CoordinatorCore::SaveResult& save) {
   checkers_.at(save.job).on_result(save.shards);
+  ledgers_.at(save.job).on_result(checkers_.at(save.job).result());
   later(host, duration(1, 300), [this, job = save.job](CoordinatorHost& h) {
     give(h, CoordinatorCore::ResultSaved{job, Status()});
   });
@@ -96,7 +97,9 @@ void Simulation::step_replica(WorkerHost& host) {
     note_event(host, "computes", "round", round.round.value(), round.range.begin);
     compute(host, step_of(host), [this](WorkerHost& h) {
       ReplicaHost& of = place_of(h).replica;
-      of.finish_round(progress_of(of.computing()->buffers->parameters, of.computing()->range), 1.0, 0.01);
+      std::vector<float> progress = progress_of(of.computing()->buffers->parameters, of.computing()->range);
+      ledger(h).on_progress(h.core.order(), progress);
+      of.finish_round(std::move(progress), 1.0, 0.01);
       work_on_replica(h);
     });
   }
@@ -120,6 +123,7 @@ void Simulation::act(WorkerHost& host, const ClientCore::Stopped& stopped) {
 Duration Simulation::step_of(const WorkerHost& host) {
   if (events_.now() < plan_.heal_at && random_.chance(plan_.hangs)) {
     coverage_.count("fault: work hangs");
+    verdicts_.on_trouble(host.node, events_.now(), events_.now() + plan_.hang);
     return plan_.hang;
   }
   return Duration(static_cast<std::int64_t>(static_cast<double>(plan_.step.count()) *

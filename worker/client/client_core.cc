@@ -138,20 +138,20 @@ void ClientCore::take(ProtocolTime, const Replica::VersionTaken& report) {
 void ClientCore::on_merged(std::size_t bytes) {
   job_->unmerged_bytes -= bytes;
   if (job_->unmerged_bytes > 0) return;
-  for (std::size_t k = 0; k < job_->links.size(); ++k)
-    if (std::exchange(job_->links[k].behind, false)) subscribe(ShardIndex(static_cast<std::uint32_t>(k)));
+  for (std::size_t k = 0; k < job_->links.size(); ++k) {
+    if (std::exchange(job_->links[k].behind, false)) {
+      subscribe(ShardIndex(static_cast<std::uint32_t>(k)));
+      job_->links[k].has_gap = true;
+    }
+  }
 }
 
 void ClientCore::take(ProtocolTime, const Replica::MergeFailed& report) {
   ShardLink& link = job_->links.at(report.shard.value());
-  on_merged(report.bytes);
-  // Those that were under way when it asked again do not fit either.
-  if (report.adds && link.has_gap) return;
-  note(fmt::format("shard {}: {}; subscribing again", report.shard, report.reason), true);
   link.chain = report.chain;
   link.version = report.version;
-  subscribe(report.shard);
-  link.has_gap = true;
+  on_gap(report.shard, report.adds, report.reason);
+  on_merged(report.bytes);
 }
 
 void ClientCore::take(ProtocolTime, const Replica::RoundBegun& report) {
@@ -403,12 +403,31 @@ void ClientCore::on_version(ShardIndex shard, std::variant<Publish, Assign> vers
   link.behind =
       link.behind || (job_->unmerged_bytes > 0 && job_->unmerged_bytes + bytes > options_.unmerged_bytes_max);
   if (link.behind) return;  // what follows a version that was dropped would not fit
-  job_->unmerged_bytes += bytes;
   const VersionHeader& header =
       std::visit([](const auto& v) -> const VersionHeader& { return v.header; }, version);
+  const auto* assign = std::get_if<Assign>(&version);
+  const bool is_newer = assign != nullptr
+                            ? assign->from_version <= link.version && header.version >= link.version
+                            : header.version == link.version.next();
+  const bool continues = link.chain != ChainId() && header.chain == link.chain && is_newer;
+  if (!continues && (assign == nullptr || !assign->whole))
+    return on_gap(shard, assign == nullptr,
+                  fmt::format("version {} of chain {} does not fit version {} of chain {}", header.version,
+                              header.chain, link.version, link.chain));
+  job_->unmerged_bytes += bytes;
   link.chain = header.chain;
   link.version = header.version;
   tell_replica(Replica::MergeVersion{shard, std::move(version)});
+}
+
+/// A version does not fit what is here.
+void ClientCore::on_gap(ShardIndex shard, bool adds, const std::string& reason) {
+  ShardLink& link = job_->links.at(shard.value());
+  // Those that were under way when it asked again do not fit either.
+  if (adds && link.has_gap) return;
+  note(fmt::format("shard {}: {}; subscribing again", shard, reason), true);
+  subscribe(shard);
+  link.has_gap = true;
 }
 
 void ClientCore::on_ack(ShardIndex shard, Sequence next_sequence, std::vector<Sequence> refused) {

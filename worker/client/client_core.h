@@ -152,6 +152,10 @@ class ClientCore {
 
   // For checkers.
   [[nodiscard]] IncarnationOrder order() const { return order_; }
+  /// Pushes below it are durable at the shard, as it has said. Precondition: a job has been joined.
+  [[nodiscard]] Sequence acknowledged(ShardIndex shard) const {
+    return job_->links.at(shard.value()).acknowledged;
+  }
   /// There is a lease, and nothing of it has been offered to the replica.
   [[nodiscard]] bool withholds_work() const {
     return job_ && job_->joined && !draining_ && !job_->leases.empty() && !job_->offered;
@@ -233,6 +237,7 @@ class ClientCore {
   void give_up(const std::string& reason);
   void subscribe(ShardIndex shard);
   void on_version(ShardIndex shard, std::variant<Publish, Assign> version);
+  void on_gap(ShardIndex shard, bool adds, const std::string& reason);
   void on_subscribed(ShardIndex shard, Sequence next_sequence);
   void on_evaluation_lease(const EvaluationLease& lease);
   void on_cut_values(ShardIndex shard, const CutValues& values);
