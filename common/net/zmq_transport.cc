@@ -190,11 +190,9 @@ struct ZmqTransport::Impl {
       if (items[1].revents != 0) watch.on_activity(now);
       if (watch.next_deadline() <= now) watch.on_deadline(now);
       const bool wants_drained = watch.wants_drained();
-      bool drained = true;
       for (std::size_t i = 0; i < polled.size(); ++i)
-        if (wants_drained || items[kFixedItems + 2 * i].revents != 0)
-          drained = receive(*polled[i]) && drained;
-      if (wants_drained && drained) watch.drained();
+        if ((wants_drained || items[kFixedItems + 2 * i].revents != 0) && receive(*polled[i]))
+          watch.drained(polled[i]);
       publish_counters();
     }
   }
