@@ -10,8 +10,6 @@ namespace {
 constexpr std::size_t kResendBurst = 8;
 /// Received bytes after which an acknowledgement does not wait.
 constexpr std::size_t kAckBytes = 512 * 1024;
-/// Memory is reserved for at most this much of a message that has only been announced.
-constexpr std::size_t kReserveMax = std::size_t{16} << 20;
 
 }  // namespace
 
@@ -83,8 +81,12 @@ void ReliableLink::accept(const Piece& piece) {
     }
     partial_ = EncodedMessage{piece.message_header, {}};
     partial_payload_bytes_ = piece.message_payload_bytes;
-    partial_payload_.reserve(std::min<std::size_t>(piece.message_payload_bytes, kReserveMax));
   }
+  // Room for what has come, doubling, and never for more than was announced.
+  const std::size_t size = partial_payload_.size() + piece.chunk.size();
+  if (size > partial_payload_.capacity())
+    partial_payload_.reserve(
+        std::min<std::size_t>(partial_payload_bytes_, std::max(size, 2 * partial_payload_.capacity())));
   partial_payload_.insert(partial_payload_.end(), piece.chunk.view().begin(), piece.chunk.view().end());
   if (partial_payload_.size() < partial_payload_bytes_) return;
   partial_->payload = SharedBytes::take(std::exchange(partial_payload_, {}));

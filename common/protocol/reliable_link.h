@@ -61,9 +61,9 @@ class ReliableLink {
   /// Bytes and entries (messages and frames) that wait to be sent or acknowledged.
   [[nodiscard]] std::size_t outstanding_bytes() const { return queued_bytes_ + in_flight_bytes_; }
   [[nodiscard]] std::size_t outstanding_entries() const { return queue_.size() + in_flight_.size(); }
-  /// Bytes received that make no whole message yet.
+  /// Bytes received that make no whole message yet, with the room reserved for more of it.
   [[nodiscard]] std::size_t held_bytes() const {
-    return ahead_bytes_ + partial_payload_.size() + (partial_ ? partial_->header.size() : 0);
+    return ahead_bytes_ + partial_payload_.capacity() + (partial_ ? partial_->header.size() : 0);
   }
   /// When the other side last took something of what is in flight; kNever if nothing is.
   [[nodiscard]] ProtocolTime waiting_since() const { return in_flight_.empty() ? kNever : progress_at_; }

@@ -109,6 +109,17 @@ TEST_CASE("a message larger than the stream may carry is a fault at its first fr
   CHECK(fault_after({without}, options) == LinkFault::kPayloadNotAllowed);
 }
 
+TEST_CASE("a message that was only announced has no room: it is made for what comes, at most twice of it") {
+  constexpr std::size_t kPayload = 100 * kChunkBytesMax;
+  ReliableLink link({});
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    REQUIRE(link.held_bytes() <= std::min(kPayload, 2 * i * kChunkBytesMax) + 4096);
+    link.on_frame(kNow, piece(i, i == 0, kPayload, i * kChunkBytesMax, kChunkBytesMax));
+  }
+  CHECK(link.take_messages().size() == 1);
+  CHECK(link.held_bytes() == 0);
+}
+
 TEST_CASE("random frames are held within credit and payload maximum, and acknowledge nothing unsent") {
   for (std::uint64_t seed = 1; seed <= 200; ++seed) {
     INFO("seed " << seed);
