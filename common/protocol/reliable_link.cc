@@ -6,8 +6,11 @@ namespace nanduti {
 
 namespace {
 
-/// Frames sent again at once after a timeout, and per acknowledgement while recovering.
+/// Frames sent again at once on a new route, and at most per acknowledgement while recovering. After a
+/// timeout it is one, which acknowledgements double: the time may have been too short.
 constexpr std::size_t kResendBurst = 8;
+/// A round trip longer than this is an outage.
+constexpr Duration kRoundTripMax = std::chrono::seconds(30);
 /// Received bytes after which an acknowledgement does not wait.
 constexpr std::size_t kAckBytes = 512 * 1024;
 
@@ -105,10 +108,14 @@ void ReliableLink::on_ack(ProtocolTime now, std::uint64_t next_expected, std::ui
   }
   acked_through_ = next_expected;
   peer_credit_ = std::min(credit, kCreditBytesMax);
-  bool progress = false;
+  bool progress = false, first_arrived = false;
   while (!in_flight_.empty() && in_flight_.front().frame.sequence < next_expected) {
     const InFlight& first = in_flight_.front();
-    if (!first.resent) measure(now - first.sent_at);  // Karn: a resent frame's answer is ambiguous
+    // Karn: a resent frame's answer is ambiguous.
+    if (is_answer_to_first(now, first)) {
+      measure(now - first.first_sent_at);
+      first_arrived = first_arrived || first.frame.sequence < lost_end_;
+    }
     if (first.tag != 0) acked_tags_.push_back(first.tag);
     in_flight_bytes_ -= first.bytes;
     in_flight_.pop_front();
@@ -118,11 +125,21 @@ void ReliableLink::on_ack(ProtocolTime now, std::uint64_t next_expected, std::ui
   timeouts_ = 0;
   progress_at_ = now;
   resend_at_ = in_flight_.empty() ? kNever : now + resend_timeout();
-  resend_next_ = kResendBurst;  // goes on with a recovery, if there is one
+  // As Eifel (RFC 3522) has it: what was supposed lost was late. Else a recovery goes on, if there is one.
+  if (first_arrived && lost_by_timeout_) lost_end_ = lost_begin_;
+  resend_next_ = resend_burst_;
+  resend_burst_ = std::min(2 * resend_burst_, kResendBurst);
+}
+
+/// Whether an acknowledgement at this time is one of the frame as it was first sent.
+bool ReliableLink::is_answer_to_first(ProtocolTime now, const InFlight& sent) const {
+  return !sent.resent || now - sent.sent_at < round_trip_min_;
 }
 
 void ReliableLink::measure(Duration sample) {
   // RFC 6298, section 2.
+  sample = std::min(sample, kRoundTripMax);
+  round_trip_min_ = std::min(round_trip_min_, sample);
   if (round_trip_ == Duration(0)) {
     round_trip_ = sample;
     round_trip_deviation_ = sample / 2;
@@ -136,22 +153,25 @@ void ReliableLink::measure(Duration sample) {
 Duration ReliableLink::resend_timeout() const {
   Duration timeout =
       round_trip_ == Duration(0) ? std::chrono::seconds(1) : round_trip_ + 4 * round_trip_deviation_;
-  timeout = std::clamp(timeout + options_.ack_delay, options_.resend_min, options_.resend_max);
+  timeout = std::max(timeout + options_.ack_delay, options_.resend_min);
+  const Duration longest = std::max(timeout, options_.resend_max);
   for (std::uint32_t i = 0; i < std::min(timeouts_, 8u); ++i) timeout *= 2;
-  return std::min(timeout, options_.resend_max);
+  return std::min(timeout, longest);
 }
 
 void ReliableLink::on_new_route(ProtocolTime now) {
   timeouts_ = 0;
   if (in_flight_.empty()) return;
-  suppose_all_lost();
+  suppose_all_lost(kResendBurst);
+  lost_by_timeout_ = false;
   resend_at_ = now + resend_timeout();
 }
 
-void ReliableLink::suppose_all_lost() {
+void ReliableLink::suppose_all_lost(std::size_t burst) {
   lost_begin_ = acked_through_;
   lost_end_ = next_sequence_;
-  resend_next_ = kResendBurst;
+  resend_next_ = burst;
+  resend_burst_ = std::min(2 * burst, kResendBurst);
 }
 
 void ReliableLink::fill_ack(Frame& frame) const {
@@ -174,7 +194,9 @@ std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
   std::vector<Frame> out;
   if (now >= resend_at_) {
     ++timeouts_;
-    suppose_all_lost();
+    const bool recovering = std::max(lost_begin_, acked_through_) < lost_end_;
+    lost_by_timeout_ = !recovering || lost_by_timeout_;
+    suppose_all_lost(1);
     resend_at_ = now + resend_timeout();
   }
   if (resend_next_ > 0) resend(now, std::exchange(resend_next_, 0), out);
@@ -192,7 +214,7 @@ std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
     if (!first.begun) sent.frame.message_header = first.message.header;
     if (chunk_bytes > 0) sent.frame.chunk = first.message.payload.slice(first.offset, chunk_bytes);
     sent.bytes = bytes;
-    sent.sent_at = now;
+    sent.sent_at = sent.first_sent_at = now;
     if (in_flight_.empty()) progress_at_ = now;
     first.begun = true;
     first.offset += chunk_bytes;

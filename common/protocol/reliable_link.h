@@ -15,7 +15,7 @@ namespace nanduti {
 
 struct LinkOptions {
   Duration resend_min = std::chrono::milliseconds(200);
-  Duration resend_max = std::chrono::seconds(5);
+  Duration resend_max = std::chrono::seconds(5);  ///< or the round trip, where that is longer
   Duration ack_delay = std::chrono::milliseconds(20);
   std::size_t credit_bytes = std::size_t{4} << 20;   ///< what this end lets the other have in flight
   std::size_t payload_bytes_max = kPayloadBytesMax;  ///< of a message that the other side may send
@@ -94,7 +94,8 @@ class ReliableLink {
   struct InFlight {
     Frame frame;
     std::size_t bytes = 0;
-    ProtocolTime sent_at;
+    ProtocolTime sent_at;  // the last time
+    ProtocolTime first_sent_at;
     bool resent = false;
     std::uint64_t tag = 0;  // of the message that ends with this frame
   };
@@ -111,8 +112,9 @@ class ReliableLink {
   void accept(const Piece& piece);
   [[nodiscard]] LinkFault fault_of(const Piece& piece) const;
   [[nodiscard]] Duration resend_timeout() const;
+  [[nodiscard]] bool is_answer_to_first(ProtocolTime now, const InFlight& sent) const;
   void resend(ProtocolTime now, std::size_t count, std::vector<Frame>& out);
-  void suppose_all_lost();
+  void suppose_all_lost(std::size_t burst);
 
   LinkOptions options_;
   Counts counts_;
@@ -126,11 +128,14 @@ class ReliableLink {
   std::uint64_t acked_through_ = 0;
   std::uint64_t peer_credit_ = std::uint64_t{256} << 10;  // until the other side has said more
   std::uint64_t lost_begin_ = 0, lost_end_ = 0;           // sequences supposed lost: to be sent again
+  bool lost_by_timeout_ = false;                          // supposed because of the time only
   ProtocolTime progress_at_;
   ProtocolTime resend_at_ = kNever;
-  std::uint32_t timeouts_ = 0;   // in a row
-  std::size_t resend_next_ = 0;  // frames to resend with the next take_frames()
+  std::uint32_t timeouts_ = 0;    // in a row
+  std::size_t resend_burst_ = 0;  // frames to resend with the next acknowledgement
+  std::size_t resend_next_ = 0;   // frames to resend with the next take_frames()
   Duration round_trip_{0};
+  Duration round_trip_min_ = Duration::max();
   Duration round_trip_deviation_{0};
   std::vector<std::uint64_t> acked_tags_;
 
