@@ -10,7 +10,7 @@ namespace {
 /// timeout it is one, which acknowledgements double: the time may have been too short.
 constexpr std::size_t kResendBurst = 8;
 /// A round trip longer than this is an outage.
-constexpr Duration kRoundTripMax = std::chrono::seconds(30);
+constexpr Duration kRoundTripMax = std::chrono::seconds(10);
 /// Received bytes after which an acknowledgement does not wait.
 constexpr std::size_t kAckBytes = 512 * 1024;
 
@@ -108,20 +108,27 @@ void ReliableLink::on_ack(ProtocolTime now, std::uint64_t next_expected, std::ui
   }
   acked_through_ = next_expected;
   peer_credit_ = std::min(credit, kCreditBytesMax);
-  bool progress = false, first_arrived = false;
-  while (!in_flight_.empty() && in_flight_.front().frame.sequence < next_expected) {
+  const auto acked_end = std::find_if(in_flight_.begin(), in_flight_.end(), [&](const InFlight& sent) {
+    return sent.frame.sequence >= next_expected;
+  });
+  if (acked_end == in_flight_.begin()) return;
+  // Karn: the answer to a frame that was sent again is ambiguous, and so is what had to wait for that one.
+  const bool first_arrived = std::all_of(in_flight_.begin(), acked_end, [&](const InFlight& sent) {
+    return sent.resends == 0 || now - sent.sent_at < round_trip_min_;
+  });
+  std::size_t bytes = 0;
+  std::optional<BandwidthEstimate::Mark> newest;
+  for (; !in_flight_.empty() && in_flight_.front().frame.sequence < next_expected; in_flight_.pop_front()) {
     const InFlight& first = in_flight_.front();
-    // Karn: a resent frame's answer is ambiguous.
-    if (is_answer_to_first(now, first)) {
-      measure(now - first.first_sent_at);
-      first_arrived = first_arrived || first.frame.sequence < lost_end_;
+    if (first_arrived && first.resends == 0) {
+      measure(now - first.mark.sent_at);
+      newest = first.mark;
     }
     if (first.tag != 0) acked_tags_.push_back(first.tag);
-    in_flight_bytes_ -= first.bytes;
-    in_flight_.pop_front();
-    progress = true;
+    bytes += first.bytes;
   }
-  if (!progress) return;
+  in_flight_bytes_ -= bytes;
+  estimate_.on_acked(now, bytes, newest ? &*newest : nullptr);
   timeouts_ = 0;
   progress_at_ = now;
   resend_at_ = in_flight_.empty() ? kNever : now + resend_timeout();
@@ -129,11 +136,6 @@ void ReliableLink::on_ack(ProtocolTime now, std::uint64_t next_expected, std::ui
   if (first_arrived && lost_by_timeout_) lost_end_ = lost_begin_;
   resend_next_ = resend_burst_;
   resend_burst_ = std::min(2 * resend_burst_, kResendBurst);
-}
-
-/// Whether an acknowledgement at this time is one of the frame as it was first sent.
-bool ReliableLink::is_answer_to_first(ProtocolTime now, const InFlight& sent) const {
-  return !sent.resent || now - sent.sent_at < round_trip_min_;
 }
 
 void ReliableLink::measure(Duration sample) {
@@ -164,6 +166,8 @@ void ReliableLink::on_new_route(ProtocolTime now) {
   if (in_flight_.empty()) return;
   suppose_all_lost(kResendBurst);
   lost_by_timeout_ = false;
+  // When they arrived, if they did, says nothing of the new route.
+  for (InFlight& sent : in_flight_) sent.resends = std::max(sent.resends, 1u);
   resend_at_ = now + resend_timeout();
 }
 
@@ -183,7 +187,7 @@ void ReliableLink::resend(ProtocolTime now, std::size_t count, std::vector<Frame
   lost_begin_ = std::max(lost_begin_, acked_through_);
   for (; count > 0 && lost_begin_ < lost_end_; --count, ++lost_begin_) {
     InFlight& sent = in_flight_[lost_begin_ - acked_through_];
-    sent.resent = true;
+    ++sent.resends;
     sent.sent_at = now;
     ++counts_.resent;
     out.push_back(sent.frame);
@@ -206,6 +210,7 @@ std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
     const std::size_t chunk_bytes = std::min(kChunkBytesMax, payload_bytes - first.offset);
     const std::size_t bytes = chunk_bytes + (first.begun ? 0 : first.message.header.size());
     if (in_flight_bytes_ > 0 && in_flight_bytes_ + bytes > peer_credit_) break;
+    if (in_flight_bytes_ > 0 && in_flight_bytes_ + bytes > estimate_.window_bytes()) break;
     InFlight sent;
     sent.frame.kind = FrameKind::kData;
     sent.frame.sequence = next_sequence_++;
@@ -214,7 +219,8 @@ std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
     if (!first.begun) sent.frame.message_header = first.message.header;
     if (chunk_bytes > 0) sent.frame.chunk = first.message.payload.slice(first.offset, chunk_bytes);
     sent.bytes = bytes;
-    sent.sent_at = sent.first_sent_at = now;
+    sent.sent_at = now;
+    sent.mark = estimate_.on_sent(now, in_flight_bytes_);
     if (in_flight_.empty()) progress_at_ = now;
     first.begun = true;
     first.offset += chunk_bytes;
@@ -228,6 +234,7 @@ std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
     in_flight_.push_back(std::move(sent));
     if (resend_at_ == kNever) resend_at_ = now + resend_timeout();
   }
+  if (queue_.empty()) estimate_.on_idle(in_flight_bytes_);
   if (out.empty() && now >= ack_at_) {
     Frame ack;
     ack.kind = FrameKind::kAck;

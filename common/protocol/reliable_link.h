@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/base/protocol_time.h"
+#include "common/protocol/bandwidth_estimate.h"
 #include "common/protocol/frame.h"
 #include "common/protocol/message.h"
 
@@ -35,8 +36,9 @@ enum class LinkFault : std::uint8_t {
 };
 
 /// One stream of a session, both directions: cuts messages into data frames, delivers them once and in order
-/// over a channel that loses, duplicates and reorders, and keeps each direction within the receiver's credit.
-/// Pure; the caller fills in destination, session and stream of the frames.
+/// over a channel that loses, duplicates and reorders, and keeps each direction within the receiver's credit
+/// and what its path is worth (BandwidthEstimate). Pure; the caller fills in destination, session and stream
+/// of the frames.
 class ReliableLink {
  public:
   explicit ReliableLink(const LinkOptions& options) : options_(options) {}
@@ -68,6 +70,7 @@ class ReliableLink {
   /// When the other side last took something of what is in flight; kNever if nothing is.
   [[nodiscard]] ProtocolTime waiting_since() const { return in_flight_.empty() ? kNever : progress_at_; }
   [[nodiscard]] Duration round_trip() const { return round_trip_; }
+  [[nodiscard]] const BandwidthEstimate& estimate() const { return estimate_; }
   /// For pings, which are answered at once too.
   void measure(Duration sample);
   /// What acknowledgements carry.
@@ -94,9 +97,9 @@ class ReliableLink {
   struct InFlight {
     Frame frame;
     std::size_t bytes = 0;
-    ProtocolTime sent_at;  // the last time
-    ProtocolTime first_sent_at;
-    bool resent = false;
+    ProtocolTime sent_at;          // the last time
+    BandwidthEstimate::Mark mark;  // of the first time
+    std::uint32_t resends = 0;
     std::uint64_t tag = 0;  // of the message that ends with this frame
   };
   /// The content of a data frame.
@@ -112,7 +115,6 @@ class ReliableLink {
   void accept(const Piece& piece);
   [[nodiscard]] LinkFault fault_of(const Piece& piece) const;
   [[nodiscard]] Duration resend_timeout() const;
-  [[nodiscard]] bool is_answer_to_first(ProtocolTime now, const InFlight& sent) const;
   void resend(ProtocolTime now, std::size_t count, std::vector<Frame>& out);
   void suppose_all_lost(std::size_t burst);
 
@@ -121,6 +123,7 @@ class ReliableLink {
 
   // sending
   std::deque<Outgoing> queue_;
+  BandwidthEstimate estimate_;
   std::deque<InFlight> in_flight_;  // sequences [acked_through_, next_sequence_)
   std::size_t queued_bytes_ = 0;
   std::size_t in_flight_bytes_ = 0;
