@@ -22,10 +22,11 @@ namespace nanduti {
 namespace {
 
 constexpr int kLingerMs = 1000;
-// A broken connection is made again after these pauses, doubling.
+// A broken connection is made again after these pauses, doubling. TCP asks a host that does not answer after
+// 1, 3 and 7 s, ever more rarely: a new attempt asks at once, so that an outage's end is seen within 2 s.
 constexpr int kReconnectMs = 100;
-constexpr int kReconnectMsMax = 2000;
-constexpr int kConnectTimeoutMs = 5000;
+constexpr int kReconnectMsMax = 500;
+constexpr int kConnectTimeoutMs = 2000;
 // A peer that has gone without a word: asked after 30 s of silence, three times, and given up a minute after
 // it last took what it was sent. Sessions do not depend on it: they redial after seconds and are kept for
 // minutes. It is what returns the connection's memory and descriptor.
