@@ -14,6 +14,7 @@
 
 #include "common/base/log.h"
 #include "common/net/bounded_queue.h"
+#include "common/net/congestion_control.h"
 #include "common/net/socket_monitor.h"
 #include "common/net/zmq_message.h"
 
@@ -119,6 +120,7 @@ struct ZmqTransport::Impl {
 
   BoundedQueue<std::pair<std::uint32_t, TransportRequest>> outbox{{kOutboxFramesMax, kOutboxBytesMax}};
   std::atomic<bool> stopping = false;
+  std::string congestion_control;  // empty: the system's own
   std::mutex receivers_mutex;
   std::map<std::uint32_t, Receiver> receivers;
   mutable std::mutex counters_mutex;
@@ -142,7 +144,8 @@ struct ZmqTransport::Impl {
   static constexpr std::size_t kFixedItems = 2;
   std::vector<Socket*> polled;
   bool items_stale = true;
-  Counters counted;  // copied to `counters` after each turn
+  std::array<std::string, 2> logged_congestion_control;  // accepted, dialled
+  Counters counted;                                      // copied to `counters` after each turn
 
   std::thread thread;
 
@@ -238,10 +241,12 @@ struct ZmqTransport::Impl {
         case SocketMonitor::Kind::kAccepted:
         case SocketMonitor::Kind::kConnected: {
           const auto closed = last_closed.find(event.fd);
-          if (connection && (closed == last_closed.end() || closed->second < i))
+          if (connection && (closed == last_closed.end() || closed->second < i)) {
             watch.opened(now, &socket, *connection, accepts);
-          else
+            control_congestion(event.fd, accepts);
+          } else {
             watch.missed(accepts);
+          }
           break;
         }
         case SocketMonitor::Kind::kClosed:
@@ -255,6 +260,16 @@ struct ZmqTransport::Impl {
           break;
       }
     }
+  }
+
+  /// Of what this side sends on a new connection. Kinds of connections are logged as they are first seen.
+  void control_congestion(int fd, bool accepted) {
+    if (!congestion_control.empty()) (void)set_congestion_control(fd, congestion_control);
+    std::string in_force = congestion_control_of(fd);
+    std::string& logged = logged_congestion_control[accepted ? 0 : 1];
+    if (in_force == logged) return;
+    log_info("TCP connections that are {} use {}", accepted ? "accepted" : "dialled", in_force);
+    logged = std::move(in_force);
   }
 
   /// False when it is time to stop.
@@ -410,6 +425,9 @@ ZmqTransport::ZmqTransport(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) 
 
 Result<std::unique_ptr<ZmqTransport>> ZmqTransport::start(const TransportOptions& options) {
   auto impl = std::make_unique<Impl>(options);
+  Result<std::string> chosen = choose_congestion_control(options.congestion_control);
+  if (!chosen.ok()) return chosen.error();
+  impl->congestion_control = std::move(chosen).value();
   NANDUTI_RETURN_IF_ERROR(impl->bind());
   return std::unique_ptr<ZmqTransport>(new ZmqTransport(std::move(impl)));
 }
