@@ -45,7 +45,8 @@ int run(ServerConfig config) {
     if (!opened.ok()) return fail(opened.error());
     storage.emplace(std::move(opened).value());
   }
-  Result<std::unique_ptr<ZmqTransport>> started = ZmqTransport::start({config.listen.data.tcp()});
+  Result<std::unique_ptr<ZmqTransport>> started = ZmqTransport::start(
+      {.listen = config.listen.data.tcp(), .congestion_control = config.transport.congestion_control});
   if (!started.ok()) return fail(started.error());
   const std::unique_ptr<ZmqTransport> transport = std::move(started).value();
   EventLoop slow("slow-work");

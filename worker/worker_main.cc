@@ -40,7 +40,8 @@ int run(WorkerConfig config) {
     log_error("{}", backend.error().message);
     return 1;
   }
-  Result<std::unique_ptr<ZmqTransport>> transport = ZmqTransport::start({});
+  Result<std::unique_ptr<ZmqTransport>> transport =
+      ZmqTransport::start({.congestion_control = config.transport.congestion_control});
   if (!transport.ok()) {
     log_error("{}", transport.error().message);
     return 1;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdio>
+#include <utility>
 
 #include <sys/resource.h>
 
@@ -36,8 +37,11 @@ int daemon_main(const DaemonDescription& daemon, std::span<char* const> argument
   // As many connections as the system lets this process have.
   rlimit files{};
   if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-    files.rlim_cur = files.rlim_max;
-    (void)::setrlimit(RLIMIT_NOFILE, &files);
+    const rlim_t found = std::exchange(files.rlim_cur, files.rlim_max);
+    if (::setrlimit(RLIMIT_NOFILE, &files) == 0)
+      log_info("open files: up to {} instead of {}", files.rlim_max, found);
+    else
+      log_warning("open files: no more than {}, though the hard limit is {}", found, files.rlim_max);
   }
   return run(std::move(config).value());
 }

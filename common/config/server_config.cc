@@ -105,6 +105,7 @@ Result<ServerConfig> parse_server_config(std::string text, std::string name) {
   read_listen(root, config);
   read_storage(root, config);
   read_membership(root, config.membership);
+  read_transport(root, config.transport);
   read_log_level(root, config.log_level);
   root.finish();
   NANDUTI_RETURN_IF_ERROR(errors.status());

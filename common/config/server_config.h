@@ -10,6 +10,7 @@
 #include "common/base/result.h"
 #include "common/config/config_text.h"
 #include "common/config/endpoint.h"
+#include "common/config/transport_key.h"
 
 namespace nanduti {
 
@@ -42,6 +43,7 @@ struct ServerConfig {
   Security security = Security::kUnset;
   std::filesystem::path storage_directory = "nanduti-data";  ///< relative to the working directory
   Membership membership;
+  TransportConfig transport;
   LogLevel log_level = LogLevel::kInfo;
 };
 

@@ -88,6 +88,7 @@ Result<WorkerConfig> parse(ConfigText source, FileSystem file_system) {
                               {"reference", BackendChoice::kReference}},
                              {}, config.backend);
   read_data_roots(root, file_system, config.data_roots);
+  read_transport(root, config.transport);
   read_log_level(root, config.log_level);
   root.finish();
   NANDUTI_RETURN_IF_ERROR(errors.status());

@@ -9,6 +9,7 @@
 #include "common/base/result.h"
 #include "common/config/config_text.h"
 #include "common/config/endpoint.h"
+#include "common/config/transport_key.h"
 
 namespace nanduti {
 
@@ -36,6 +37,7 @@ struct WorkerConfig {
   /// directory.
   std::vector<std::filesystem::path> data_roots;
   Security security = Security::kUnset;
+  TransportConfig transport;
   LogLevel log_level = LogLevel::kInfo;
 };
 

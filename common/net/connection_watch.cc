@@ -16,8 +16,8 @@ namespace {
 
 /// Sweeps for silent connections within first_frame_within.
 constexpr int kSweeps = 8;
-/// ZeroMQ takes messages from its connections in turn: who has one is served within a message of each
-/// other connection, and it hears of new ones within this many.
+/// A ZeroMQ socket takes messages from its connections in turn: who has one is served within a message of
+/// each other connection of that socket, and it hears of new ones within this many.
 constexpr std::uint64_t kTurnsMore = 256;
 /// Strangers do not write our log.
 constexpr Duration kLogPeriod = std::chrono::seconds(1);
@@ -38,6 +38,7 @@ void ConnectionWatch::opened(ProtocolTime now, const void* socket, const TcpConn
   if (accepted && accepted_ >= limits_.accepted_max) purge();
   const Id id = next_id_++;
   by_fd_[{socket, tcp.fd()}] = id;
+  ++sockets_[socket].connections;
   Connection& connection = connections_.emplace(id, Connection{socket, tcp, accepted}).first->second;
   connection.silent_at = accepted ? now + limits_.first_frame_within : kNever;
   if (accepted) {
@@ -64,6 +65,7 @@ void ConnectionWatch::forget(const void* socket) {
   for (auto it = by_fd_.lower_bound({socket, -1}); it != by_fd_.end() && it->first.first == socket;
        it = by_fd_.lower_bound({socket, -1}))
     erase(it->second);
+  sockets_.erase(socket);
 }
 
 void ConnectionWatch::erase(Id id) {
@@ -74,7 +76,8 @@ void ConnectionWatch::erase(Id id) {
   ++counters_.closed;
   owed_ -= connection.owed;
   active_.erase(id);
-  pending_.erase(id);
+  pending_.erase({connection.socket, id});
+  --sockets_.at(connection.socket).connections;
   by_fd_.erase({connection.socket, connection.tcp.fd()});
   connections_.erase(it);
 }
@@ -100,13 +103,13 @@ bool ConnectionWatch::knows(const void* socket, int fd, RouteId route) const {
 }
 
 void ConnectionWatch::finished(const void* socket, int fd, RouteId route, std::size_t wire_bytes) {
-  ++messages_;
+  const std::uint64_t messages = ++sockets_[socket].messages;
   Connection* connection = find(socket, fd);
   if (connection == nullptr) return;  // it has ended; its last messages come after it
   connection->route = route;
   connection->finished += wire_bytes;
   connection->finished_since = true;
-  connection->finished_at = messages_;
+  connection->finished_at = messages;
 }
 
 void ConnectionWatch::brought_frame(const void* socket, int fd) {
@@ -168,11 +171,13 @@ void ConnectionWatch::on_deadline(ProtocolTime now) {
   now_ = now;
   if (now >= sweep_at_) sweep(now);
   if (now < check_at_) return;
-  // Other connections' messages may never end: in their turn these had theirs.
+  // Other connections' messages may never end: in their turn these had theirs. (Whose socket has no others
+  // is judged once that is empty.)
   for (auto it = pending_.begin(); it != pending_.end();) {
-    Connection& connection = connections_.at(*it);
+    Connection& connection = connections_.at(it->second);
+    const Socket& socket = sockets_.at(it->first);
     const std::uint64_t since = std::max(connection.finished_at, connection.looked_at);
-    if (messages_ - since > connections_.size() + kTurnsMore) {
+    if (socket.messages - since > socket.connections + kTurnsMore) {
       judge(connection);
       it = pending_.erase(it);
     } else {
@@ -182,7 +187,7 @@ void ConnectionWatch::on_deadline(ProtocolTime now) {
   judge_total();
   const std::set<Id> looked(active_);
   for (const Id id : looked)
-    if (pending_.count(id) == 0) look(id, connections_.at(id));
+    if (!pending_.contains({connections_.at(id).socket, id})) look(id, connections_.at(id));
   check_at_ = active_.empty() ? kNever : now + limits_.check_period;
 }
 
@@ -198,8 +203,8 @@ void ConnectionWatch::look(Id id, Connection& connection) {
   if (connection.finished_since) connection.finished = std::max(connection.finished, connection.consumed);
   connection.finished = std::min(connection.finished, consumed);
   connection.consumed = consumed;
-  connection.looked_at = messages_;
-  pending_.insert(id);
+  connection.looked_at = sockets_.at(connection.socket).messages;
+  pending_.emplace(connection.socket, id);
 }
 
 void ConnectionWatch::judge(Connection& connection) {
@@ -223,9 +228,11 @@ void ConnectionWatch::judge_total() {
   }
 }
 
-void ConnectionWatch::drained() {
-  for (const Id id : pending_) judge(connections_.at(id));
-  pending_.clear();
+void ConnectionWatch::drained(const void* socket) {
+  const auto begin = pending_.lower_bound({socket, 0});
+  auto end = begin;
+  for (; end != pending_.end() && end->first == socket; ++end) judge(connections_.at(end->second));
+  pending_.erase(begin, end);
   judge_total();
 }
 

@@ -68,14 +68,15 @@ class ConnectionWatch {
   void brought_frame(const void* socket, int fd);
   /// It was a message that no honest peer sends: the connection is shut down.
   void condemn(const void* socket, int fd, std::string_view reason);
-  /// No finished message is left in any socket.
-  void drained();
+  /// No finished message is left in the socket.
+  void drained(const void* socket);
 
   [[nodiscard]] int activity_fd() const { return epoll_; }
   void on_activity(ProtocolTime now);
   void on_deadline(ProtocolTime now);
   [[nodiscard]] ProtocolTime next_deadline() const;
-  /// Connections are waiting for a verdict: take messages until there are none, then call drained().
+  /// Connections are waiting for a verdict: take messages from every socket, and call drained() for each that
+  /// has none left.
   [[nodiscard]] bool wants_drained() const { return !pending_.empty(); }
 
   struct Counters {
@@ -100,9 +101,14 @@ class ConnectionWatch {
     std::uint64_t consumed = 0;       // when last looked at
     std::uint64_t finished = 0;       // bytes of messages that came out
     bool finished_since = false;      // one came out since the last verdict
-    std::uint64_t finished_at = 0;    // messages_ then
-    std::uint64_t looked_at = 0;      // messages_ then
+    std::uint64_t finished_at = 0;    // the socket's messages then
+    std::uint64_t looked_at = 0;      // the socket's messages then
     std::uint64_t owed = 0;           // unfinished bytes at the last verdict
+  };
+
+  struct Socket {
+    std::uint64_t messages = 0;  // finished ones
+    std::size_t connections = 0;
   };
 
   Connection* find(const void* socket, int fd);
@@ -120,12 +126,12 @@ class ConnectionWatch {
   Id next_id_ = 1;
   std::map<Id, Connection> connections_;
   std::map<std::pair<const void*, int>, Id> by_fd_;
-  std::size_t accepted_ = 0;    // of connections_, without those shut down
-  std::size_t silent_ = 0;      // of connections_: no frame yet
-  std::set<Id> active_;         // bytes came since they were last looked at
-  std::set<Id> pending_;        // of active_: looked at, verdict after drained()
-  std::uint64_t messages_ = 0;  // finished ones, of all connections
-  std::uint64_t owed_ = 0;      // of all connections that are not shut down
+  std::size_t accepted_ = 0;  // of connections_, without those shut down
+  std::size_t silent_ = 0;    // of connections_: no frame yet
+  std::map<const void*, Socket> sockets_;
+  std::set<Id> active_;                           // bytes came since they were last looked at
+  std::set<std::pair<const void*, Id>> pending_;  // of active_: looked at, verdict after drained()
+  std::uint64_t owed_ = 0;                        // of all connections that are not shut down
   ProtocolTime check_at_ = kNever;
   ProtocolTime sweep_at_ = kNever;
   ProtocolTime now_{};       // as last told

@@ -23,11 +23,12 @@ inline constexpr std::size_t kOutboxFramesMax = 65536;
 inline constexpr std::size_t kOutboxBytesMax = std::size_t{1} << 30;
 
 struct TransportOptions {
-  std::optional<std::string>
-      listen;                   ///< "tcp://127.0.0.1:7070"; port "*" or 0: any free one. Empty: dial only
+  /// "tcp://127.0.0.1:7070"; port "*" or 0: any free one. Empty: dial only.
+  std::optional<std::string> listen = {};
   int queue_frames_max = 4096;  ///< per connection and direction; beyond, frames are dropped and counted
   std::chrono::milliseconds handshake_within{5000};  ///< a connection that has not greeted by then is closed
   std::optional<ConnectionLimits> connections = {};  ///< empty: the defaults, as far as open files allow
+  std::string congestion_control = "auto";           ///< see choose_congestion_control()
 };
 
 /// Carries the frames of this process's cores over ZeroMQ: one ROUTER that accepts for all of them, one
@@ -41,7 +42,7 @@ class ZmqTransport {
   using Receiver = std::function<void(RouteId, Frame, std::size_t bytes)>;
 
   /// Errors: kUnavailable if the endpoint is in use or cannot be bound; kInvalidArgument if it is no
-  /// endpoint.
+  /// endpoint; kUnavailable if the kernel lacks the congestion control.
   static Result<std::unique_ptr<ZmqTransport>> start(const TransportOptions& options);
   /// Lets frames that were submitted leave, for at most a second or so, then closes everything.
   ~ZmqTransport();

@@ -90,7 +90,7 @@ Result<Frame> decode_frame(const EncodedFrame& encoded) {
     const wire::Hello* h = t.hello();
     if (h == nullptr) return corrupt("hello");
     if (h->role() < 1 || h->role() > 2) return corrupt("hello.role");
-    if (h->stream_count() < 1 || h->stream_count() > 16) return corrupt("hello.stream_count");
+    if (h->stream_count() < 1) return corrupt("hello.stream_count");
     const auto short_text = [](const flatbuffers::String* s) {
       return s == nullptr ? std::string() : printable_text(s->string_view().substr(0, kNameBytesMax));
     };

@@ -23,6 +23,9 @@ inline constexpr std::size_t kFrameFieldsBytesMax = 1024;
 /// The coordinator's destination number; shard cores of a process are 1, 2, ...
 inline constexpr std::uint32_t kCoordinatorDestination = 0;
 
+/// A session has this many streams at most: one for control and one for bulk.
+inline constexpr std::uint32_t kStreamsMax = 2;
+
 enum class PeerRole : std::uint8_t { kWorker = 1, kShard = 2 };
 
 /// Opens or re-binds one stream of a session. The server refuses a mismatch in words.

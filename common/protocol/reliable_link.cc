@@ -6,12 +6,13 @@ namespace nanduti {
 
 namespace {
 
-/// Frames sent again at once after a timeout, and per acknowledgement while recovering.
+/// Frames sent again at once on a new route, and at most per acknowledgement while recovering. After a
+/// timeout it is one, which acknowledgements double: the time may have been too short.
 constexpr std::size_t kResendBurst = 8;
+/// A round trip longer than this is an outage.
+constexpr Duration kRoundTripMax = std::chrono::seconds(10);
 /// Received bytes after which an acknowledgement does not wait.
 constexpr std::size_t kAckBytes = 512 * 1024;
-/// Memory is reserved for at most this much of a message that has only been announced.
-constexpr std::size_t kReserveMax = std::size_t{16} << 20;
 
 }  // namespace
 
@@ -83,8 +84,12 @@ void ReliableLink::accept(const Piece& piece) {
     }
     partial_ = EncodedMessage{piece.message_header, {}};
     partial_payload_bytes_ = piece.message_payload_bytes;
-    partial_payload_.reserve(std::min<std::size_t>(piece.message_payload_bytes, kReserveMax));
   }
+  // Room for what has come, doubling, and never for more than was announced.
+  const std::size_t size = partial_payload_.size() + piece.chunk.size();
+  if (size > partial_payload_.capacity())
+    partial_payload_.reserve(
+        std::min<std::size_t>(partial_payload_bytes_, std::max(size, 2 * partial_payload_.capacity())));
   partial_payload_.insert(partial_payload_.end(), piece.chunk.view().begin(), piece.chunk.view().end());
   if (partial_payload_.size() < partial_payload_bytes_) return;
   partial_->payload = SharedBytes::take(std::exchange(partial_payload_, {}));
@@ -103,24 +108,40 @@ void ReliableLink::on_ack(ProtocolTime now, std::uint64_t next_expected, std::ui
   }
   acked_through_ = next_expected;
   peer_credit_ = std::min(credit, kCreditBytesMax);
-  bool progress = false;
-  while (!in_flight_.empty() && in_flight_.front().frame.sequence < next_expected) {
+  const auto acked_end = std::find_if(in_flight_.begin(), in_flight_.end(), [&](const InFlight& sent) {
+    return sent.frame.sequence >= next_expected;
+  });
+  if (acked_end == in_flight_.begin()) return;
+  // Karn: the answer to a frame that was sent again is ambiguous, and so is what had to wait for that one.
+  const bool first_arrived = std::all_of(in_flight_.begin(), acked_end, [&](const InFlight& sent) {
+    return sent.resends == 0 || now - sent.sent_at < round_trip_min_;
+  });
+  std::size_t bytes = 0;
+  std::optional<BandwidthEstimate::Mark> newest;
+  for (; !in_flight_.empty() && in_flight_.front().frame.sequence < next_expected; in_flight_.pop_front()) {
     const InFlight& first = in_flight_.front();
-    if (!first.resent) measure(now - first.sent_at);  // Karn: a resent frame's answer is ambiguous
+    if (first_arrived && first.resends == 0) {
+      measure(now - first.mark.sent_at);
+      newest = first.mark;
+    }
     if (first.tag != 0) acked_tags_.push_back(first.tag);
-    in_flight_bytes_ -= first.bytes;
-    in_flight_.pop_front();
-    progress = true;
+    bytes += first.bytes;
   }
-  if (!progress) return;
+  in_flight_bytes_ -= bytes;
+  estimate_.on_acked(now, bytes, newest ? &*newest : nullptr);
   timeouts_ = 0;
   progress_at_ = now;
   resend_at_ = in_flight_.empty() ? kNever : now + resend_timeout();
-  resend_next_ = kResendBurst;  // goes on with a recovery, if there is one
+  // As Eifel (RFC 3522) has it: what was supposed lost was late. Else a recovery goes on, if there is one.
+  if (first_arrived && lost_by_timeout_) lost_end_ = lost_begin_;
+  resend_next_ = resend_burst_;
+  resend_burst_ = std::min(2 * resend_burst_, kResendBurst);
 }
 
 void ReliableLink::measure(Duration sample) {
   // RFC 6298, section 2.
+  sample = std::min(sample, kRoundTripMax);
+  round_trip_min_ = std::min(round_trip_min_, sample);
   if (round_trip_ == Duration(0)) {
     round_trip_ = sample;
     round_trip_deviation_ = sample / 2;
@@ -134,22 +155,27 @@ void ReliableLink::measure(Duration sample) {
 Duration ReliableLink::resend_timeout() const {
   Duration timeout =
       round_trip_ == Duration(0) ? std::chrono::seconds(1) : round_trip_ + 4 * round_trip_deviation_;
-  timeout = std::clamp(timeout + options_.ack_delay, options_.resend_min, options_.resend_max);
+  timeout = std::max(timeout + options_.ack_delay, options_.resend_min);
+  const Duration longest = std::max(timeout, options_.resend_max);
   for (std::uint32_t i = 0; i < std::min(timeouts_, 8u); ++i) timeout *= 2;
-  return std::min(timeout, options_.resend_max);
+  return std::min(timeout, longest);
 }
 
 void ReliableLink::on_new_route(ProtocolTime now) {
   timeouts_ = 0;
   if (in_flight_.empty()) return;
-  suppose_all_lost();
+  suppose_all_lost(kResendBurst);
+  lost_by_timeout_ = false;
+  // When they arrived, if they did, says nothing of the new route.
+  for (InFlight& sent : in_flight_) sent.resends = std::max(sent.resends, 1u);
   resend_at_ = now + resend_timeout();
 }
 
-void ReliableLink::suppose_all_lost() {
+void ReliableLink::suppose_all_lost(std::size_t burst) {
   lost_begin_ = acked_through_;
   lost_end_ = next_sequence_;
-  resend_next_ = kResendBurst;
+  resend_next_ = burst;
+  resend_burst_ = std::min(2 * burst, kResendBurst);
 }
 
 void ReliableLink::fill_ack(Frame& frame) const {
@@ -161,7 +187,7 @@ void ReliableLink::resend(ProtocolTime now, std::size_t count, std::vector<Frame
   lost_begin_ = std::max(lost_begin_, acked_through_);
   for (; count > 0 && lost_begin_ < lost_end_; --count, ++lost_begin_) {
     InFlight& sent = in_flight_[lost_begin_ - acked_through_];
-    sent.resent = true;
+    ++sent.resends;
     sent.sent_at = now;
     ++counts_.resent;
     out.push_back(sent.frame);
@@ -172,7 +198,9 @@ std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
   std::vector<Frame> out;
   if (now >= resend_at_) {
     ++timeouts_;
-    suppose_all_lost();
+    const bool recovering = std::max(lost_begin_, acked_through_) < lost_end_;
+    lost_by_timeout_ = !recovering || lost_by_timeout_;
+    suppose_all_lost(1);
     resend_at_ = now + resend_timeout();
   }
   if (resend_next_ > 0) resend(now, std::exchange(resend_next_, 0), out);
@@ -182,6 +210,7 @@ std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
     const std::size_t chunk_bytes = std::min(kChunkBytesMax, payload_bytes - first.offset);
     const std::size_t bytes = chunk_bytes + (first.begun ? 0 : first.message.header.size());
     if (in_flight_bytes_ > 0 && in_flight_bytes_ + bytes > peer_credit_) break;
+    if (in_flight_bytes_ > 0 && in_flight_bytes_ + bytes > estimate_.window_bytes()) break;
     InFlight sent;
     sent.frame.kind = FrameKind::kData;
     sent.frame.sequence = next_sequence_++;
@@ -191,6 +220,7 @@ std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
     if (chunk_bytes > 0) sent.frame.chunk = first.message.payload.slice(first.offset, chunk_bytes);
     sent.bytes = bytes;
     sent.sent_at = now;
+    sent.mark = estimate_.on_sent(now, in_flight_bytes_);
     if (in_flight_.empty()) progress_at_ = now;
     first.begun = true;
     first.offset += chunk_bytes;
@@ -204,6 +234,7 @@ std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
     in_flight_.push_back(std::move(sent));
     if (resend_at_ == kNever) resend_at_ = now + resend_timeout();
   }
+  if (queue_.empty()) estimate_.on_idle(in_flight_bytes_);
   if (out.empty() && now >= ack_at_) {
     Frame ack;
     ack.kind = FrameKind::kAck;

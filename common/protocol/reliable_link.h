@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/base/protocol_time.h"
+#include "common/protocol/bandwidth_estimate.h"
 #include "common/protocol/frame.h"
 #include "common/protocol/message.h"
 
@@ -15,7 +16,7 @@ namespace nanduti {
 
 struct LinkOptions {
   Duration resend_min = std::chrono::milliseconds(200);
-  Duration resend_max = std::chrono::seconds(5);
+  Duration resend_max = std::chrono::seconds(5);  ///< or the round trip, where that is longer
   Duration ack_delay = std::chrono::milliseconds(20);
   std::size_t credit_bytes = std::size_t{4} << 20;   ///< what this end lets the other have in flight
   std::size_t payload_bytes_max = kPayloadBytesMax;  ///< of a message that the other side may send
@@ -35,8 +36,9 @@ enum class LinkFault : std::uint8_t {
 };
 
 /// One stream of a session, both directions: cuts messages into data frames, delivers them once and in order
-/// over a channel that loses, duplicates and reorders, and keeps each direction within the receiver's credit.
-/// Pure; the caller fills in destination, session and stream of the frames.
+/// over a channel that loses, duplicates and reorders, and keeps each direction within the receiver's credit
+/// and what its path is worth (BandwidthEstimate). Pure; the caller fills in destination, session and stream
+/// of the frames.
 class ReliableLink {
  public:
   explicit ReliableLink(const LinkOptions& options) : options_(options) {}
@@ -61,13 +63,14 @@ class ReliableLink {
   /// Bytes and entries (messages and frames) that wait to be sent or acknowledged.
   [[nodiscard]] std::size_t outstanding_bytes() const { return queued_bytes_ + in_flight_bytes_; }
   [[nodiscard]] std::size_t outstanding_entries() const { return queue_.size() + in_flight_.size(); }
-  /// Bytes received that make no whole message yet.
+  /// Bytes received that make no whole message yet, with the room reserved for more of it.
   [[nodiscard]] std::size_t held_bytes() const {
-    return ahead_bytes_ + partial_payload_.size() + (partial_ ? partial_->header.size() : 0);
+    return ahead_bytes_ + partial_payload_.capacity() + (partial_ ? partial_->header.size() : 0);
   }
   /// When the other side last took something of what is in flight; kNever if nothing is.
   [[nodiscard]] ProtocolTime waiting_since() const { return in_flight_.empty() ? kNever : progress_at_; }
   [[nodiscard]] Duration round_trip() const { return round_trip_; }
+  [[nodiscard]] const BandwidthEstimate& estimate() const { return estimate_; }
   /// For pings, which are answered at once too.
   void measure(Duration sample);
   /// What acknowledgements carry.
@@ -94,8 +97,9 @@ class ReliableLink {
   struct InFlight {
     Frame frame;
     std::size_t bytes = 0;
-    ProtocolTime sent_at;
-    bool resent = false;
+    ProtocolTime sent_at;          // the last time
+    BandwidthEstimate::Mark mark;  // of the first time
+    std::uint32_t resends = 0;
     std::uint64_t tag = 0;  // of the message that ends with this frame
   };
   /// The content of a data frame.
@@ -112,13 +116,14 @@ class ReliableLink {
   [[nodiscard]] LinkFault fault_of(const Piece& piece) const;
   [[nodiscard]] Duration resend_timeout() const;
   void resend(ProtocolTime now, std::size_t count, std::vector<Frame>& out);
-  void suppose_all_lost();
+  void suppose_all_lost(std::size_t burst);
 
   LinkOptions options_;
   Counts counts_;
 
   // sending
   std::deque<Outgoing> queue_;
+  BandwidthEstimate estimate_;
   std::deque<InFlight> in_flight_;  // sequences [acked_through_, next_sequence_)
   std::size_t queued_bytes_ = 0;
   std::size_t in_flight_bytes_ = 0;
@@ -126,11 +131,14 @@ class ReliableLink {
   std::uint64_t acked_through_ = 0;
   std::uint64_t peer_credit_ = std::uint64_t{256} << 10;  // until the other side has said more
   std::uint64_t lost_begin_ = 0, lost_end_ = 0;           // sequences supposed lost: to be sent again
+  bool lost_by_timeout_ = false;                          // supposed because of the time only
   ProtocolTime progress_at_;
   ProtocolTime resend_at_ = kNever;
-  std::uint32_t timeouts_ = 0;   // in a row
-  std::size_t resend_next_ = 0;  // frames to resend with the next take_frames()
+  std::uint32_t timeouts_ = 0;    // in a row
+  std::size_t resend_burst_ = 0;  // frames to resend with the next acknowledgement
+  std::size_t resend_next_ = 0;   // frames to resend with the next take_frames()
   Duration round_trip_{0};
+  Duration round_trip_min_ = Duration::max();
   Duration round_trip_deviation_{0};
   std::vector<std::uint64_t> acked_tags_;
 

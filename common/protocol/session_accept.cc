@@ -24,6 +24,9 @@ std::string SessionHub::Impl::mismatch(const Hello& hello) const {
         "this server codes updates in format {}, the {} '{}' (program {}) in format {}: run the same "
         "release on both sides",
         kCodecFormat, role_name(hello.role), hello.name, hello.program_version, hello.codec_format);
+  if (hello.stream_count > kStreamsMax)
+    return fmt::format("a session has {} streams at most; the {} '{}' wants {}", kStreamsMax,
+                       role_name(hello.role), hello.name, hello.stream_count);
   if (hello.job != admission->job)
     return fmt::format("job {} is not open here; the open one is {}", hello.job, admission->job);
   if (hello.layout_hash != admission->layout_hash)
@@ -80,7 +83,7 @@ Session* SessionHub::Impl::accept(ProtocolTime now, RouteId route, const Frame& 
                                                                     : admission->shard_payload_bytes_max;
   session.acceptance = random.next_u64() | 1;
   session.unfinished_since = now;
-  for (std::uint32_t i = 0; i < std::min(frame.hello.stream_count, kStreamsMax); ++i) {
+  for (std::uint32_t i = 0; i < frame.hello.stream_count; ++i) {
     session.streams.emplace_back(link_options(session, i));
     session.streams.back().last_heard = session.streams.back().heard_since = now;
   }

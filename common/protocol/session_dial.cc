@@ -14,7 +14,7 @@ void SessionHub::Impl::begin(ProtocolTime now, Session& session) {
   SessionId id;
   id.words = {random.next_u64(), random.next_u64() | 1};
   table.rename(session, id);
-  const std::uint32_t count = std::clamp(session.request.hello.stream_count, 1u, kStreamsMax);
+  const std::uint32_t count = session.request.hello.stream_count;
   for (std::uint32_t i = 0; i < count; ++i) {
     session.streams.emplace_back(link_options(session, i));
     session.streams.back().last_heard = now;

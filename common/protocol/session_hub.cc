@@ -304,6 +304,7 @@ void SessionHub::set_admission(const std::optional<Admission>& admission) { impl
 
 void SessionHub::open(ProtocolTime now, const OpenPeer& request) {
   NANDUTI_CHECK(request.peer < kFirstAcceptedPeer && impl_->table.find(request.peer) == nullptr);
+  NANDUTI_CHECK(request.hello.stream_count >= 1 && request.hello.stream_count <= kStreamsMax);
   Session session;
   session.peer = request.peer;
   session.dialled = true;

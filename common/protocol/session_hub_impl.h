@@ -8,9 +8,6 @@
 
 namespace nanduti {
 
-/// A session has this many streams at most.
-inline constexpr std::uint32_t kStreamsMax = 16;
-
 /// What is between the files of SessionHub: session_hub.cc (frames and messages of sessions that are there),
 /// session_accept.cc (sessions that others open), session_dial.cc (sessions that this side opens).
 /// A function that takes a Session may end it where it says so; nobody touches the session after that.

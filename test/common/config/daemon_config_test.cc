@@ -37,6 +37,7 @@ TEST_CASE("a server's keys are read, the others have their defaults") {
   CHECK(shortest.storage_directory == "nanduti-data");
   CHECK(shortest.membership.suspend_after == std::chrono::seconds(10));
   CHECK(shortest.membership.dead_after == std::chrono::minutes(10));
+  CHECK(shortest.transport.congestion_control == "auto");
   CHECK(shortest.log_level == LogLevel::kInfo);
 
   const ServerConfig full = server(R"(name: nyc-1
@@ -46,6 +47,7 @@ security: none
 storage: {directory: /var/lib/nanduti}
 membership: {suspend_after: 500 ms, dead_after: 2 min, lease_timeout: 1.5h, prepare_timeout: 2 h,
   shard_timeout: 20 min}
+transport: {congestion_control: cubic}
 log_level: debug
 )");
   CHECK(full.name == "nyc-1");
@@ -59,6 +61,7 @@ log_level: debug
   CHECK(full.membership.lease_timeout == std::chrono::minutes(90));
   CHECK(full.membership.prepare_timeout == std::chrono::hours(2));
   CHECK(full.membership.shard_timeout == std::chrono::minutes(20));
+  CHECK(full.transport.congestion_control == "cubic");
   CHECK(full.log_level == LogLevel::kDebug);
 }
 
@@ -159,7 +162,7 @@ TEST_CASE("a server's config that must fail") {
        "hyphens and underscores"},
       {"port: 7070",
        "server.yaml:1: port: found an unknown key, allowed: name, roles, security, coordinator, listen, "
-       "storage, membership, log_level"},
+       "storage, membership, transport, log_level"},
   };
   for (const Failure& failure : failures) {
     const auto config = parse_server_config(std::string(failure.text), "server.yaml");
@@ -185,6 +188,7 @@ backend: reference
 data_roots:
   - /usr/share/datasets
   - data
+transport: {congestion_control: reno}
 log_level: error
 )");
   CHECK(full.name == "asuncion-a40-01");
@@ -194,6 +198,7 @@ log_level: error
   CHECK(full.device.index == 3);
   CHECK(full.backend == BackendChoice::kReference);
   CHECK(full.data_roots == std::vector<std::filesystem::path>{"/usr/share/datasets", "data"});
+  CHECK(full.transport.congestion_control == "reno");
   CHECK(full.log_level == LogLevel::kError);
 }
 
@@ -221,7 +226,7 @@ TEST_CASE("a worker's config that must fail") {
        "underscores"},
       {"data_roots: [/usr]\ncordinator: localhost:1",
        "worker.yaml:2: cordinator: found an unknown key (did you mean \"coordinator\"?), allowed: name, "
-       "site, security, coordinator, device, backend, data_roots, log_level"},
+       "site, security, coordinator, device, backend, data_roots, transport, log_level"},
   };
   for (const Failure& failure : failures) {
     const auto config = parse_worker_config(std::string(failure.text), "worker.yaml");

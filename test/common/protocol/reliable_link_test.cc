@@ -109,6 +109,17 @@ TEST_CASE("a message larger than the stream may carry is a fault at its first fr
   CHECK(fault_after({without}, options) == LinkFault::kPayloadNotAllowed);
 }
 
+TEST_CASE("a message that was only announced has no room: it is made for what comes, at most twice of it") {
+  constexpr std::size_t kPayload = 100 * kChunkBytesMax;
+  ReliableLink link({});
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    REQUIRE(link.held_bytes() <= std::min(kPayload, 2 * i * kChunkBytesMax) + 4096);
+    link.on_frame(kNow, piece(i, i == 0, kPayload, i * kChunkBytesMax, kChunkBytesMax));
+  }
+  CHECK(link.take_messages().size() == 1);
+  CHECK(link.held_bytes() == 0);
+}
+
 TEST_CASE("random frames are held within credit and payload maximum, and acknowledge nothing unsent") {
   for (std::uint64_t seed = 1; seed <= 200; ++seed) {
     INFO("seed " << seed);
@@ -162,9 +173,15 @@ TEST_CASE("without credit one frame at a time goes, and a giant credit counts fo
   Push push;
   push.payload = bytes_of(std::size_t{200} << 20);
   for (int i = 0; i < 2; ++i) bulk.queue(encode_message(push), 0);
+  // A path as fast as no other.
   bulk.on_frame(kNow, ack(0, ~std::uint64_t{0}));
+  std::uint64_t taken = 0;
+  for (int i = 0; i < 2; ++i) {
+    taken += data_frames(bulk.take_frames(kNow + std::chrono::milliseconds(i)));
+    bulk.on_frame(kNow + std::chrono::milliseconds(i + 1), ack(taken, ~std::uint64_t{0}));
+  }
   std::size_t sent = 0;
-  for (const Frame& frame : bulk.take_frames(kNow)) sent += frame.chunk.size();
+  for (const Frame& frame : bulk.take_frames(kNow + 2ms)) sent += frame.chunk.size();
   CHECK(sent <= kCreditBytesMax);
   CHECK(sent > kCreditBytesMax - 2 * kChunkBytesMax);
 

@@ -14,7 +14,7 @@ TEST_CASE("streams that move while old frames still come lose and repeat nothing
     SessionOptions options;
     options.redial_after = 1500ms;
     World world(seed, options);
-    world.hello.stream_count = 1 + static_cast<std::uint32_t>(seed % 4);
+    world.hello.stream_count = 1 + static_cast<std::uint32_t>(seed / 4 % kStreamsMax);
     world.loss = static_cast<double>(seed % 4) * 0.05;
     world.duplication = static_cast<double>(seed % 3) * 0.2;
     world.dribble = static_cast<double>(seed % 5) * 0.05;
@@ -22,6 +22,7 @@ TEST_CASE("streams that move while old frames still come lose and repeat nothing
     world.open();
     for (int i = 0; i < 60 && World::all<PeerConnected>(world.at_client).empty(); ++i) world.run(1s);
     REQUIRE(World::all<PeerConnected>(world.at_client).size() == 1);
+    world.run(5s);  // the server has it as a finished one, whatever comes
     const std::size_t sessions_before = World::all<PeerConnected>(world.at_server).size();
     REQUIRE(sessions_before >= 1);
     const PeerId peer = World::all<PeerConnected>(world.at_server).back().peer;

@@ -220,6 +220,18 @@ TEST_CASE("when all queues together are too long, the longest goes and comes bac
   CHECK(World::all<PeerConnected>(world.at_client).size() == 2);
 }
 
+TEST_CASE("a hello for more streams than a session may have is refused in words, and costs nothing") {
+  World world(9);
+  world.server.on_frame(world.now, stranger_route(1), hello_frame(1, 0, 1, kStreamsMax + 1));
+  const auto refusals = frames_of(world.server, FrameKind::kHelloRefused);
+  REQUIRE(refusals.size() == 1);
+  CHECK(refusals[0].frame.text == "a session has 2 streams at most; the worker 'stranger' wants 3");
+  CHECK(world.server.counters().hellos_refused == 1);
+  CHECK(world.server.next_deadline() == kNever);
+  world.server.on_frame(world.now, stranger_route(2), hello_frame(2, kStreamsMax, 1, kStreamsMax + 1));
+  CHECK(world.server.counters().dropped_bad_hello == 1);
+}
+
 TEST_CASE("when unfinished messages together are too large, who holds the most goes") {
   SessionOptions small;
   small.total_held_bytes_max = 1'000'000;
@@ -237,7 +249,7 @@ TEST_CASE("when unfinished messages together are too large, who holds the most g
   for (frame.chunk_offset = kChunkBytesMax; world.server.counters().sessions_over_total == 0;
        ++frame.sequence, frame.chunk_offset += kChunkBytesMax)
     world.server.on_frame(world.now, stranger_route(3), frame);
-  CHECK(frame.sequence == 4);  // five others' chunks, and two more of its own
+  CHECK(frame.sequence == 3);  // five chunks, and room for three more of its own
   const auto closed = World::all<PeerClosed>(world.server.take_events());
   REQUIRE(closed.size() == 1);
   CHECK(closed[0].peer == PeerId(kFirstAcceptedPeer.value() + 3));

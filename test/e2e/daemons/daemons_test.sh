@@ -10,7 +10,12 @@ source "$(dirname "$0")/harness.sh"
 workers_come_and_go() {
   make_data 6000 500
   job_file churn 6 2
+  # As from a shell that allows few open files.
+  INSIDE=(bash -c 'ulimit -Sn 256 && exec "$@"' --)
   SERVER_LINES='membership: {suspend_after: 2 s, dead_after: 4 s}' start_server server
+  INSIDE=()
+  check "the server has helped itself to more files" log_has server "open files: up to $(ulimit -Hn) instead of 256"
+  check "in fact" test "$(awk '/Max open files/ {print $4}' "/proc/${pid_of[server]}/limits")" = "$(ulimit -Hn)"
   start_worker w1
   start_worker w2
   submit "$work/churn.yaml"

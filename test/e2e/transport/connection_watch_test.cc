@@ -103,7 +103,7 @@ TEST_CASE(
   bench.carry_and_look(10'001);
   CHECK(bench.watch.wants_drained());
   CHECK(bench.pair.is_open());
-  bench.watch.drained();
+  bench.watch.drained(&bench);
   CHECK_FALSE(bench.pair.is_open());
   CHECK(bench.watch.counters().shut_down_unfinished == 1);
 }
@@ -112,13 +112,13 @@ TEST_CASE("messages that come out late, but before nothing is left, count") {
   Bench bench;
   bench.carry_and_look(50'000);
   bench.finish(45'000);
-  bench.watch.drained();
+  bench.watch.drained(&bench);
   CHECK(bench.pair.is_open());
   bench.carry_and_look(4'000);
-  bench.watch.drained();
+  bench.watch.drained(&bench);
   CHECK(bench.pair.is_open());
   bench.carry_and_look(1'001);
-  bench.watch.drained();
+  bench.watch.drained(&bench);
   CHECK_FALSE(bench.pair.is_open());
 }
 
@@ -129,15 +129,15 @@ TEST_CASE("where all connections owe too much together, those that owe the most 
   TcpPair other;
   bench.watch.opened(bench.now, &other, *TcpConnection::of(other.here), true);
   bench.carry_and_look(7'000);
-  bench.watch.drained();
+  bench.watch.drained(&bench);
   CHECK(bench.pair.is_open());
   bench.carry_and_look(5'001, other);
-  bench.watch.drained();
+  bench.watch.drained(&other);
   CHECK_FALSE(bench.pair.is_open());
   CHECK(other.is_open());
   CHECK(bench.watch.counters().shut_down_unfinished == 1);
   bench.carry_and_look(4'999, other);  // what the first one owed is gone with it
-  bench.watch.drained();
+  bench.watch.drained(&other);
   CHECK(other.is_open());
 }
 
@@ -145,7 +145,7 @@ TEST_CASE("bytes that belong to no message do not add up while messages come out
   Bench bench;
   for (int i = 0; i < 20; ++i) {
     bench.carry_and_look(5'000);  // of which a message accounts for 1000: the rest is not its framing
-    bench.watch.drained();
+    bench.watch.drained(&bench);
     REQUIRE(bench.pair.is_open());
     bench.finish(1'000);
   }
@@ -156,15 +156,31 @@ TEST_CASE("bytes that belong to no message do not add up while messages come out
 TEST_CASE("other connections' messages without end do not put the verdict off") {
   Bench bench;
   TcpPair busy;
-  bench.watch.opened(bench.now, &busy, *TcpConnection::of(busy.here), true);
+  bench.watch.opened(bench.now, &bench, *TcpConnection::of(busy.here), true);
   bench.carry_and_look(10'001);
-  for (int i = 0; i < 200; ++i) bench.watch.finished(&busy, busy.here, RouteId(6), 0);
+  for (int i = 0; i < 200; ++i) bench.watch.finished(&bench, busy.here, RouteId(6), 0);
   bench.look();
   CHECK(bench.pair.is_open());  // its turn may not have come
-  for (int i = 0; i < 200; ++i) bench.watch.finished(&busy, busy.here, RouteId(6), 0);
+  for (int i = 0; i < 200; ++i) bench.watch.finished(&bench, busy.here, RouteId(6), 0);
   bench.look();
   CHECK_FALSE(bench.pair.is_open());
   CHECK(busy.is_open());
+}
+
+TEST_CASE("messages of other sockets, however many, say nothing about whose turn it was") {
+  Bench bench;
+  TcpPair busy;
+  const int other_socket = 0;
+  bench.watch.opened(bench.now, &other_socket, *TcpConnection::of(busy.here), false);
+  bench.carry_and_look(50'000);  // finished messages among them, which wait while the other socket is served
+  for (int i = 0; i < 10'000; ++i) bench.watch.finished(&other_socket, busy.here, RouteId(6), 100);
+  bench.watch.drained(&other_socket);
+  bench.look();
+  CHECK(bench.pair.is_open());
+  bench.finish(45'000);
+  bench.watch.drained(&bench);
+  CHECK(bench.pair.is_open());
+  CHECK_FALSE(bench.watch.wants_drained());
 }
 
 TEST_CASE("a connection that nothing arrives on has no deadline") {
@@ -178,7 +194,7 @@ TEST_CASE("a connection that nothing arrives on has no deadline") {
   CHECK(bench.watch.next_deadline() == kNever);
   bench.carry_and_look(100);
   CHECK(bench.watch.next_deadline() == bench.now + 10ms);
-  bench.watch.drained();
+  bench.watch.drained(&bench);
   bench.look();
   CHECK(bench.watch.next_deadline() == kNever);
 }

@@ -2,13 +2,39 @@
 // hellos that are refused, hostile bytes. Method: two runners with small cores that record what they hear.
 #include <atomic>
 #include <chrono>
+#include <fstream>
+#include <set>
+#include <sstream>
 #include <thread>
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <zmq.hpp>
 
 #include "test/e2e/transport/node.h"
 
 using namespace nanduti;
+
+namespace {
+
+/// This machine's own ports with a connection to that one that nobody has answered yet.
+std::vector<std::string> ports_asking_for(std::uint16_t port) {
+  std::vector<std::string> ports;
+  const std::string target = fmt::format(":{:04X}", port);
+  for (const char* path : {"/proc/self/net/tcp", "/proc/self/net/tcp6"}) {
+    std::ifstream file(path);
+    for (std::string line; std::getline(file, line);) {
+      std::istringstream fields(line);
+      std::string number, own, other, state;
+      fields >> number >> own >> other >> state;
+      if (state == "02" && other.ends_with(target)) ports.push_back(own);  // SYN_SENT
+    }
+  }
+  return ports;
+}
+
+}  // namespace
 
 TEST_CASE("bulk of 20 MB comes back byte for byte while control passes beside it") {
   Node server("tcp://127.0.0.1:*", 3, true);
@@ -26,6 +52,54 @@ TEST_CASE("bulk of 20 MB comes back byte for byte while control passes beside it
     REQUIRE(std::ranges::equal(back->payload.view(), payload.view()));
   });
   server.runner->run([&](RecordingCore& core, ProtocolTime) { REQUIRE(core.messages.size() == 2); });
+}
+
+TEST_CASE("control does not wait behind bulk") {
+  Node server("tcp://127.0.0.1:*", 3, false);
+  Node client(std::nullopt, 0, false);
+  client.runner->post(OpenPeer{kServer, server.transport->endpoint(), 3, good_hello(), kPayloadBytesMax});
+  REQUIRE(client.wait_for([](const RecordingCore& core) { return core.connected == 1; }));
+  const SharedBytes payload = pattern(200'000'000);
+  client.runner->post(SendMessage{kServer, StreamIndex(1), CutValues{JobId(1), CutId(7), payload}, 42});
+  client.runner->post(SendMessage{kServer, StreamIndex(0), FetchCut{JobId(1), CutId(9)}, 43});
+  REQUIRE(client.wait_for([](const RecordingCore& core) { return core.last_acked == 43; }));  // before 42
+  REQUIRE(client.wait_for([](const RecordingCore& core) { return core.last_acked == 42; }));
+  server.runner->run([&](RecordingCore& core, ProtocolTime) {
+    REQUIRE(core.messages.size() == 2);
+    CHECK(std::holds_alternative<FetchCut>(core.messages[0]));
+  });
+}
+
+TEST_CASE("where nobody answers, not even with a refusal, a new attempt is made every two seconds or so") {
+  // A listener with a full backlog leaves what asks for a connection without an answer, as an outage does.
+  const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  REQUIRE(::bind(listener, reinterpret_cast<const sockaddr*>(&address), size) == 0);
+  REQUIRE(::listen(listener, 0) == 0);
+  REQUIRE(::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  const int first = ::socket(AF_INET, SOCK_STREAM, 0);
+  REQUIRE(::connect(first, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+
+  SessionOptions patient;  // it is the transport that is watched
+  patient.redial_after = 1h;
+  Node client(std::nullopt, 0, false, patient);
+  Hello hello = good_hello();
+  hello.stream_count = 1;
+  client.runner->post(
+      OpenPeer{kServer, fmt::format("tcp://127.0.0.1:{}", ntohs(address.sin_port)), 0, hello});
+  std::set<std::string> attempts;
+  const auto end = std::chrono::steady_clock::now() + 8s;
+  while (std::chrono::steady_clock::now() < end) {
+    for (const std::string& port : ports_asking_for(ntohs(address.sin_port))) attempts.insert(port);
+    std::this_thread::sleep_for(20ms);
+  }
+  CHECK(attempts.size() >= 3);
+  CHECK(attempts.size() <= 8);
+  ::close(first);
+  ::close(listener);
 }
 
 TEST_CASE("a peer finds a server that comes later, and one that comes back") {

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "common/base/protocol_time.h"
+
+namespace nanduti {
+
+/// How much one stream should have in flight, learnt from its acknowledgements: twice what the path holds by
+/// itself, its rate times its unloaded round trip. So a fast path far away is never idle, and a slow one is
+/// not flooded with bytes that everything later has to wait behind.
+///
+/// As BBR models a path (Cardwell et al., "BBR: congestion-based congestion control", 2016): the rate is the
+/// largest of the last rounds', the round trip the smallest of the last while. Pure: events and the time go
+/// in.
+class BandwidthEstimate {
+ public:
+  /// What is kept of a frame that was sent, until it is acknowledged.
+  struct Mark {
+    ProtocolTime sent_at;
+    ProtocolTime earlier_sent_at;  ///< of the newest frame that had been acknowledged by then
+    ProtocolTime delivered_at;     ///< when that was
+    std::uint64_t delivered = 0;   ///< bytes acknowledged by then
+    bool limited = false;          ///< the sender had no more to send
+    bool alone = false;            ///< nothing else was in flight
+  };
+
+  /// A frame is sent, while so much is in flight.
+  Mark on_sent(ProtocolTime now, std::size_t in_flight_bytes);
+  /// The sender has nothing more to send, with so much in flight.
+  void on_idle(std::size_t in_flight_bytes);
+  /// So many bytes are acknowledged at once. `newest`: of their frames, the newest one that was sent only
+  /// once; nullptr if there is none.
+  void on_acked(ProtocolTime now, std::size_t bytes, const Mark* newest);
+
+  /// What may be in flight. One frame always may.
+  [[nodiscard]] std::size_t window_bytes() const;
+  /// 0 until measured.
+  [[nodiscard]] double bytes_per_second() const;
+  /// The unloaded one; 0 until measured.
+  [[nodiscard]] Duration round_trip() const { return round_trip_; }
+
+ private:
+  static constexpr std::size_t kRounds = 4;
+
+  void measure_rate(ProtocolTime now, const Mark& mark);
+  void measure_round_trip(ProtocolTime now, const Mark& mark);
+
+  std::uint64_t delivered_ = 0;
+  ProtocolTime delivered_at_;
+  ProtocolTime newest_sent_at_;      // of the acknowledged frames
+  std::uint64_t limited_until_ = 0;  // samples of frames sent before so much is delivered say too little
+
+  std::array<double, kRounds> rates_{};  // largest of each round, in bytes per second
+  std::size_t round_ = 0;                // index in rates_
+  std::uint64_t round_ends_ = 0;         // with the first frame sent when so much was delivered
+
+  Duration round_trip_{0};
+  ProtocolTime round_trip_at_;
+  bool draining_ = false;  // until a frame has gone alone
+};
+
+}  // namespace nanduti
