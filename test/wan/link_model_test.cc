@@ -1,0 +1,2 @@
+// stub
+#include "test/support/catch.h"
