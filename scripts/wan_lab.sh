@@ -23,7 +23,7 @@ usage: scripts/wan_lab.sh run PROFILE JOB.yaml [--workers N] [--bound N|none] [-
 
   PROFILE        a name in configs/wan (lan: no delay), a file, or "rtt=180,jitter=10,rate=100,loss=1,cc=bbr": ms of the
                  round trip, Mbit/s and % each way (test/wan/README.md has all keys)
-  --lab NAME     which lab (default: lab; for run and prove one of their own), so that several can be there
+  --lab NAME     which lab (default: lab; for run one of its own; prove always has), so that several can be there
   --workers N    workers to start, and the job's training.workers (default: as many as the job waits for)
   --bound N      the job's staleness.bound
   --seed N       the job's training.seed, and the seed of the link's randomness (default: 1)
@@ -125,6 +125,7 @@ stop_daemons() {
   for pid in "${pids[@]}"; do
     while kill -0 "$pid" 2> /dev/null && ((SECONDS < end)); do sleep 0.1; done
     kill -KILL "$pid" 2> /dev/null || true
+    wait "$pid" 2> /dev/null || true
   done
   pids=()
 }
@@ -321,7 +322,10 @@ case $command in
       lab_down
     fi
     ;;
-  prove) exec "$top/test/wan/prove_lab.sh" --seconds "$seconds" $($json && echo --json) ${words[@]:+"${words[@]}"} ;;
+  prove)
+    if $json; then words+=(--json); fi
+    exec "$top/test/wan/prove_lab.sh" --seconds "$seconds" ${words[@]:+"${words[@]}"}
+    ;;
   "") usage_error "which command?" ;;
   *) usage_error "unknown command '$command'" ;;
 esac

@@ -87,7 +87,6 @@ lab_up() {
   setsid "$wan" link "/run/netns/$server_place" "/run/netns/$workers_place" "$control" "$1" "$2" \
     > "$labs_folder/$lab/link.log" 2>&1 < /dev/null &
   echo $! > "$labs_folder/$lab/link.pid"
-  disown
   end=$((SECONDS + link_start_seconds))
   until ask_link status > /dev/null 2>&1; do
     if ! kill -0 "$(cat "$labs_folder/$lab/link.pid")" 2> /dev/null || ((SECONDS > end)); then
@@ -114,7 +113,10 @@ lab_down() {
   done
   # Only if the number is still the link's.
   pid=$(cat "$labs_folder/$lab/link.pid" 2> /dev/null || true)
-  if [[ -n $pid ]] && grep -qzF "$control" "/proc/$pid/cmdline" 2> /dev/null; then kill -KILL "$pid" 2> /dev/null || true; fi
+  if [[ -n $pid ]] && grep -qzF "$control" "/proc/$pid/cmdline" 2> /dev/null; then
+    kill -KILL "$pid" 2> /dev/null || true
+    wait "$pid" 2> /dev/null || true
+  fi
   for place in "$server_place" "$workers_place"; do
     [[ ! -e /run/netns/$place ]] || ip netns delete "$place" || true
   done
@@ -122,13 +124,10 @@ lab_down() {
   rmdir "$labs_folder" 2> /dev/null || true
 }
 
-# congestion_controls: prints "server NAME" and "workers NAME" for the TCP connections over the link, as they are.
+# congestion_controls: prints "server NAME" and "workers NAME" for the TCP connections over the link, as they are now.
 congestion_controls() {
-  local side
-  for side in server workers; do
-    "in_${side}_place" ss -tinHO state established 2> /dev/null | awk -v side="$side" -v known="$(
-      cat /proc/sys/net/ipv4/tcp_available_congestion_control
-    )" 'BEGIN { split(known, names, " ") }
-      /10\.77\.0\./ { for (i in names) if ($0 ~ "[ \t]" names[i] "[ \t]") print side, names[i] }' || true
-  done
+  local known
+  known=$(tr ' ' '|' < /proc/sys/net/ipv4/tcp_available_congestion_control)
+  in_server_place ss -tinHO state established dst "$workers_address" | grep -oE "\s($known)\s" | sed 's/\s//g; s/^/server /' || true
+  in_workers_place ss -tinHO state established dst "$server_address" | grep -oE "\s($known)\s" | sed 's/\s//g; s/^/workers /' || true
 }

@@ -1,5 +1,6 @@
 #include "test/wan/tun_link.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -25,6 +26,11 @@ namespace {
 constexpr int kBatchPackets = 64;
 constexpr std::size_t kPacketBytesMax = 65'536;
 constexpr std::size_t kCommandBytesMax = 4'096;
+/// Rounds that follow each other closely are this far apart, so that several packets share the price of a
+/// round; where the delay is short, a part of it.
+constexpr LinkTime kRestMax = std::chrono::microseconds(200);
+constexpr LinkTime::rep kDelayParts = 200;
+constexpr LinkTime kIdleWait = std::chrono::hours(1);
 constexpr double kBlackoutSecondsMax = 86'400;
 constexpr auto kAnswerTimeout = std::chrono::seconds(5);
 
@@ -71,6 +77,10 @@ Result<FileDescriptor> open_control(const std::string& path) {
 }
 
 LinkTime steady_now() { return std::chrono::steady_clock::now().time_since_epoch(); }
+
+timespec to_timespec(LinkTime time) {
+  return {time / std::chrono::seconds(1), (time % std::chrono::seconds(1)).count()};
+}
 
 double milliseconds(LinkTime time) { return static_cast<double>(time.count()) / 1e6; }
 
@@ -130,29 +140,33 @@ LinkTime TunLink::now() const { return steady_now() - start_; }
 Status TunLink::run() {
   is_real_time_ = become_real_time();
   while (true) {
-    NANDUTI_RETURN_IF_ERROR(wait());
-    NANDUTI_RETURN_IF_ERROR(read_packets(workers_, up_));
-    NANDUTI_RETURN_IF_ERROR(read_packets(server_, down_));
+    rest();
+    std::array<pollfd, 3> wanted{
+        {{workers_.get(), POLLIN, 0}, {server_.get(), POLLIN, 0}, {control_.get(), POLLIN, 0}}};
+    const timespec timeout = until_next_arrival();
+    if (::ppoll(wanted.data(), wanted.size(), &timeout, nullptr) < 0 && errno != EINTR)
+      return system_error("ppoll");
+    if (wanted[0].revents != 0) NANDUTI_RETURN_IF_ERROR(read_packets(workers_, up_));
+    if (wanted[1].revents != 0) NANDUTI_RETURN_IF_ERROR(read_packets(server_, down_));
     deliver(up_, server_);
     deliver(down_, workers_);
-    answer_command();
+    if (wanted[2].revents != 0) answer_command();
   }
 }
 
-Status TunLink::wait() {
-  std::array<pollfd, 3> wanted{
-      {{server_.get(), POLLIN, 0}, {workers_.get(), POLLIN, 0}, {control_.get(), POLLIN, 0}}};
-  std::optional<LinkTime> next = up_.next_arrival_at_least();
-  if (const auto other = down_.next_arrival_at_least()) next = std::min(next.value_or(*other), *other);
-  timespec timeout{};
-  if (next) {
-    const LinkTime left = std::max(LinkTime(0), *next - now());
-    timeout.tv_sec = left / std::chrono::seconds(1);
-    timeout.tv_nsec = (left % std::chrono::seconds(1)).count();
-  }
-  if (::ppoll(wanted.data(), wanted.size(), next ? &timeout : nullptr, nullptr) < 0 && errno != EINTR)
-    return system_error("ppoll");
-  return {};
+void TunLink::rest() const {
+  const LinkTime rest =
+      std::min({kRestMax, profile_.up.delay / kDelayParts, profile_.down.delay / kDelayParts});
+  if (rest == LinkTime(0)) return;
+  const timespec time = to_timespec(rest);
+  (void)::clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
+}
+
+timespec TunLink::until_next_arrival() const {
+  LinkTime next = now() + kIdleWait;
+  for (const LinkWay* way : {&up_, &down_})
+    next = std::min(next, way->next_arrival_at_least().value_or(next));
+  return to_timespec(std::max(LinkTime(0), next - now()));
 }
 
 Status TunLink::read_packets(const FileDescriptor& from, LinkWay& way) {

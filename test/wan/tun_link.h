@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <ctime>
 #include <string>
 #include <string_view>
 
@@ -49,7 +50,8 @@ class TunLink {
   [[nodiscard]] LinkTime now() const;
   Status read_packets(const FileDescriptor& from, LinkWay& way);
   void deliver(LinkWay& way, const FileDescriptor& to);
-  Status wait();
+  void rest() const;
+  [[nodiscard]] timespec until_next_arrival() const;
   void answer_command();
   std::string answer(std::string_view command);
   std::string answer_set(const std::string& profile);
