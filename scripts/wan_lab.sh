@@ -27,7 +27,7 @@ usage: scripts/wan_lab.sh run PROFILE JOB.yaml [--workers N] [--bound N|none] [-
   --workers N    workers to start, and the job's training.workers (default: as many as the job waits for)
   --bound N      the job's staleness.bound
   --seed N       the job's training.seed, and the seed of the link's randomness (default: 1)
-  --keep FOLDER  leaves logs, configs and records there
+  --keep FOLDER  leaves logs, configs, records and the model there
   --seconds S    for each measurement (default: 10)
   --json         stdout is one JSON object
 Exit status 77: this machine cannot have a lab (root and TUN devices are needed), and why. BIN names a folder of programs
@@ -132,32 +132,29 @@ stop_daemons() {
 
 # shellcheck disable=SC2317 # called by trap
 clean_up() {
-  local status=$?
   trap '' INT TERM
   [[ -z $follow_pid ]] || kill -TERM "$follow_pid" 2> /dev/null || true
   if [[ -n $folder ]]; then
-    ((status == 0 || ${#pids[@]} == 0)) || ask_link status > "$folder/link.json" 2> /dev/null || true
+    [[ -e $folder/link.json ]] || ask_link status > "$folder/link.json" 2> /dev/null || true
     stop_daemons
   fi
   lab_down
-  if [[ -n $folder && -n $keep ]]; then
-    mkdir -p "$keep" && cp -r "$folder/." "$keep" && note "logs, configs and records are in $keep"
+  [[ -n $folder ]] || return 0
+  if [[ -n $keep ]]; then
+    mkdir -p "$keep" && cp -r "$folder/." "$keep" && logs_matter=false
   fi
-  if [[ -n $folder ]] && { ((status <= 1)) || ((status >= 128)); } && $went_well; then
-    rm -rf "$folder"
-  elif [[ -n $folder ]]; then
-    note "logs, configs and records are left in $folder"
-  fi
+  if $logs_matter; then note "logs, configs and records are left in $folder"; else rm -rf "$folder"; fi
 }
-went_well=false
+# The run did not end as it should: somebody will want to know why.
+logs_matter=true
 
 # take_lab: a lab of this command's own, which ends with it.
 take_lab() {
   set_lab "${lab_name:-$command-$$}"
   ! lab_is_up || die "lab '$lab' is there already; end it with: scripts/wan_lab.sh down --lab $lab"
   trap clean_up EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
+  trap 'logs_matter=false; exit 130' INT
+  trap 'logs_matter=false; exit 143' TERM
 }
 
 # write_configs: the sample configs with the lab's addresses.
@@ -217,7 +214,7 @@ summary='
     }'
 
 run() {
-  local id status=0 record controls=
+  local id changed status=0 record controls=
   want 2 2
   local profile=${words[0]} job=${words[1]}
   [[ -f $job && -r $job ]] || die "cannot read the job's file $job"
@@ -226,9 +223,10 @@ run() {
   programs nanduti_wan nanduti-server nanduti-worker
   profile=$(profile_file_or_inline "$profile")
   "$wan" profile "$profile" > /dev/null || exit 1
+  changed=$("$wan" job "$job" ${job_changes[@]:+"${job_changes[@]}"}) || exit 1
   take_lab
   folder=$(mktemp -d "${TMPDIR:-/tmp}/nanduti-wan-XXXXXX")
-  "$wan" job "$job" ${job_changes[@]:+"${job_changes[@]}"} > "$folder/job.yaml" || exit 1
+  echo "$changed" > "$folder/job.yaml"
   workers=${workers:-$(jq '.training.workers // 1' "$folder/job.yaml")}
   lab_up "$profile" "$seed"
   write_configs
@@ -261,15 +259,16 @@ run() {
     --slurpfile link "$folder/link.json" --arg controls "$controls" --argjson workers "$workers" \
     --arg profile "${words[0]}" "\$status[0] as \$status | \$link[0] as \$link | $summary" > "$folder/summary.json"
   if $json; then cat "$folder/summary.json"; else show_summary < "$folder/summary.json"; fi
-  ((status > 1)) || went_well=true
+  ((status > 1)) || logs_matter=false
   exit "$status"
 }
 
 show_summary() {
-  jq -r 'def shown: if . == null then "not measured" else tostring end;
-    def rounded: if type == "number" then . * 10000 | round / 10000 else . end;
-    to_entries[] | select(.key | IN("link", "stall_seconds") | not) | "\(.key): \(.value | rounded | shown)",
-    "" | select(. != "")'
+  jq -r '
+    def shown: if . == null then "-" elif type == "number" then . * 10000 | round / 10000 else . end;
+    (.link | "link, \(.up | "up: \(.packets_in) packets, \(.dropped_loss) lost, \(.dropped_queue) dropped by the queue"); " +
+      (.down | "down: \(.packets_in), \(.dropped_loss), \(.dropped_queue)")) as $link
+    | (del(.link) | paths(type != "object") as $path | "\($path | join(".")): \(getpath($path) | shown)"), $link'
 }
 
 # ---- the other commands ----
