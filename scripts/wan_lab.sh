@@ -84,11 +84,9 @@ want() {
   ((${#words[@]} >= $1 && ${#words[@]} <= $2)) || usage_error "$command takes other arguments"
 }
 
-programs() {
-  bin=${BIN:-$top/build/release/bin}
-  wan=$bin/nanduti_wan
-  [[ -n ${BIN:-} ]] || "$top/scripts/build.sh" release "$@" >&2
-}
+bin=${BIN:-$top/build/release/bin}
+wan=$bin/nanduti_wan
+build_programs() { [[ -n ${BIN:-} ]] || "$top/scripts/build.sh" release "$@" >&2; }
 
 # ---- run ----
 
@@ -220,7 +218,7 @@ run() {
   [[ -f $job && -r $job ]] || die "cannot read the job's file $job"
   need_lab_rights
   need_tools jq curl ss
-  programs nanduti_wan nanduti-server nanduti-worker
+  build_programs nanduti_wan nanduti-server nanduti-worker
   profile=$(profile_file_or_inline "$profile")
   "$wan" profile "$profile" > /dev/null || exit 1
   changed=$("$wan" job "$job" ${job_changes[@]:+"${job_changes[@]}"}) || exit 1
@@ -279,7 +277,7 @@ case $command in
     want 1 1
     need_lab_rights
     need_tools jq
-    programs nanduti_wan
+    build_programs nanduti_wan
     set_lab "${lab_name:-lab}"
     profile=$(profile_file_or_inline "${words[0]}")
     ! lab_is_up || die "lab '$lab' is there already; end it with: scripts/wan_lab.sh down --lab $lab"
@@ -295,7 +293,6 @@ case $command in
     want 1 1
     set_lab "${lab_name:-lab}"
     need_lab
-    programs nanduti_wan
     profile=$(profile_file_or_inline "${words[0]}")
     answer=$(ask_link set "$profile")
     lab_routes "$(jq -r .congestion_control <<< "$answer")"
@@ -305,7 +302,6 @@ case $command in
     want 0 2
     set_lab "${lab_name:-lab}"
     need_lab
-    programs nanduti_wan
     ask_link "$command" ${words[@]:+"${words[@]}"}
     ;;
   down)

@@ -129,7 +129,8 @@ void LinkWay::transmit(LinkTime at, Packet packet) {
   if (overtaken) {
     due += profile_.reorder_by;
   } else {
-    due = last_due_ = std::max(due, last_due_);
+    const LinkTime apart = profile_.rate_bits_per_s ? sending_time(packet) / kDrainFactor : LinkTime(0);
+    due = last_due_ = std::max(due, last_due_ + apart);
   }
   if (doubled) {
     ++counters_.duplicates;

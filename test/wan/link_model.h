@@ -15,6 +15,9 @@ namespace nanduti::wan {
 /// Packets under way in one direction at most, beyond the queue; more are lost and count as dropped_queue.
 inline constexpr std::size_t kInFlightPacketsMax = 131'072;
 
+/// Packets that wait behind one whose delay was longer arrive at so many times the rate, not all at once.
+inline constexpr int kDrainFactor = 4;
+
 /// An IP packet.
 using Packet = std::vector<std::byte>;
 /// Since the link's start.

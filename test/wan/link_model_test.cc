@@ -298,6 +298,22 @@ TEST_CASE("a shorter delay lets nobody overtake") {
   CHECK(all[2].due == 105ms);
 }
 
+TEST_CASE("after a jump down packets arrive faster than the rate, but not all at once") {
+  WayProfile profile = with_delay(100ms);
+  profile.rate_bits_per_s = 12e6;  // 1500 bytes in 1 ms
+  LinkWay way(profile, kAmpleQueue, kSeed, 0);
+  way.offer(0ms, packet(1500, 0));
+  way.offer(0ms, packet(1500, 1));
+  profile.delay = 10ms;
+  way.change(1500us, profile, kAmpleQueue);
+  for (std::uint32_t i = 2; i < 200; ++i) way.offer(1500us, packet(1500, i));
+  const std::vector<Arrived> all = take_all(way, 1h);
+  REQUIRE(all.size() == 200);
+  CHECK(all[0].due == 101ms);
+  for (std::uint32_t i = 1; i < 200; ++i)
+    CHECK(all[i].due == std::max<LinkTime>(101ms + i * 250us, 11ms + i * 1ms));
+}
+
 TEST_CASE("what is under way is bounded") {
   LinkWay way(with_delay(10s), 0, kSeed, 0);
   for (std::uint32_t i = 0; i < kInFlightPacketsMax + 10; ++i) way.offer(0ms, packet(4, i));
