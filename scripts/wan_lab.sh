@@ -84,10 +84,6 @@ want() {
   ((${#words[@]} >= $1 && ${#words[@]} <= $2)) || usage_error "$command takes other arguments"
 }
 
-bin=${BIN:-$top/build/release/bin}
-wan=$bin/nanduti_wan
-build_programs() { [[ -n ${BIN:-} ]] || "$top/scripts/build.sh" release "$@" >&2; }
-
 # ---- run ----
 
 pids=()
@@ -223,7 +219,7 @@ run() {
   "$wan" profile "$profile" > /dev/null || exit 1
   changed=$("$wan" job "$job" ${job_changes[@]:+"${job_changes[@]}"}) || exit 1
   take_lab
-  folder=$(mktemp -d "${TMPDIR:-/tmp}/nanduti-wan-XXXXXX")
+  folder=$(mktemp -d)
   echo "$changed" > "$folder/job.yaml"
   workers=${workers:-$(jq '.training.workers // 1' "$folder/job.yaml")}
   lab_up "$profile" "$seed"

@@ -1,6 +1,12 @@
 # shellcheck shell=bash
-# Labs: two network namespaces of their own joined by a link (bin/nanduti_wan). Wants common.sh and `wan`, the program.
-# Nothing outside these namespaces is touched.
+# shellcheck disable=SC2154 # top is from common.sh
+# Labs: two network namespaces of their own joined by a link (bin/nanduti_wan). Wants common.sh. Nothing outside these
+# namespaces is touched.
+
+bin=${BIN:-$top/build/release/bin}
+wan=$bin/nanduti_wan
+# build_programs TARGET...: unless BIN names a folder where they are.
+build_programs() { [[ -n ${BIN:-} ]] || "$top/scripts/build.sh" release "$@" >&2; }
 
 labs_folder=/run/nanduti-wan
 server_address=10.77.0.1
@@ -56,8 +62,13 @@ profile_file_or_inline() {
 }
 
 lab_is_up() { [[ -d $labs_folder/$lab ]]; }
-need_lab() { lab_is_up || die "there is no lab '$lab'; there are: $(lab_names)"; }
-lab_names() { ls "$labs_folder" 2> /dev/null | tr '\n' ' ' || true; }
+need_lab() { lab_is_up || die "there is no lab '$lab'; there are: $(lab_names | xargs)"; }
+lab_names() {
+  local folder
+  for folder in "$labs_folder"/*/; do
+    [[ ! -d $folder ]] || basename "$folder"
+  done
+}
 
 # ask_link COMMAND...: prints the link's answer, a JSON object.
 ask_link() { "$wan" ask "$control" "$@"; }
@@ -77,7 +88,6 @@ lab_up() {
   profile=$("$wan" profile "$1") || exit 1
   mkdir -p "$labs_folder"
   mkdir "$labs_folder/$lab" 2> /dev/null || die "lab '$lab' is there already; end it with: scripts/wan_lab.sh down --lab $lab"
-  echo "${BASHPID:-$$}" > "$labs_folder/$lab/owner"
   for place in "$server_place" "$workers_place"; do
     ip netns add "$place"
     ip -n "$place" link set lo up

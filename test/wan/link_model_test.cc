@@ -95,20 +95,22 @@ TEST_CASE("packets leave at the rate, however rarely one looks") {
   CHECK(way.take(1h)->due == 20s + 12ms);
 }
 
-TEST_CASE("asking for the next arrival never says later than it comes") {
+TEST_CASE("who asks for the next arrival and comes then is never late") {
   WayProfile profile = with_delay(10ms);
   profile.rate_bits_per_s = 12e6;
   profile.jitter.within = 8ms;
   profile.reorder = 0.1;
   LinkWay way(profile, kAmpleQueue, kSeed, 0);
-  for (std::uint32_t i = 0; i < 500; ++i) way.offer(i * 900us, packet(1500, i));
   std::size_t arrived = 0;
-  LinkTime now{450ms};
-  while (const auto next = way.next_arrival_at_least()) {
-    now = std::max(now, *next);
-    while (const auto arrival = way.take(now)) {
-      CHECK((arrived < 500 && (arrival->due == now || now == 450ms)));
-      ++arrived;
+  for (std::uint32_t i = 0; i < 500; ++i) {
+    LinkTime now = i * 30ms;
+    way.offer(now, packet(1500, i));
+    while (const auto next = way.next_arrival_at_least()) {
+      now = std::max(now, *next);
+      if (const auto arrival = way.take(now)) {
+        CHECK(arrival->due == now);
+        ++arrived;
+      }
     }
   }
   CHECK(arrived == 500);

@@ -25,8 +25,7 @@ done
 ((seconds >= 3)) || usage_error "--seconds wants at least 3"
 need_lab_rights
 need_tools jq ping iperf3 ss
-wan=${BIN:-$top/build/release/bin}/nanduti_wan
-[[ -n ${BIN:-} ]] || "$top/scripts/build.sh" release nanduti_wan >&2
+build_programs nanduti_wan
 
 set_lab "prove-$$"
 folder=$(mktemp -d)
