@@ -132,7 +132,7 @@ clean_up() {
     [[ -e $folder/link.json ]] || ask_link status > "$folder/link.json" 2> /dev/null || true
     stop_daemons
   fi
-  lab_down
+  end_own_lab
   [[ -n $folder ]] || return 0
   if [[ -n $keep ]]; then
     mkdir -p "$keep" && cp -r "$folder/." "$keep" && logs_matter=false
@@ -145,7 +145,6 @@ logs_matter=true
 # take_lab: a lab of this command's own, which ends with it.
 take_lab() {
   set_lab "${lab_name:-$command-$$}"
-  ! lab_is_up || die "lab '$lab' is there already; end it with: scripts/wan_lab.sh down --lab $lab"
   trap clean_up EXIT
   trap 'logs_matter=false; exit 130' INT
   trap 'logs_matter=false; exit 143' TERM
@@ -219,10 +218,10 @@ run() {
   "$wan" profile "$profile" > /dev/null || exit 1
   changed=$("$wan" job "$job" ${job_changes[@]:+"${job_changes[@]}"}) || exit 1
   take_lab
+  workers=${workers:-$(jq '.training.workers // 1' <<< "$changed")}
+  lab_up "$profile" "$seed"
   folder=$(mktemp -d)
   echo "$changed" > "$folder/job.yaml"
-  workers=${workers:-$(jq '.training.workers // 1' "$folder/job.yaml")}
-  lab_up "$profile" "$seed"
   write_configs
   start server in_server_place nanduti-server
   for ((i = 0; i < 100; i++)); do
@@ -276,8 +275,7 @@ case $command in
     build_programs nanduti_wan
     set_lab "${lab_name:-lab}"
     profile=$(profile_file_or_inline "${words[0]}")
-    ! lab_is_up || die "lab '$lab' is there already; end it with: scripts/wan_lab.sh down --lab $lab"
-    trap lab_down EXIT
+    trap end_own_lab EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
     lab_up "$profile" "$seed"

@@ -82,12 +82,17 @@ lab_routes() {
   done
 }
 
+# Whether this script has made the lab, and so may end it.
+lab_is_ours=false
+end_own_lab() { if $lab_is_ours; then lab_down; fi; }
+
 # lab_up PROFILE SEED: the profile as nanduti_wan takes it.
 lab_up() {
   local profile place end
   profile=$("$wan" profile "$1") || exit 1
   mkdir -p "$labs_folder"
   mkdir "$labs_folder/$lab" 2> /dev/null || die "lab '$lab' is there already; end it with: scripts/wan_lab.sh down --lab $lab"
+  lab_is_ours=true
   for place in "$server_place" "$workers_place"; do
     ip netns add "$place"
     ip -n "$place" link set lo up

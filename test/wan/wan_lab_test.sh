@@ -107,6 +107,8 @@ changes_and_blackouts() {
   check "a wrong key is named" grep -q 'unknown key (did you mean' <<< "$(lab set los=5 2>&1)"
   check "a congestion control that is not there is named" grep -q "no congestion control 'swift'" <<< "$(lab set cc=swift 2>&1)"
   check "a second lab of the same name is refused" grep -q 'there already' <<< "$(lab up lan 2>&1)"
+  pings 10
+  check "and leaves the first alone" holds "$(answers) >= 10"
 }
 
 # remains: prints what is left of the lab.
