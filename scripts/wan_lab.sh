@@ -223,6 +223,7 @@ run() {
   folder=$(mktemp -d)
   echo "$changed" > "$folder/job.yaml"
   write_configs
+  export NANDUTI_SERVER=http://127.0.0.1:7080
   start server in_server_place nanduti-server
   for ((i = 0; i < 100; i++)); do
     check_daemons
