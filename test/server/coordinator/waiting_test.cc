@@ -669,3 +669,65 @@ TEST_CASE("what a shard says that is no part of the job changes nothing") {
   CHECK(bench.view().state == JobState::kRunning);
   CHECK(bench.view().samples == 0);
 }
+
+TEST_CASE("a settled push and the end of a wait at the gate begin the lease's time anew") {
+  CoordinatorBench bench(quick());
+  bench.start(2, 2);
+  bench.say(PeerId(2), LeaseRequest{JobId(1)});
+  const LeaseGrant grant = bench.to<LeaseGrant>(PeerId(2)).back();
+  const bool settles = GENERATE(false, true);
+  bench.say(PeerId(2), CoordinatorBench::status());
+  for (int i = 0; i < 25; ++i) {
+    bench.say(PeerId(2), CoordinatorBench::status(!settles));
+    bench.live(1s, {1});
+  }
+  if (settles)  // on one shard
+    bench.say(kShard,
+              SettleReport{JobId(1),
+                           {{IncarnationOrder(2), Sequence(0), Round(0), grant.lease, grant.range, false}}});
+  bench.say(PeerId(2), CoordinatorBench::status());
+  bench.live(29s, {1, 2});
+  CHECK(bench.to<Fenced>(PeerId(2)).empty());
+  bench.live(2s, {1, 2});
+  CHECK(bench.to<Fenced>(PeerId(2)).size() == 1);
+}
+
+TEST_CASE("leases that expire end the job only where no round counts in between") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 1);
+  const bool counts = GENERATE(false, true);
+  for (std::uint64_t order = 1; order <= 5; ++order) {
+    if (counts && order == 3) bench.train(order, order, 0);
+    bench.say(PeerId(order), LeaseRequest{JobId(1)});
+    bench.live(32s, {order});
+    bench.add_worker(order + 1);
+    bench.prepare(order + 1);
+    bench.say(kShard, FenceDone{JobId(1), IncarnationOrder(order), Sequence(1)});
+  }
+  CHECK(bench.view().state == (counts ? JobState::kRunning : JobState::kFailed));
+}
+
+TEST_CASE("the samples of the dead are lent again once every shard has fenced them") {
+  CoordinatorBench bench(quick());
+  bench.start(2, 1);
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
+  const LeaseGrant lost = bench.to<LeaseGrant>(PeerId(1)).back();
+  bench.close(PeerId(1));
+  bench.add_worker(2);
+  bench.prepare(2);
+  bench.say(kShard, FenceDone{JobId(1), IncarnationOrder(1), Sequence(0)});
+  bench.say(PeerId(2), LeaseRequest{JobId(1)});
+  CHECK(bench.to<LeaseGrant>(PeerId(2)).back().range.begin != lost.range.begin);
+  bench.say(CoordinatorBench::shard(1), FenceDone{JobId(1), IncarnationOrder(1), Sequence(0)});
+  bench.say(PeerId(2), LeaseRequest{JobId(1)});
+  CHECK(bench.to<LeaseGrant>(PeerId(2)).back().range == lost.range);
+}
+
+TEST_CASE("a worker that drains ends the lockstep before it has left") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2, true);
+  const MembershipEpoch before = bench.to<Membership>(kShard).back().epoch;
+  bench.say(PeerId(2), Draining{});
+  CHECK(bench.view().warnings.size() == 1);
+  CHECK(bench.to<Membership>(kShard).back().epoch > before);
+}
