@@ -217,7 +217,7 @@ Plan make_plan(std::uint64_t seed) {
     plan.local = {milliseconds(1), milliseconds(5), milliseconds(5), 1e9, 0.02, 0.02, 0.02, 0.01, false, 0};
   plan.heal_at = kBeginning + seconds(10);
   if (mood != Mood::kCalm) add_faults(plan, random, mood);
-  if (RandomStream thin(seed, 8); plan.shards <= 2 && thin.chance(0.03)) make_links_thin(plan, thin);
+  if (RandomStream thin(seed, 8); plan.shards == 1 && thin.chance(0.05)) make_links_thin(plan, thin);
   sort_happenings(plan);
   return plan;
 }
