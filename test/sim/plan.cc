@@ -152,8 +152,7 @@ void make_job(Plan& plan, RandomStream& random) {
 }
 
 /// Links on which the model takes 0.5 to 3 lease times, one way: few rounds, and nothing else is wrong with
-/// these links. A chunk passes within a session's patience, as on the thinnest link that daemons are made
-/// for.
+/// these links. One shard: a chunk must pass within a session's patience and a lease's time.
 void make_links_thin(Plan& plan, RandomStream& random) {
   plan.parameters = kBlockSize * 64;
   plan.epochs = 1 + static_cast<std::uint32_t>(random.below(2));
