@@ -24,6 +24,7 @@ class MembershipChecker {
   /// The coordinator sends a membership; false if it has sent it to another shard before.
   bool on_sent(const Membership& membership);
   // By the last membership.
+  [[nodiscard]] bool knows(IncarnationOrder order) const { return members_.contains(order); }
   [[nodiscard]] bool is_active(IncarnationOrder order) const;
   [[nodiscard]] Round clock_of(IncarnationOrder order) const { return clock(members_.at(order)); }
   /// 0 if nobody is active.

@@ -152,8 +152,7 @@ void make_job(Plan& plan, RandomStream& random) {
 }
 
 /// Links on which the model takes 0.5 to 3 lease times, one way: few rounds, and nothing else is wrong with
-/// these links. A chunk passes within a session's patience, as on the thinnest link that daemons are made
-/// for.
+/// these links. One shard: a chunk must pass within a session's patience and a lease's time.
 void make_links_thin(Plan& plan, RandomStream& random) {
   plan.parameters = kBlockSize * 64;
   plan.epochs = 1 + static_cast<std::uint32_t>(random.below(2));
@@ -220,7 +219,7 @@ Plan make_plan(std::uint64_t seed) {
   if (random.chance(0.25))
     plan.unmerged_bytes_max = 1 + random.below(4) * plan.parameters / plan.shards * sizeof(float);
   if (mood != Mood::kCalm) add_faults(plan, random, mood);
-  if (RandomStream thin(seed, 8); plan.shards <= 2 && thin.chance(0.03)) make_links_thin(plan, thin);
+  if (RandomStream thin(seed, 8); plan.shards == 1 && thin.chance(0.05)) make_links_thin(plan, thin);
   sort_happenings(plan);
   return plan;
 }

@@ -65,7 +65,10 @@ void VerdictChecker::on_settled(const SettleReport& report, const Moment& now) {
   for (const SettleEntry& entry : report.entries)
     if (Worker* worker = worker_of(entry.order)) {
       worker->sign = now;
-      if (entry.range.size() > 0) worker->settled = now;
+      // Only a round that is settled on every shard.
+      if (!members_.knows(entry.order) || members_.clock_of(entry.order) <= worker->clock) continue;
+      worker->clock = members_.clock_of(entry.order);
+      worker->settled = now;
     }
 }
 

@@ -62,8 +62,9 @@ class VerdictChecker {
     IncarnationOrder order;
     bool closed = false;
     bool active = false;
-    Moment heard;    // anything
-    Moment sign;     // of work, or began to be waited for
+    Moment heard;  // anything
+    Moment sign;   // of work, or began to be waited for
+    Round clock;
     Moment settled;  // a round, or began to be waited for
     Moment waited;   // for others, at the gate, as audit() saw it
     WorkerStatus status;
