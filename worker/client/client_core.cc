@@ -572,7 +572,11 @@ bool ClientCore::is_acknowledged() const {
 bool ClientCore::waits_for_others() const {
   const Job& job = *job_;
   if (job.uncoded > 0 || job.evaluating) return false;
-  if (job.gate != Replica::Gate::kStaleness && !(job.flushed_in_step && !job.flush_reported)) return false;
+  const bool flushes = job.flushed_in_step && !job.flush_reported;
+  // In lockstep a step settles when everybody has taken it: also the last one of who has no samples left.
+  const bool has_ended = job.loaded->deterministic && !job.offered && job.leases.empty() &&
+                         (job.lease_asked || job.lease_refused);
+  if (job.gate != Replica::Gate::kStaleness && !flushes && !has_ended) return false;
   return std::all_of(job.links.begin(), job.links.end(), [](const ShardLink& link) {
     return link.subscribed && (link.held.empty() || link.held.back().sequence < link.delivered);
   });
