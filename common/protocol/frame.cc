@@ -28,10 +28,11 @@ EncodedFrame encode_frame(const Frame& frame) {
   flatbuffers::Offset<flatbuffers::String> text = 0;
   if (!frame.text.empty()) text = builder.CreateString(frame.text);
   const wire::Id128 session(frame.session.words[0], frame.session.words[1]);
-  builder.Finish(wire::CreateFrame(
-      builder, frame.destination, &session, frame.stream.value(), static_cast<std::uint8_t>(frame.kind),
-      frame.sequence, frame.message_payload_bytes, frame.chunk_offset, frame.chunk.size(), message_header,
-      frame.next_expected, frame.credit_bytes, hello, text, frame.acceptance));
+  builder.Finish(wire::CreateFrame(builder, frame.destination, &session, frame.stream.value(),
+                                   static_cast<std::uint8_t>(frame.kind), frame.sequence,
+                                   frame.message_payload_bytes, frame.chunk_offset, frame.chunk.size(),
+                                   message_header, frame.next_expected, frame.credit_bytes, hello, text,
+                                   frame.acceptance, frame.attempt, frame.accepted_attempt));
   const auto detached = std::make_shared<flatbuffers::DetachedBuffer>(builder.Release());
   const auto* bytes = reinterpret_cast<const std::byte*>(detached->data());
   return {SharedBytes(detached, {bytes, detached->size()}), frame.chunk};
@@ -71,6 +72,8 @@ Result<Frame> decode_frame(const EncodedFrame& encoded) {
   frame.next_expected = t.next_expected();
   frame.credit_bytes = t.credit_bytes();
   frame.acceptance = t.acceptance();
+  frame.attempt = t.attempt();
+  frame.accepted_attempt = t.accepted_attempt();
   if (const auto* m = t.message_header()) {
     const auto offset = static_cast<std::size_t>(m->data() - bytes);
     frame.message_header = header.slice(offset, m->size());

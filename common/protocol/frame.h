@@ -65,12 +65,16 @@ struct Frame {
   std::uint64_t sequence = 0;
   std::uint64_t message_payload_bytes = 0;  ///< of the whole message
   std::uint64_t chunk_offset = 0;           ///< of this chunk in the payload
+  std::uint32_t attempt = 0;                ///< how often this frame has been sent before
   SharedBytes message_header;               ///< the message's FlatBuffer; on the first chunk only
   SharedBytes chunk;
 
   // kData, kAck: what the sender of this frame has received on the stream.
   std::uint64_t next_expected = 0;  ///< every data frame below it has arrived
   std::uint64_t credit_bytes = 0;   ///< bytes the other side may have in flight beyond next_expected
+  /// Of the data frame whose arrival has moved next_expected to where it is: whether it was the first sending
+  /// that arrived, or a later one.
+  std::uint32_t accepted_attempt = 0;
 
   Hello hello;       ///< kHello
   std::string text;  ///< kHelloRefused, kClose; of no other kind

@@ -16,7 +16,7 @@
 /// but for a job's YAML, made printable (printable_text.h).
 namespace nanduti {
 
-inline constexpr std::uint32_t kProtocolVersion = 2;
+inline constexpr std::uint32_t kProtocolVersion = 3;
 
 /// Version of the codecs' byte formats.
 inline constexpr std::uint32_t kCodecFormat = 1;
@@ -104,8 +104,8 @@ struct EvaluationDone {
 };
 /// Sent about once a second, also when idle: liveness and what followers of the job see. Sums since joining
 /// the job.
-/// Time in which a worker's computing thread had nothing to do but wait, between its job's first round and its
-/// last, by cause. Evaluations and the time without samples to train are in none.
+/// Time in which a worker's computing thread had nothing to do but wait, between its job's first round and
+/// its last, by cause. Evaluations and the time without samples to train are in none.
 struct StallSeconds {
   double gate = 0;   ///< other workers too far behind, or too much of its own unacknowledged
   double codec = 0;  ///< progress was being coded
@@ -127,9 +127,9 @@ struct WorkerStatus {
   std::uint64_t bytes_down = 0;
   std::uint32_t staleness = 0;  ///< rounds between this worker and the slowest one at its last round's start
   bool at_gate = false;         ///< waiting for other workers' rounds now
-  double round_trip_seconds = 0;  ///< 0: not measured
-  std::uint32_t pushes_in_flight = 0;   ///< rounds that are not part of the shadow on every shard
-  double turnaround_p50_seconds = 0;    ///< from a round's pushes to a shadow that holds them; 0: not measured
+  double round_trip_seconds = 0;       ///< 0: not measured
+  std::uint32_t pushes_in_flight = 0;  ///< rounds that are not part of the shadow on every shard
+  double turnaround_p50_seconds = 0;   ///< from a round's pushes to a shadow that holds them; 0: not measured
   double turnaround_p99_seconds = 0;
 };
 /// Everything this worker had left has been pushed (FlushResidual, drain) and acknowledged.

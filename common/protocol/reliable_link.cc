@@ -22,7 +22,7 @@ void ReliableLink::queue(EncodedMessage message, std::uint64_t tag) {
 }
 
 void ReliableLink::on_frame(ProtocolTime now, const Frame& frame) {
-  on_ack(now, frame.next_expected, frame.credit_bytes);
+  on_ack(now, frame);
   if (frame.kind != FrameKind::kData) return;
   if (fault_ != LinkFault::kNone) {
     ++counts_.after_fault;
@@ -45,6 +45,7 @@ void ReliableLink::on_frame(ProtocolTime now, const Frame& frame) {
     ack_now();
     return;
   }
+  accepted_attempt_ = frame.attempt;
   accept(piece);
   while (!ahead_.empty() && ahead_.begin()->first == next_expected_) {
     ahead_bytes_ -= ahead_.begin()->second.size_bytes();
@@ -97,7 +98,8 @@ void ReliableLink::accept(const Piece& piece) {
   partial_.reset();
 }
 
-void ReliableLink::on_ack(ProtocolTime now, std::uint64_t next_expected, std::uint64_t credit) {
+void ReliableLink::on_ack(ProtocolTime now, const Frame& frame) {
+  const std::uint64_t next_expected = frame.next_expected;
   if (next_expected > next_sequence_) {
     ++counts_.acks_of_unsent;
     return;
@@ -107,33 +109,34 @@ void ReliableLink::on_ack(ProtocolTime now, std::uint64_t next_expected, std::ui
     return;
   }
   acked_through_ = next_expected;
-  peer_credit_ = std::min(credit, kCreditBytesMax);
-  const auto acked_end = std::find_if(in_flight_.begin(), in_flight_.end(), [&](const InFlight& sent) {
-    return sent.frame.sequence >= next_expected;
-  });
-  if (acked_end == in_flight_.begin()) return;
-  // Karn: the answer to a frame that was sent again is ambiguous, and so is what had to wait for that one.
-  const bool first_arrived = std::all_of(in_flight_.begin(), acked_end, [&](const InFlight& sent) {
-    return sent.resends == 0 || now - sent.sent_at < round_trip_min_;
-  });
+  peer_credit_ = std::min(frame.credit_bytes, kCreditBytesMax);
   std::size_t bytes = 0;
+  bool measured = false;
   std::optional<BandwidthEstimate::Mark> newest;
   for (; !in_flight_.empty() && in_flight_.front().frame.sequence < next_expected; in_flight_.pop_front()) {
     const InFlight& first = in_flight_.front();
-    if (first_arrived && first.resends == 0) {
+    // The last one's arrival is what is answered, unless it had to wait for a later sending of another.
+    const bool is_last = first.frame.sequence + 1 == next_expected;
+    if (is_last && frame.accepted_attempt == 0 && !first.on_old_route) {
       measure(now - first.mark.sent_at);
       newest = first.mark;
+      measured = true;
+    } else if (is_last && frame.accepted_attempt > 0 && frame.accepted_attempt == first.frame.attempt) {
+      measure(now - first.sent_at);
+      measured = true;
     }
     if (first.tag != 0) acked_tags_.push_back(first.tag);
     bytes += first.bytes;
   }
+  if (bytes == 0) return;
   in_flight_bytes_ -= bytes;
   estimate_.on_acked(now, bytes, newest ? &*newest : nullptr);
-  timeouts_ = 0;
+  // RFC 6298, 5.7: a timeout that has grown stays so until a round trip is known.
+  if (measured) timeouts_ = 0;
   progress_at_ = now;
   resend_at_ = in_flight_.empty() ? kNever : now + resend_timeout();
   // As Eifel (RFC 3522) has it: what was supposed lost was late. Else a recovery goes on, if there is one.
-  if (first_arrived && lost_by_timeout_) lost_end_ = lost_begin_;
+  if (frame.accepted_attempt == 0 && lost_by_timeout_) lost_end_ = lost_begin_;
   resend_next_ = resend_burst_;
   resend_burst_ = std::min(2 * resend_burst_, kResendBurst);
 }
@@ -141,7 +144,6 @@ void ReliableLink::on_ack(ProtocolTime now, std::uint64_t next_expected, std::ui
 void ReliableLink::measure(Duration sample) {
   // RFC 6298, section 2.
   sample = std::min(sample, kRoundTripMax);
-  round_trip_min_ = std::min(round_trip_min_, sample);
   if (round_trip_ == Duration(0)) {
     round_trip_ = sample;
     round_trip_deviation_ = sample / 2;
@@ -166,8 +168,7 @@ void ReliableLink::on_new_route(ProtocolTime now) {
   if (in_flight_.empty()) return;
   suppose_all_lost(kResendBurst);
   lost_by_timeout_ = false;
-  // When they arrived, if they did, says nothing of the new route.
-  for (InFlight& sent : in_flight_) sent.resends = std::max(sent.resends, 1u);
+  for (InFlight& sent : in_flight_) sent.on_old_route = true;
   resend_at_ = now + resend_timeout();
 }
 
@@ -180,6 +181,7 @@ void ReliableLink::suppose_all_lost(std::size_t burst) {
 
 void ReliableLink::fill_ack(Frame& frame) const {
   frame.next_expected = next_expected_;
+  frame.accepted_attempt = accepted_attempt_;
   frame.credit_bytes = options_.credit_bytes;
 }
 
@@ -187,7 +189,7 @@ void ReliableLink::resend(ProtocolTime now, std::size_t count, std::vector<Frame
   lost_begin_ = std::max(lost_begin_, acked_through_);
   for (; count > 0 && lost_begin_ < lost_end_; --count, ++lost_begin_) {
     InFlight& sent = in_flight_[lost_begin_ - acked_through_];
-    ++sent.resends;
+    ++sent.frame.attempt;
     sent.sent_at = now;
     ++counts_.resent;
     out.push_back(sent.frame);

@@ -97,10 +97,10 @@ class ReliableLink {
   struct InFlight {
     Frame frame;
     std::size_t bytes = 0;
-    ProtocolTime sent_at;          // the last time
+    ProtocolTime sent_at;          // the last time, frame.attempt
     BandwidthEstimate::Mark mark;  // of the first time
-    std::uint32_t resends = 0;
-    std::uint64_t tag = 0;  // of the message that ends with this frame
+    bool on_old_route = false;     // then: when it arrived, if it did, says nothing of today's
+    std::uint64_t tag = 0;         // of the message that ends with this frame
   };
   /// The content of a data frame.
   struct Piece {
@@ -111,7 +111,7 @@ class ReliableLink {
     [[nodiscard]] std::size_t size_bytes() const { return message_header.size() + chunk.size(); }
   };
 
-  void on_ack(ProtocolTime now, std::uint64_t next_expected, std::uint64_t credit);
+  void on_ack(ProtocolTime now, const Frame& frame);
   void accept(const Piece& piece);
   [[nodiscard]] LinkFault fault_of(const Piece& piece) const;
   [[nodiscard]] Duration resend_timeout() const;
@@ -134,16 +134,16 @@ class ReliableLink {
   bool lost_by_timeout_ = false;                          // supposed because of the time only
   ProtocolTime progress_at_;
   ProtocolTime resend_at_ = kNever;
-  std::uint32_t timeouts_ = 0;    // in a row
+  std::uint32_t timeouts_ = 0;    // since a round trip was measured
   std::size_t resend_burst_ = 0;  // frames to resend with the next acknowledgement
   std::size_t resend_next_ = 0;   // frames to resend with the next take_frames()
   Duration round_trip_{0};
-  Duration round_trip_min_ = Duration::max();
   Duration round_trip_deviation_{0};
   std::vector<std::uint64_t> acked_tags_;
 
   // receiving
   std::uint64_t next_expected_ = 0;
+  std::uint32_t accepted_attempt_ = 0;
   std::map<std::uint64_t, Piece> ahead_;
   std::size_t ahead_bytes_ = 0;
   std::optional<EncodedMessage> partial_;

@@ -48,6 +48,24 @@ TEST_CASE("where bulk begins in both directions of a slow link, little is sent t
   }
 }
 
+TEST_CASE("the first message over a link that takes many timeouts for it is hardly sent twice") {
+  // 1 MiB at 40 to 320 KB/s, and nothing is known of the path before.
+  for (const double bytes_per_second : {40e3, 80e3, 320e3}) {
+    for (const Duration delay : {Duration(15ms), Duration(130ms), Duration(300ms)}) {
+      const LinkPath path{bytes_per_second, delay};
+      LinkWorld world(path, path, bulk_options());
+      Push push;
+      push.payload = SharedBytes::take(std::vector<char>(std::size_t{1} << 20));
+      world.ends[0].link.queue(encode_message(push), 7);
+      world.run(60s);
+      INFO(bytes_per_second << " bytes/s, " << delay / 1ms << " ms: " << world.ends[0].resent
+                            << " frames resent");
+      CHECK(world.ends[0].link.outstanding_bytes() == 0);
+      CHECK(world.ends[0].resent <= 3);
+    }
+  }
+}
+
 TEST_CASE(
     "a link fills its path, near or far, slow or fast, with no more than two paths' worth in the queue") {
   for (const double mbit : {5.0, 20.0, 100.0, 1000.0}) {
