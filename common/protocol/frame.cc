@@ -32,7 +32,7 @@ EncodedFrame encode_frame(const Frame& frame) {
                                    static_cast<std::uint8_t>(frame.kind), frame.sequence,
                                    frame.message_payload_bytes, frame.chunk_offset, frame.chunk.size(),
                                    message_header, frame.next_expected, frame.credit_bytes, hello, text,
-                                   frame.acceptance, frame.attempt, frame.accepted_attempt));
+                                   frame.acceptance, frame.attempt, frame.answered_attempt));
   const auto detached = std::make_shared<flatbuffers::DetachedBuffer>(builder.Release());
   const auto* bytes = reinterpret_cast<const std::byte*>(detached->data());
   return {SharedBytes(detached, {bytes, detached->size()}), frame.chunk};
@@ -73,7 +73,7 @@ Result<Frame> decode_frame(const EncodedFrame& encoded) {
   frame.credit_bytes = t.credit_bytes();
   frame.acceptance = t.acceptance();
   frame.attempt = t.attempt();
-  frame.accepted_attempt = t.accepted_attempt();
+  frame.answered_attempt = t.answered_attempt();
   if (const auto* m = t.message_header()) {
     const auto offset = static_cast<std::size_t>(m->data() - bytes);
     frame.message_header = header.slice(offset, m->size());

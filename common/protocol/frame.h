@@ -72,9 +72,9 @@ struct Frame {
   // kData, kAck: what the sender of this frame has received on the stream.
   std::uint64_t next_expected = 0;  ///< every data frame below it has arrived
   std::uint64_t credit_bytes = 0;   ///< bytes the other side may have in flight beyond next_expected
-  /// Of the data frame whose arrival has moved next_expected to where it is: whether it was the first sending
-  /// that arrived, or a later one.
-  std::uint32_t accepted_attempt = 0;
+  /// Of the data frame that came last, among those below next_expected: whether this answers its first
+  /// sending or a later one.
+  std::uint32_t answered_attempt = 0;
 
   Hello hello;       ///< kHello
   std::string text;  ///< kHelloRefused, kClose; of no other kind

@@ -30,6 +30,7 @@ void ReliableLink::on_frame(ProtocolTime now, const Frame& frame) {
   }
   if (frame.sequence < next_expected_ || ahead_.contains(frame.sequence)) {
     ++counts_.duplicates;
+    if (frame.sequence < next_expected_) answered_attempt_ = frame.attempt;
     ack_now();
     return;
   }
@@ -45,7 +46,7 @@ void ReliableLink::on_frame(ProtocolTime now, const Frame& frame) {
     ack_now();
     return;
   }
-  accepted_attempt_ = frame.attempt;
+  answered_attempt_ = frame.attempt;
   accept(piece);
   while (!ahead_.empty() && ahead_.begin()->first == next_expected_) {
     ahead_bytes_ -= ahead_.begin()->second.size_bytes();
@@ -117,11 +118,11 @@ void ReliableLink::on_ack(ProtocolTime now, const Frame& frame) {
     const InFlight& first = in_flight_.front();
     // The last one's arrival is what is answered, unless it had to wait for a later sending of another.
     const bool is_last = first.frame.sequence + 1 == next_expected;
-    if (is_last && frame.accepted_attempt == 0 && !first.on_old_route) {
+    if (is_last && frame.answered_attempt == 0 && !first.on_old_route) {
       measure(now - first.mark.sent_at);
       newest = first.mark;
       measured = true;
-    } else if (is_last && frame.accepted_attempt > 0 && frame.accepted_attempt == first.frame.attempt) {
+    } else if (is_last && frame.answered_attempt > 0 && frame.answered_attempt == first.frame.attempt) {
       measure(now - first.sent_at);
       measured = true;
     }
@@ -136,7 +137,7 @@ void ReliableLink::on_ack(ProtocolTime now, const Frame& frame) {
   progress_at_ = now;
   resend_at_ = in_flight_.empty() ? kNever : now + resend_timeout();
   // As Eifel (RFC 3522) has it: what was supposed lost was late. Else a recovery goes on, if there is one.
-  if (frame.accepted_attempt == 0 && lost_by_timeout_) lost_end_ = lost_begin_;
+  if (frame.answered_attempt == 0 && lost_by_timeout_) lost_end_ = lost_begin_;
   resend_next_ = resend_burst_;
   resend_burst_ = std::min(2 * resend_burst_, kResendBurst);
 }
@@ -181,7 +182,7 @@ void ReliableLink::suppose_all_lost(std::size_t burst) {
 
 void ReliableLink::fill_ack(Frame& frame) const {
   frame.next_expected = next_expected_;
-  frame.accepted_attempt = accepted_attempt_;
+  frame.answered_attempt = answered_attempt_;
   frame.credit_bytes = options_.credit_bytes;
 }
 

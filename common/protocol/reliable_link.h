@@ -143,7 +143,7 @@ class ReliableLink {
 
   // receiving
   std::uint64_t next_expected_ = 0;
-  std::uint32_t accepted_attempt_ = 0;
+  std::uint32_t answered_attempt_ = 0;
   std::map<std::uint64_t, Piece> ahead_;
   std::size_t ahead_bytes_ = 0;
   std::optional<EncodedMessage> partial_;

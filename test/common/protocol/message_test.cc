@@ -172,14 +172,14 @@ TEST_CASE("frames survive the wire and broken ones are errors") {
   frame.next_expected = 7;
   frame.credit_bytes = 1 << 20;
   frame.attempt = 3;
-  frame.accepted_attempt = 2;
+  frame.answered_attempt = 2;
   const EncodedFrame encoded = encode_frame(frame);
   const Result<Frame> decoded = decode_frame(encoded);
   REQUIRE(decoded.ok());
   CHECK(decoded->session == frame.session);
   CHECK(decoded->chunk_offset == 100);
   CHECK(decoded->attempt == 3);
-  CHECK(decoded->accepted_attempt == 2);
+  CHECK(decoded->answered_attempt == 2);
   CHECK(same(decoded->message_header, frame.message_header));
   CHECK(same(decoded->chunk, frame.chunk));
   CHECK_FALSE(decode_frame({encoded.header, bytes_of(499)}).ok());
