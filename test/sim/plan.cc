@@ -118,9 +118,9 @@ void let_overflow(Plan& plan, RandomStream& random) {
   const std::uint64_t blocks = (plan.parameters / kBlockSize + plan.shards - 1) / plan.shards;
   const std::uint64_t push_bytes = blocks * kBlockSize * sizeof(float);
   plan.worker_session.queue_bytes_max = push_bytes * (2 + random.below(6)) + 4096;
-  // Daemons never let it come to that. Where a credit is small, nothing would get through between overflows.
-  if (random.chance(0.3) || plan.session.bulk_credit_bytes < 16 * push_bytes)
-    plan.window_bytes_max = plan.worker_session.queue_bytes_max - 4096;
+  // As in the daemons: pushes alone never make it overflow, or a worker would lose what it sends again and
+  // again.
+  plan.window_bytes_max = plan.worker_session.queue_bytes_max - 4096;
 }
 
 void sort_happenings(Plan& plan) {
@@ -163,6 +163,8 @@ void make_links_thin(Plan& plan, RandomStream& random) {
   plan.session.redial_after = seconds(10);
   plan.worker_session = plan.session;
   plan.window_bytes_max = std::size_t{256} << 20;
+  // A push that is refused for its age is flushed anew: where a membership takes leases to come, without end.
+  plan.epochs_kept = Plan().epochs_kept;
   const auto bytes = static_cast<double>(plan.parameters * sizeof(float));
   const auto lease_seconds = std::chrono::duration<double>(plan.coordinator.lease_timeout).count();
   for (PlacePlan& place : plan.places) {

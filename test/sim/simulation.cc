@@ -81,8 +81,11 @@ void Simulation::play() {
   if (!disturbed && view.repeated_samples != 0)
     fail("P5: {} samples were repeated and nobody died", view.repeated_samples);
   if (view.figures.size() != plan_.epochs) fail("P5: {} epochs have figures", view.figures.size());
+  // Before all is well there may be nobody to evaluate for so long that it is given up.
+  const bool given_up_in_time = events_.now() < plan_.heal_at;
   for (const EpochFigures& figures : view.figures)
-    if (figures.total != plan_.test_samples) fail("{} test samples were evaluated", figures.total);
+    if (figures.total != plan_.test_samples && !(given_up_in_time && figures.total == 0))
+      fail("{} test samples were evaluated", figures.total);
 }
 
 void Simulation::submit() {

@@ -123,6 +123,7 @@ void VerdictChecker::check_dead(const Worker& worker, const Moment& now) const {
     since = worker.sign.world;
   } else if (is_over(worker.settled, kUnsettledLeasesMax * limits.lease_timeout)) {
     coverage_.count("verdict: nothing settled");
+    if (is_slower_than_its_limit()) return;
     since = worker.settled.world;
   } else {
     fail(
@@ -132,6 +133,16 @@ void VerdictChecker::check_dead(const Worker& worker, const Moment& now) const {
   if (!is_disturbed(worker.node, since, now.world))
     fail("P5: incarnation {} is declared dead and nothing has befallen it for {:.1f} s", worker.order,
          seconds(now.world - since));
+}
+
+/// A step of a deterministic job waits for the model's and a push's way over every link.
+bool VerdictChecker::is_slower_than_its_limit() const {
+  if (!plan_.deterministic) return false;
+  const double limit = seconds(kUnsettledLeasesMax * plan_.coordinator.lease_timeout);
+  const double model_bytes = static_cast<double>(plan_.parameters * sizeof(float));
+  return std::any_of(plan_.places.begin(), plan_.places.end(), [&](const PlacePlan& place) {
+    return 4 * model_bytes / place.link.bytes_per_second > limit;
+  });
 }
 
 bool VerdictChecker::waits_for_others(const Worker& worker) const {

@@ -74,6 +74,7 @@ class VerdictChecker {
 
   void on_membership(const Membership& membership, const Moment& now);
   void check_dead(const Worker& worker, const Moment& now) const;
+  [[nodiscard]] bool is_slower_than_its_limit() const;
   [[nodiscard]] bool waits_for_others(const Worker& worker) const;
   /// Something in the plan kept the process from its work or from the servers in this time.
   [[nodiscard]] bool is_disturbed(int node, ProtocolTime from, ProtocolTime to) const;
