@@ -459,7 +459,9 @@ void ClientCore::on_evaluation_lease(const EvaluationLease& lease) {
   if (!is_new) return;
   for (const auto& [peer, shard] : job.shards) {
     cut->second.missing.insert(shard);
-    actions_.push_back(SendMessage{peer, kControl, FetchCut{job.id, lease.cut}});
+    // A shard gives nothing to who has not subscribed; then it is asked in on_subscribed().
+    if (job.links.at(shard.value()).subscribed)
+      actions_.push_back(SendMessage{peer, kControl, FetchCut{job.id, lease.cut}});
   }
   if (job.cuts.size() <= kCutsMax) return;
   const CutId oldest = job.cuts.begin()->first;
@@ -575,7 +577,7 @@ bool ClientCore::waits_for_others() const {
   const bool flushes = job.flushed_in_step && !job.flush_reported;
   // In lockstep a step settles when everybody has taken it: also the last one of who has no samples left.
   const bool has_ended = job.loaded->deterministic && !job.offered && job.leases.empty() &&
-                         (job.lease_asked || job.lease_refused);
+                         (job.lease_asked || job.lease_refused) && !job.flush_reported;
   if (job.gate != Replica::Gate::kStaleness && !flushes && !has_ended) return false;
   return std::all_of(job.links.begin(), job.links.end(), [](const ShardLink& link) {
     return link.subscribed && (link.held.empty() || link.held.back().sequence < link.delivered);

@@ -196,3 +196,18 @@ TEST_CASE("the gate holds at the end of numbers too") {
   REQUIRE(bench.rounds.size() == 1);
   CHECK(bench.rounds[0].round == Round(kLast));
 }
+
+TEST_CASE("a cut is asked for once the shard has taken the subscription") {
+  ClientBench bench;
+  bench.hear(kCoordinator, JoinJob{JobId(1),
+                                   5,
+                                   {{"tcp://x:1", ShardIndex(0), 1, 0, kSize / 2},
+                                    {"tcp://x:1", ShardIndex(1), 2, kSize / 2, kSize}}});
+  bench.hear(kCoordinator, evaluation(1, 1));
+  for (const PeerId shard : std::vector(bench.peers)) {
+    bench.tell(PeerConnected{shard, {}});
+    CHECK(bench.to<FetchCut>(shard).empty());
+    bench.hear(shard, Subscribed{JobId(1), Sequence()});
+    CHECK(bench.to<FetchCut>(shard).size() == 1);
+  }
+}
