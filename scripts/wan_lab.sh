@@ -150,18 +150,20 @@ take_lab() {
   trap 'logs_matter=false; exit 143' TERM
 }
 
-# write_configs: the sample configs with the lab's addresses.
+# write_configs [CONTROL]: the sample configs with the lab's addresses, and with this congestion control; without one the
+# daemons choose.
 write_configs() {
-  local roots i
+  local roots i own="security: none"
+  [[ -z ${1:-} ]] || own+="\\ntransport: {congestion_control: $1}"
   sed -E "s#^( *data:) *[^ ]*#\1 tcp://$server_address:7070#; s#directory: [^}]*#directory: '$folder/data'#
-    \$a security: none" "$top/configs/server.yaml" > "$folder/server.yaml"
+    \$a $own" "$top/configs/server.yaml" > "$folder/server.yaml"
   # The job's own folders are open to its workers, beside those of configs/worker.yaml.
   roots=$(jq -r '.data | .. | strings | select(startswith("/")) | sub("/[^/]*$"; "") | gsub("\u0027"; "\u0027\u0027")' \
     "$folder/job.yaml" | sort -u | sed "s/.*/, '&'/" | tr -d '\n' | sed 's/[&#\\]/\\&/g')
   for ((i = 1; i <= workers; i++)); do
     sed -E "s#^name: .*#name: worker-$i#; s#tcp://127\.0\.0\.1:7070#tcp://$server_address:7070#
       s#^data_roots: \[([^]]*)\]#data_roots: [\1$roots]#
-      \$a security: none" "$top/configs/worker.yaml" > "$folder/worker-$i.yaml"
+      \$a $own" "$top/configs/worker.yaml" > "$folder/worker-$i.yaml"
   done
 }
 
@@ -222,7 +224,8 @@ run() {
   lab_up "$profile" "$seed"
   folder=$(mktemp -d)
   echo "$changed" > "$folder/job.yaml"
-  write_configs
+  # Written out by the user, it is what the daemons are to use as well.
+  write_configs "$([[ ${words[0]} != *=* ]] || sed -nE 's/^(.*,)?cc=([^,]*)(,.*)?$/\2/p' <<< "${words[0]}")"
   export NANDUTI_SERVER=http://127.0.0.1:7080
   start server in_server_place nanduti-server
   for ((i = 0; i < 100; i++)); do

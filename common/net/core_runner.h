@@ -133,12 +133,7 @@ class CoreRunner {
   void on_deadline() {
     const ProtocolTime now = loop_.now();
     if (hub_.next_deadline() <= now) hub_.on_deadline(now);
-    if constexpr (requires { core_.set_traffic({}); }) {
-      const SessionHub::Counters& counters = hub_.counters();
-      const Duration round_trip = hub_.round_trip(PeerId(0));
-      core_.set_traffic(
-          {counters.bytes_acked, counters.bytes_received, std::chrono::duration<double>(round_trip).count()});
-    }
+    count_traffic();
     if (core_.next_deadline() <= now) core_.on_deadline(now);
     watch_.on_deadline(now);
     turn(now);
@@ -150,12 +145,22 @@ class CoreRunner {
     for (auto events = hub_.take_events(); !events.empty(); events = hub_.take_events()) {
       for (SessionEvent& event : events) {
         watch(now, event);
+        count_traffic();
         std::visit([&](auto& e) { core_.on_event(now, std::move(e)); }, event);
         act(now);
       }
     }
     transport_.submit(destination_, hub_.take_requests());
     loop_.set_deadline(std::min({hub_.next_deadline(), core_.next_deadline(), watch_.next_deadline()}));
+  }
+
+  void count_traffic() {
+    if constexpr (requires { core_.set_traffic({}); }) {
+      const SessionHub::Counters& counters = hub_.counters();
+      const Duration round_trip = hub_.round_trip(PeerId(0));
+      core_.set_traffic(
+          {counters.bytes_acked, counters.bytes_received, std::chrono::duration<double>(round_trip).count()});
+    }
   }
 
   /// After every event: the answers to one have a bound, and the hub counts them against its own; those to a
