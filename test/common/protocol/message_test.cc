@@ -37,7 +37,8 @@ std::vector<Message> examples() {
           LeaseRequest{job},
           LeaseReturn{job, LeaseId(4), range},
           EvaluationDone{job, LeaseId(4), 9, 10, 1.5},
-          WorkerStatus{job, Round(4), 64, 2.5, 1, {.5, .25, .125, .1}, 1.5, .75, .25, 10, 20, 3, true, .18, 4, .2, .4},
+          WorkerStatus{
+              job, Round(4), 64, 2.5, 1, {.5, .25, .125, .1}, 1.5, .75, .25, 10, 20, 3, true, .18, 4, .2, .4},
           ResidualFlushed{job},
           Draining{},
           Leave{},
