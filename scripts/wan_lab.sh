@@ -172,11 +172,11 @@ write_configs() {
 summary='
   ($run[0] // {}) as $run
   | {
-      utilisation: $run.utilisation,
-      utilisation_min: $run.utilisation_min,
+      utilisation: $run.pipeline.utilisation,
+      utilisation_min: $run.pipeline.utilisation_min,
       samples_per_s: (if ($run.training_seconds // 0) > 0 then $run.samples / $run.training_seconds else null end),
-      stall_seconds: {gate: $run.stall_seconds?.gate?, codec: $run.stall_seconds?.codec?,
-                      data: $run.stall_seconds?.data?, merge: $run.stall_seconds?.merge?},
+      stall_seconds: {gate: $run.pipeline.stall_gate_seconds, codec: $run.pipeline.stall_codec_seconds,
+                      data: $run.pipeline.stall_data_seconds, merge: $run.pipeline.stall_merge_seconds},
       accuracy: $run.accuracy,
       seconds_to_target: (
         $run.target as $target | [$run.epochs[]? | select(.accuracy != null)] as $epochs
@@ -189,8 +189,10 @@ summary='
       bytes_down: $run.bytes_down,
       bound: ($job[0].staleness.bound // 0),
       local_steps: ($job[0].staleness.local_steps // 1),
-      age_p50: $run.age_p50,
-      age_p99: $run.age_p99,
+      age_p50: $run.pipeline.age_p50,
+      age_p99: $run.pipeline.age_p99,
+      turnaround_p50_s: $run.pipeline.turnaround_p50_s,
+      turnaround_p99_s: $run.pipeline.turnaround_p99_s,
       congestion_control: (
         ($controls | split("\n") | map(select(. != ""))) as $seen
         | ($seen | map(split(" ")[1]) | unique) as $names
@@ -198,7 +200,6 @@ summary='
       state: $status.state,
       reason: $status.reason,
       target: $run.target,
-      stall_fraction: $run.stall_fraction,
       samples: $run.samples,
       repeated_samples: $run.repeated_samples,
       training_seconds: $run.training_seconds,

@@ -224,6 +224,7 @@ struct SettleEntry {
   LeaseId lease;      ///< 0 for a flush
   SampleRange range;  ///< samples of the round
   bool refused = false;
+  std::uint32_t age = 0;  ///< rounds that the shard had settled since the push's base version
 };
 /// Pushes settled durably since the last report, in settling order.
 struct SettleReport {

@@ -93,7 +93,7 @@ class Reader {
     if (!count("entries", t.entries(), kSettleEntriesMax)) return;
     for (const wire::Settled* e : *t.entries())
       m.entries.push_back({IncarnationOrder(e->order()), Sequence(e->sequence()), Round(e->round()),
-                           LeaseId(e->lease()), samples(&e->samples()), e->refused()});
+                           LeaseId(e->lease()), samples(&e->samples()), e->refused(), e->age()});
   }
   void read(const wire::FenceDone& t, FenceDone& m) {
     m = {JobId(t.job()), IncarnationOrder(t.order()), Sequence(t.next_sequence())};

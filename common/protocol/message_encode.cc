@@ -71,7 +71,7 @@ class Writer {
     std::vector<wire::Settled> entries;
     for (const SettleEntry& e : m.entries)
       entries.emplace_back(e.order.value(), e.sequence.value(), e.round.value(), e.lease.value(),
-                           samples(e.range), e.refused);
+                           samples(e.range), e.refused, e.age);
     return wire::CreateSettleReport(b_, m.job.value(), b_.CreateVectorOfStructs(entries));
   }
   auto write(const FenceDone& m) {

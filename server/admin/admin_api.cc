@@ -70,6 +70,12 @@ std::optional<JobId> parse_id(std::string_view text) {
   return JobId(id);
 }
 
+void write_pipeline(JsonWriter& writer, const PipelineReport& pipeline) {
+  writer.key("pipeline").begin_object();
+  for (const NamedFigure& figure : pipeline.named()) writer.member(figure.name, figure.value);
+  writer.end_object();
+}
+
 void write(JsonWriter& writer, const JobReport& job) {
   const auto text_or_null = [&](std::string_view name, const std::string& text) {
     text.empty() ? writer.key(name).null() : writer.member(name, text);
@@ -102,6 +108,7 @@ void write(JsonWriter& writer, const JobReport& job) {
   writer.key("warnings").begin_array();
   for (const std::string& warning : job.warnings) writer.value(warning);
   writer.end_array();
+  write_pipeline(writer, job.pipeline);
   writer.member("training_seconds", job.training_seconds).key("figures").begin_array();
   for (const EpochReport& epoch : job.figures)
     writer.begin_object()
@@ -161,8 +168,9 @@ void write(JsonWriter& writer, const WorkerReport& worker) {
       .member("bytes_up", worker.bytes_up)
       .member("bytes_down", worker.bytes_down)
       .member("last_heard_s", worker.last_heard_s)
-      .member("round_trip_s", worker.round_trip_s)
-      .end_object();
+      .member("round_trip_s", worker.round_trip_s);
+  write_pipeline(writer, worker.pipeline);
+  writer.end_object();
 }
 
 /// A member that is an array.

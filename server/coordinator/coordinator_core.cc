@@ -379,7 +379,10 @@ void CoordinatorCore::on_settled(ProtocolTime now, ShardIndex shard, const Settl
       continue;
     }
     worker.last_progress = now;
-    if (is_round) clock = std::max(clock, entry.round.next());
+    if (is_round) {
+      clock = std::max(clock, entry.round.next());
+      view_of_run().progress.on_push_settled(entry.age);
+    }
     // A flush, a round without samples and one that other shards have not settled yet are no end of the wait.
     if (*counted == 0) continue;
     worker.last_settled = now;

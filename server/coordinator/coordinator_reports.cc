@@ -109,6 +109,7 @@ JobReport CoordinatorCore::report(ProtocolTime now, const JobView& job) const {
   report.loss = progress.recent_loss(now);
   report.staleness = progress.staleness();
   report.stall_fraction = progress.stall_fraction();
+  report.pipeline = progress.pipeline();
   report.bytes_up = progress.bytes_up();
   report.bytes_down = progress.bytes_down();
   report.training_seconds = progress.training_seconds(now, job.samples_total);
@@ -256,9 +257,9 @@ WorkerReport CoordinatorCore::report(ProtocolTime now, const Worker& worker) con
   }
   if (const JobFigures::Worker* figures = jobs_.at(run_->job).progress.worker(worker.order)) {
     const WorkerStatus& last = figures->last;
-    const double wall = last.compute_seconds + last.stall.sum();
     report.samples_per_s = figures->samples.per_second(now);
-    report.stall_fraction = wall > 0 ? last.stall.sum() / wall : 0.0;
+    report.pipeline = JobFigures::pipeline_of(last);
+    report.stall_fraction = 1 - report.pipeline.utilisation.value_or(1);
     report.staleness = last.staleness;
     report.bytes_up = last.bytes_up;
     report.bytes_down = last.bytes_down;

@@ -23,6 +23,16 @@ void add(WorkerStatus& sum, const WorkerStatus& status) {
   sum.bytes_down += status.bytes_down;
 }
 
+std::optional<double> utilisation(const WorkerStatus& status) {
+  const double wall = status.compute_seconds + status.stall.sum();
+  if (wall <= 0) return std::nullopt;
+  return status.compute_seconds / wall;
+}
+
+std::optional<double> lower(std::optional<double> x, std::optional<double> y) {
+  return x && y ? std::min(*x, *y) : x ? x : y;
+}
+
 }  // namespace
 
 // ---- RecentWindow ----
@@ -79,6 +89,7 @@ void JobFigures::on_gone(IncarnationOrder worker) {
   const auto it = workers_.find(worker);
   if (it == workers_.end()) return;
   add(gone_, it->second.last);
+  gone_utilisation_min_ = lower(gone_utilisation_min_, utilisation(it->second.last));
   workers_.erase(it);
 }
 
@@ -130,6 +141,54 @@ double JobFigures::stall_fraction() const {
   const WorkerStatus sum = total();
   const double wall = sum.compute_seconds + sum.stall.sum();
   return wall > 0 ? sum.stall.sum() / wall : 0.0;
+}
+
+NamedFigures PipelineReport::named() const {
+  const auto whole = [](std::optional<std::uint32_t> value) {
+    return value ? std::optional<double>(*value) : std::nullopt;
+  };
+  return {{"utilisation", utilisation},
+          {"utilisation_min", utilisation_min},
+          {"compute_seconds", compute_seconds},
+          {"stall_gate_seconds", stall.gate},
+          {"stall_codec_seconds", stall.codec},
+          {"stall_data_seconds", stall.data},
+          {"stall_merge_seconds", stall.merge},
+          {"compute_cpu_seconds", compute_cpu_seconds},
+          {"codec_cpu_seconds", codec_cpu_seconds},
+          {"pushes_in_flight", static_cast<double>(pushes_in_flight)},
+          {"turnaround_p50_s", turnaround_p50_s},
+          {"turnaround_p99_s", turnaround_p99_s},
+          {"age_p50", whole(age_p50)},
+          {"age_p99", whole(age_p99)}};
+}
+
+PipelineReport JobFigures::pipeline_of(const WorkerStatus& status) {
+  PipelineReport report;
+  report.compute_seconds = status.compute_seconds;
+  report.stall = {status.stall.gate, status.stall.codec, status.stall.data, status.stall.merge};
+  report.utilisation = report.utilisation_min = utilisation(status);
+  report.compute_cpu_seconds = status.compute_cpu_seconds;
+  report.codec_cpu_seconds = status.codec_cpu_seconds;
+  report.pushes_in_flight = status.pushes_in_flight;
+  if (status.turnaround_p50_seconds > 0) report.turnaround_p50_s = status.turnaround_p50_seconds;
+  if (status.turnaround_p99_seconds > 0) report.turnaround_p99_s = status.turnaround_p99_seconds;
+  return report;
+}
+
+PipelineReport JobFigures::pipeline() const {
+  PipelineReport report = pipeline_of(total());
+  report.utilisation_min = gone_utilisation_min_;
+  for (const auto& [order, worker] : workers_) {
+    const PipelineReport of = pipeline_of(worker.last);
+    report.utilisation_min = lower(report.utilisation_min, of.utilisation);
+    report.pushes_in_flight += of.pushes_in_flight;
+    report.turnaround_p50_s = std::max(report.turnaround_p50_s, of.turnaround_p50_s);
+    report.turnaround_p99_s = std::max(report.turnaround_p99_s, of.turnaround_p99_s);
+  }
+  report.age_p50 = ages_.percentile(0.5);
+  report.age_p99 = ages_.percentile(0.99);
+  return report;
 }
 
 std::optional<double> JobFigures::recent_loss(ProtocolTime now) const {

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "common/protocol/message.h"
+#include "server/coordinator/age_histogram.h"
+#include "server/coordinator/reports.h"
 
 namespace nanduti {
 
@@ -54,6 +56,7 @@ class JobFigures {
   void on_status(ProtocolTime now, IncarnationOrder worker, const WorkerStatus& status);
   /// It died or left; what it did stays counted.
   void on_gone(IncarnationOrder worker);
+  void on_push_settled(std::uint32_t age) { ages_.add(age); }
   void on_training(ProtocolTime now);
   /// So many samples count (LeaseBook::counted_in_all).
   void on_samples(ProtocolTime now, std::uint64_t counted);
@@ -68,6 +71,9 @@ class JobFigures {
   [[nodiscard]] std::uint64_t bytes_down() const;
   /// Stall / (compute + stall) over all workers; evaluation and the time without a lease are in neither.
   [[nodiscard]] double stall_fraction() const;
+  [[nodiscard]] PipelineReport pipeline() const;
+  /// Of one worker.
+  static PipelineReport pipeline_of(const WorkerStatus& status);
   /// Mean over the samples of the last while; of the last ones known when nothing moves. Empty before any.
   [[nodiscard]] std::optional<double> recent_loss(ProtocolTime now) const;
   /// Mean over the workers that take part; empty if nobody does.
@@ -87,6 +93,8 @@ class JobFigures {
 
   std::map<IncarnationOrder, Worker> workers_;
   WorkerStatus gone_;  // sums of those that are no more
+  std::optional<double> gone_utilisation_min_;
+  AgeHistogram ages_;
   RecentWindow settled_;
   RecentWindow trained_;   // samples as workers report them, a second behind at most
   RecentWindow loss_sum_;  // over those

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/base/ids.h"
+#include "common/base/named_figure.h"
 
 /// What operators see of jobs and workers: plain values, made by CoordinatorCore, shown by server/admin.
 namespace nanduti {
@@ -37,6 +38,29 @@ struct ParticipantReport {
   friend bool operator==(const ParticipantReport&, const ParticipantReport&) = default;
 };
 
+/// How well distance was hidden from those who compute, from a worker's first round to its last; evaluations
+/// and the time without samples are apart.
+struct PipelineReport {
+  struct Stall {
+    double gate = 0, codec = 0, data = 0, merge = 0;  ///< seconds, as StallSeconds
+  };
+  double compute_seconds = 0;
+  Stall stall;
+  std::optional<double> utilisation;      ///< compute / (compute + stall), over all workers
+  std::optional<double> utilisation_min;  ///< of the worker with the lowest
+  double compute_cpu_seconds = 0;         ///< of computing threads, evaluations included
+  double codec_cpu_seconds = 0;           ///< of the threads that code and merge
+  std::uint32_t pushes_in_flight = 0;     ///< now: rounds that their workers' shadows do not hold
+  /// Of the last rounds, from a push to a shadow that holds it; the slowest worker's.
+  std::optional<double> turnaround_p50_s;
+  std::optional<double> turnaround_p99_s;
+  std::optional<std::uint32_t> age_p50;  ///< rounds settled between a push's base version and itself
+  std::optional<std::uint32_t> age_p99;
+
+  /// All of it, under the names that JSON has.
+  [[nodiscard]] NamedFigures named() const;
+};
+
 struct JobReport {
   JobId id;
   std::string name;
@@ -55,6 +79,7 @@ struct JobReport {
   std::optional<double> loss;       ///< mean training loss of recent work
   std::optional<double> staleness;  ///< rounds, mean over the workers
   double stall_fraction = 0;        ///< stall / (compute + stall), all workers, whole job
+  PipelineReport pipeline;          ///< all workers, whole job
   std::uint64_t bytes_up = 0;       ///< workers to servers, whole job, dead workers too
   std::uint64_t bytes_down = 0;
   std::optional<double> eta_s;  ///< until the last sample, at the rate of now
@@ -86,6 +111,7 @@ struct WorkerReport {
   bool slowest = false;                      ///< active, and nobody active has a smaller clock
   double samples_per_s = 0;
   double stall_fraction = 0;
+  PipelineReport pipeline;  ///< in its job; without ages
   std::uint32_t staleness = 0;
   std::uint64_t bytes_up = 0;
   std::uint64_t bytes_down = 0;

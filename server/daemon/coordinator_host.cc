@@ -328,6 +328,7 @@ void CoordinatorHost::write_run(const JobReport& report) {
   record.stall_fraction = report.stall_fraction;
   record.bytes_up = report.bytes_up;
   record.bytes_down = report.bytes_down;
+  record.pipeline = report.pipeline.named();
   for (const EpochReport& epoch : report.figures)
     record.epochs.push_back({epoch.epoch, epoch.accuracy, epoch.test_loss, epoch.loss.value_or(std::nan("")),
                              epoch.seconds, epoch.samples});

@@ -13,6 +13,7 @@
 #include "common/base/random.h"
 #include "common/protocol/session_hub.h"
 #include "server/shard/push_ledger.h"
+#include "server/shard/round_ages.h"
 #include "server/shard/shard_values.h"
 
 namespace nanduti {
@@ -149,6 +150,7 @@ class ShardCore {
     bool membership_unpublished = false;
     bool at_rest = false;
     std::vector<SettleEntry> report;
+    RoundAges ages;
   };
 
   void handle(ProtocolTime now, const PeerConnected& event);

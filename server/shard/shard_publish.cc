@@ -129,6 +129,7 @@ void ShardCore::publish(ProtocolTime, bool exactly) {
     job.values->publish_nothing();
   }
   ++counters_.versions;
+  job.ages.on_version();
   job.unpublished = false;
   job.membership_unpublished = false;
   job.published_through = smallest_active_clock();

@@ -119,7 +119,8 @@ bool ShardCore::settle_head(IncarnationOrder order, Worker& worker) {
   worker.ack_due = true;
   job.at_rest = false;
   job.report.push_back({settled.push.order, settled.push.sequence, settled.push.round, settled.push.lease,
-                        settled.push.range, refused});
+                        settled.push.range, refused, job.ages.age(settled.push.base_version)});
+  if (settled.push.lease != LeaseId()) job.ages.on_round();
   ++unconfirmed_entries_;
   return true;
 }

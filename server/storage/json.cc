@@ -208,6 +208,9 @@ std::string to_json(const RunRecord& record) {
   json::object libraries;
   for (const auto& [name, version] : record.library_versions)
     libraries.emplace(json_view(name), text(version));
+  json::object pipeline;
+  for (const NamedFigure& figure : record.pipeline)
+    pipeline.emplace(json_view(figure.name), optional_number(figure.value));
   const json::object root{
       {"job", record.job.value()},
       {"name", text(record.name)},
@@ -226,6 +229,7 @@ std::string to_json(const RunRecord& record) {
       {"stall_fraction", record.stall_fraction},
       {"bytes_up", record.bytes_up},
       {"bytes_down", record.bytes_down},
+      {"pipeline", std::move(pipeline)},
       {"epochs", epochs_of(record)},
       {"program_version", text(record.program_version)},
       {"libraries", std::move(libraries)},

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/base/ids.h"
+#include "common/base/named_figure.h"
 
 namespace nanduti {
 
@@ -51,6 +52,7 @@ struct RunRecord {
   double stall_fraction = 0;  ///< stall / (compute + stall), all workers
   std::uint64_t bytes_up = 0;
   std::uint64_t bytes_down = 0;
+  NamedFigures pipeline;  ///< how well distance was hidden
   std::vector<Epoch> epochs;
 };
 

@@ -54,7 +54,7 @@ std::vector<Message> examples() {
           RegisterShard{"nyc", "tcp://127.0.0.1:7070", 1, "a processor", job},
           ShardOpened{job},
           ShardFailed{job, "no memory"},
-          SettleReport{job, {{IncarnationOrder(1), Sequence(2), Round(3), LeaseId(4), range, true}}},
+          SettleReport{job, {{IncarnationOrder(1), Sequence(2), Round(3), LeaseId(4), range, true, 7}}},
           FenceDone{job, IncarnationOrder(1), Sequence(4)},
           CutTaken{job, CutId(2), Version(3), {{IncarnationOrder(1), Sequence(2), Round(3)}}, bytes_of(16)},
           ShardAtRest{job, Version(3)},

@@ -8,6 +8,12 @@ using namespace nanduti;
 
 namespace {
 
+#define NO_PIPELINE                                                                                      \
+  R"("pipeline":{"utilisation":null,"utilisation_min":null,"compute_seconds":0,"stall_gate_seconds":0,)" \
+  R"("stall_codec_seconds":0,"stall_data_seconds":0,"stall_merge_seconds":0,"compute_cpu_seconds":0,)"   \
+  R"("codec_cpu_seconds":0,"pushes_in_flight":0,"turnaround_p50_s":null,"turnaround_p99_s":null,)"       \
+  R"("age_p50":null,"age_p99":null})"
+
 class FakeDesk : public JobDesk {
  public:
   Result<JobId> submit(std::string yaml, std::string name) override {
@@ -135,7 +141,7 @@ TEST_CASE("a job's fields have the names that the scripts read, unknown ones are
         R"("epoch":0,"epochs":5,"samples":0,"samples_total":0,"repeated_samples":0,"samples_per_s":0,)"
         R"("accuracy":null,"loss":null,"test_loss":null,"staleness":null,"stall_fraction":0,"bytes_up":0,)"
         R"x("bytes_down":0,"eta_s":null,"waiting_for":"2 workers (1 is here)","workers":0,"model":null,)x"
-        R"("run":null,"warnings":[],"training_seconds":0,"figures":[]})"
+        R"("run":null,"warnings":[],)" NO_PIPELINE R"(,"training_seconds":0,"figures":[]})"
         "\n");
   JobReport& full = desk.reports[0];
   full = job(12, JobState::kDone);
@@ -157,6 +163,13 @@ TEST_CASE("a job's fields have the names that the scripts read, unknown ones are
   full.model = "/m.safetensors";
   full.run = "/run.json";
   full.training_seconds = 60.25;
+  full.pipeline.compute_seconds = 7;
+  full.pipeline.stall = {0.5, 0.25, 0.125, 0.125};
+  full.pipeline.utilisation = 0.875;
+  full.pipeline.pushes_in_flight = 3;
+  full.pipeline.turnaround_p50_s = 0.2;
+  full.pipeline.age_p50 = 4;
+  full.pipeline.age_p99 = 9;
   full.warnings = {"it \"went\" on"};
   full.figures = {{1, 12.5, 0.85, 0.4, 0.5}, {2, 24.0, {}, {}, {}}};
   CHECK(
@@ -166,6 +179,9 @@ TEST_CASE("a job's fields have the names that the scripts read, unknown ones are
       R"("samples_per_s":5000.5,"accuracy":0.9012,"loss":0.25,"test_loss":0.3,"staleness":1.5,)"
       R"("stall_fraction":0.125,"bytes_up":1000000000000,"bytes_down":3,"eta_s":0,"waiting_for":null,)"
       R"("workers":2,"model":"/m.safetensors","run":"/run.json","warnings":["it \"went\" on"],)"
+      R"("pipeline":{"utilisation":0.875,"utilisation_min":null,"compute_seconds":7,"stall_gate_seconds":0.5,)"
+      R"("stall_codec_seconds":0.25,"stall_data_seconds":0.125,"stall_merge_seconds":0.125,"compute_cpu_seconds":0,)"
+      R"("codec_cpu_seconds":0,"pushes_in_flight":3,"turnaround_p50_s":0.2,"turnaround_p99_s":null,"age_p50":4,"age_p99":9},)"
       R"("training_seconds":60.25,"figures":[)"
       R"({"epoch":1,"accuracy":0.85,"loss":0.5,"test_loss":0.4,"seconds":12.5},)"
       R"({"epoch":2,"accuracy":null,"loss":null,"test_loss":null,"seconds":24}]}]})"
@@ -198,7 +214,8 @@ TEST_CASE("workers are shown with the names that the scripts read") {
       R"("device":"cpu","hardware":"","refusal":null,"job":"1","entry_clock":2,"clock":9,)"
       R"("leased_samples":64,"at_gate":false,"slowest":true,"samples_per_s":0,)"
       R"("stall_fraction":0,"staleness":0,"bytes_up":0,"bytes_down":0,"last_heard_s":0,)"
-      R"("round_trip_s":null}],"gone":[{"order":"2","name":"w2","site":"s","reason":"it has left",)"
+      R"("round_trip_s":null,)" NO_PIPELINE
+      R"(}],"gone":[{"order":"2","name":"w2","site":"s","reason":"it has left",)"
       R"("job":null,"clock":4,"seconds_ago":1.5}]})"
       "\n");
   CHECK(response_of(desk, request("GET", "/v1/health")).body == "{\"status\":\"ok\"}\n");

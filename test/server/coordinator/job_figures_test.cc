@@ -155,3 +155,41 @@ TEST_CASE("a window keeps a bounded number of points whatever is fed") {
   CHECK(window.per_second(at(100s)) == Approx(10'000).epsilon(0.05));
   CHECK(window.size() <= 23);
 }
+
+TEST_CASE("the pipeline's figures are sums, the worst worker's, and ages of pushes") {
+  JobFigures figures;
+  figures.on_joined(kFirst);
+  figures.on_joined(kSecond);
+  figures.on_training(at(0s));
+  CHECK_FALSE(figures.pipeline().utilisation);
+  CHECK_FALSE(figures.pipeline().age_p50);
+  WorkerStatus slow = status(10, 20, 3, 1);
+  slow.stall.codec = 1;
+  slow.pushes_in_flight = 2;
+  slow.turnaround_p50_seconds = 0.5;
+  WorkerStatus fast = status(5, 5, 5, 0);
+  fast.turnaround_p50_seconds = 0.1;
+  fast.pushes_in_flight = 1;
+  figures.on_status(at(1s), kFirst, slow);
+  figures.on_status(at(1s), kSecond, fast);
+  for (std::uint32_t age = 1; age <= 100; ++age) figures.on_push_settled(age);
+  PipelineReport report = figures.pipeline();
+  CHECK(report.compute_seconds == 8);
+  CHECK(report.stall.gate == 1);
+  CHECK(report.stall.codec == 1);
+  CHECK(*report.utilisation == Approx(0.8));
+  CHECK(*report.utilisation_min == Approx(0.6));
+  CHECK(report.pushes_in_flight == 3);
+  CHECK(report.turnaround_p50_s == 0.5);
+  CHECK_FALSE(report.turnaround_p99_s);
+  CHECK(report.age_p50 == 50);
+  CHECK(report.age_p99 == 99);
+  // The one that is gone counts, but for what is under way now.
+  figures.on_gone(kFirst);
+  report = figures.pipeline();
+  CHECK(*report.utilisation == Approx(0.8));
+  CHECK(*report.utilisation_min == Approx(0.6));
+  CHECK(report.pushes_in_flight == 1);
+  for (int i = 0; i < 300; ++i) figures.on_push_settled(5000);
+  CHECK(figures.pipeline().age_p50 == AgeHistogram::kAgeMax);
+}

@@ -33,6 +33,7 @@ RunRecord example() {
   record.stall_fraction = 0.5;
   record.bytes_up = 1000;
   record.bytes_down = 2000;
+  record.pipeline = {{"utilisation", 0.5}, {"age_p99", {}}};
   record.epochs = {{1, 0.89, 0.3, 0.1, 18.5, 60000}};
   return record;
 }
@@ -56,6 +57,10 @@ TEST_CASE("run.json of a small run is this text") {
   "stall_fraction": 0.5,
   "bytes_up": 1000,
   "bytes_down": 2000,
+  "pipeline": {
+    "utilisation": 0.5,
+    "age_p99": null
+  },
   "epochs": [
     {
       "epoch": 1,
