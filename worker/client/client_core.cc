@@ -1,7 +1,6 @@
 #include "worker/client/client_core.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "common/base/check.h"
 #include "common/base/overloaded.h"
@@ -11,9 +10,6 @@ namespace nanduti {
 
 namespace {
 
-constexpr PeerId kCoordinator{0};
-constexpr StreamIndex kControl{0};
-constexpr StreamIndex kBulk{1};
 /// A shard that has closed its session for good is waited for so long: either the job ends, or the worker
 /// starts over.
 constexpr Duration kShardGoneMax = std::chrono::seconds(10);
@@ -95,15 +91,6 @@ void ClientCore::handle(ProtocolTime, const MessageReceived& event) {
   if (shard != job_->shards.end()) on_shard_message(shard->second, event.message);
 }
 
-/// Only pushes have a tag: the sequence that follows.
-void ClientCore::handle(ProtocolTime, const MessageAcked& event) {
-  if (!job_) return;
-  const auto shard = job_->shards.find(event.peer);
-  if (shard == job_->shards.end()) return;
-  Sequence& delivered = job_->links.at(shard->second.value()).delivered;
-  delivered = std::max(delivered, Sequence(event.tag));
-}
-
 void ClientCore::handle(ProtocolTime, const JobLoaded& event) {
   if (!job_ || job_->id != event.job) return;
   if (!event.result.ok()) {
@@ -120,38 +107,6 @@ void ClientCore::handle(ProtocolTime, const JobLoaded& event) {
 void ClientCore::handle(ProtocolTime now, const ReplicaReported& event) {
   if (!job_ || job_->id != event.job || !job_->joined) return;
   std::visit([&](const auto& report) { take(now, report); }, event.report);
-}
-
-void ClientCore::take(ProtocolTime now, const Replica::Verdicts& report) {
-  if (report.returned) {
-    job_->residual_left = true;
-    job_->flushed = false;
-  }
-  job_->turnaround.on_settled(now, report.shard, report.settled);
-}
-
-void ClientCore::take(ProtocolTime, const Replica::VersionTaken& report) {
-  job_->links.at(report.shard.value()).has_gap = false;
-  on_merged(report.bytes);
-}
-
-void ClientCore::on_merged(std::size_t bytes) {
-  job_->unmerged_bytes -= bytes;
-  if (job_->unmerged_bytes > 0) return;
-  for (std::size_t k = 0; k < job_->links.size(); ++k) {
-    if (std::exchange(job_->links[k].behind, false)) {
-      subscribe(ShardIndex(static_cast<std::uint32_t>(k)));
-      job_->links[k].has_gap = true;
-    }
-  }
-}
-
-void ClientCore::take(ProtocolTime, const Replica::MergeFailed& report) {
-  ShardLink& link = job_->links.at(report.shard.value());
-  link.chain = report.chain;
-  link.version = report.version;
-  on_gap(report.shard, report.adds, report.reason);
-  on_merged(report.bytes);
 }
 
 void ClientCore::take(ProtocolTime, const Replica::RoundBegun& report) {
@@ -196,26 +151,11 @@ void ClientCore::take(ProtocolTime, const Replica::Flushed& report) {
 
 void ClientCore::take(ProtocolTime, const Replica::GateChanged& report) { job_->gate = report.gate; }
 
-/// Pushes are kept until their shard has acknowledged them, and sent in advance().
-void ClientCore::hold(const std::vector<Push>& pushes) {
-  for (std::size_t k = 0; k < pushes.size(); ++k)
-    if (ShardLink& link = job_->links.at(k); pushes[k].sequence >= link.acknowledged)
-      link.held.push_back(pushes[k]);
-}
-
 void ClientCore::handle(ProtocolTime, const PipelineMeasured& event) {
   if (!job_ || job_->id != event.job) return;
   job_->status.stall = event.figures.stall;
   job_->status.compute_cpu_seconds = event.figures.compute_cpu_seconds;
   job_->status.codec_cpu_seconds = event.figures.codec_cpu_seconds;
-}
-
-void ClientCore::handle(ProtocolTime, const CutEvaluated& event) {
-  if (!job_ || job_->id != event.job) return;
-  job_->evaluating.reset();
-  drop_unneeded_cuts();
-  job_->status.evaluation_seconds += event.seconds;
-  tell_coordinator(EvaluationDone{event.job, event.lease, event.correct, event.total, event.loss_sum});
 }
 
 void ClientCore::handle(ProtocolTime, const WorkFailed& event) {
@@ -281,26 +221,6 @@ void ClientCore::on_coordinator_message(const Message& message) {
                                true);
                         }},
              message);
-}
-
-void ClientCore::on_shard_message(ShardIndex shard, const Message& message) {
-  std::visit(
-      Overloaded{
-          [&](const Subscribed& m) { on_subscribed(shard, m.next_sequence); },
-          [&](const PushAck& m) { on_ack(shard, m.next_sequence, m.refused); },
-          [&](const Publish& m) { on_version(shard, m); }, [&](const Assign& m) { on_version(shard, m); },
-          [&](const CutValues& m) { on_cut_values(shard, m); },
-          [&](const ShardRefusal& m) {
-            note(fmt::format("shard {} refuses: {}", shard, m.reason), true);
-            if (m.cut == CutId()) return;
-            std::erase_if(job_->evaluations, [&](const EvaluationLease& e) { return e.cut == m.cut; });
-            drop_unneeded_cuts();
-          },
-          [&](const auto&) {
-            note(fmt::format("shard {} sent a {}, which is not for workers", shard, message_name(message)),
-                 true);
-          }},
-      message);
 }
 
 void ClientCore::start_over(const std::string& reason) {
@@ -389,109 +309,6 @@ void ClientCore::leave_job(const std::string& reason) {
   job_.reset();
 }
 
-void ClientCore::subscribe(ShardIndex shard) {
-  ShardLink& link = job_->links.at(shard.value());
-  link.has_gap = false;
-  actions_.push_back(
-      SendMessage{link.peer, kControl,
-                  Subscribe{job_->id, order_, incarnation_, link.chain, link.version, link.acknowledged}});
-}
-
-void ClientCore::on_version(ShardIndex shard, std::variant<Publish, Assign> version) {
-  ShardLink& link = job_->links.at(shard.value());
-  const std::size_t bytes = version_bytes(version);
-  link.behind =
-      link.behind || (job_->unmerged_bytes > 0 && job_->unmerged_bytes + bytes > options_.unmerged_bytes_max);
-  if (link.behind) return;  // what follows a version that was dropped would not fit
-  const VersionHeader& header =
-      std::visit([](const auto& v) -> const VersionHeader& { return v.header; }, version);
-  const auto* assign = std::get_if<Assign>(&version);
-  const bool is_newer = assign != nullptr
-                            ? assign->from_version <= link.version && header.version >= link.version
-                            : header.version == link.version.next();
-  const bool continues = link.chain != ChainId() && header.chain == link.chain && is_newer;
-  if (!continues && (assign == nullptr || !assign->whole))
-    return on_gap(shard, assign == nullptr,
-                  fmt::format("version {} of chain {} does not fit version {} of chain {}", header.version,
-                              header.chain, link.version, link.chain));
-  job_->unmerged_bytes += bytes;
-  link.chain = header.chain;
-  link.version = header.version;
-  tell_replica(Replica::MergeVersion{shard, std::move(version)});
-}
-
-/// A version does not fit what is here.
-void ClientCore::on_gap(ShardIndex shard, bool adds, const std::string& reason) {
-  ShardLink& link = job_->links.at(shard.value());
-  // Those that were under way when it asked again do not fit either.
-  if (adds && link.has_gap) return;
-  note(fmt::format("shard {}: {}; subscribing again", shard, reason), true);
-  subscribe(shard);
-  link.has_gap = true;
-}
-
-void ClientCore::on_ack(ShardIndex shard, Sequence next_sequence, std::vector<Sequence> refused) {
-  ShardLink& link = job_->links.at(shard.value());
-  link.acknowledged = std::max(link.acknowledged, next_sequence);
-  while (!link.held.empty() && link.held.front().sequence < next_sequence) link.held.pop_front();
-  tell_replica(Replica::TakeAck{shard, next_sequence, std::move(refused)});
-}
-
-void ClientCore::on_subscribed(ShardIndex shard, Sequence next_sequence) {
-  ShardLink& link = job_->links.at(shard.value());
-  link.subscribed = true;
-  on_ack(shard, next_sequence, {});
-  // What is held from there on goes again, in advance().
-  link.next_to_send = next_sequence;
-  link.delivered = next_sequence;
-  for (const auto& [id, cut] : job_->cuts)
-    if (cut.missing.contains(shard))
-      actions_.push_back(SendMessage{link.peer, kControl, FetchCut{job_->id, id}});
-}
-
-void ClientCore::on_evaluation_lease(const EvaluationLease& lease) {
-  Job& job = *job_;
-  const auto is_same = [&](const EvaluationLease& other) { return other.lease == lease.lease; };
-  if (job.evaluating && is_same(*job.evaluating)) return;
-  if (std::any_of(job.evaluations.begin(), job.evaluations.end(), is_same)) return;
-  job.evaluations.push_back(lease);
-  const auto [cut, is_new] = job.cuts.try_emplace(lease.cut);
-  if (!is_new) return;
-  for (const auto& [peer, shard] : job.shards) {
-    cut->second.missing.insert(shard);
-    // A shard gives nothing to who has not subscribed; then it is asked in on_subscribed().
-    if (job.links.at(shard.value()).subscribed)
-      actions_.push_back(SendMessage{peer, kControl, FetchCut{job.id, lease.cut}});
-  }
-  if (job.cuts.size() <= kCutsMax) return;
-  const CutId oldest = job.cuts.begin()->first;
-  std::erase_if(job.evaluations, [&](const EvaluationLease& e) { return e.cut == oldest; });
-  job.cuts.erase(oldest);
-}
-
-void ClientCore::on_cut_values(ShardIndex shard, const CutValues& values) {
-  Job& job = *job_;
-  const ShardPlace& place = job.places.at(shard.value());
-  if (values.payload.size() != (place.end - place.begin) * sizeof(float))
-    return give_up(fmt::format("shard {} sent a cut of {} bytes for {} parameters", shard,
-                               values.payload.size(), place.end - place.begin));
-  const auto cut = job.cuts.find(values.cut);
-  if (cut == job.cuts.end() || cut->second.missing.erase(shard) == 0) return;
-  std::shared_ptr<std::vector<float>>& parameters = cut->second.parameters;
-  if (!parameters) parameters = std::make_shared<std::vector<float>>(job.loaded->parameters);
-  if (!values.payload.empty())
-    std::memcpy(parameters->data() + place.begin, values.payload.data(), values.payload.size());
-}
-
-void ClientCore::drop_unneeded_cuts() {
-  Job& job = *job_;
-  std::erase_if(job.cuts, [&](const auto& cut) {
-    const auto needs = [&](const EvaluationLease& e) { return e.cut == cut.first; };
-    if (job.evaluating && needs(*job.evaluating)) return false;
-    return std::none_of(job.evaluations.begin(), job.evaluations.end(), needs);
-  });
-}
-
 void ClientCore::advance() {
   if (stopped_) return;
   if (job_ && job_->joined) {
@@ -509,17 +326,6 @@ void ClientCore::tell_whether_work_is_expected() {
   Job& job = *job_;
   const bool expected = job.offered || !job.leases.empty() || (!job.lease_refused && !draining_);
   if (expected != job.work_expected) actions_.push_back(WorkExpected{job.work_expected = expected});
-}
-
-void ClientCore::begin_evaluation() {
-  Job& job = *job_;
-  if (job.evaluating || job.evaluations.empty()) return;
-  const EvaluationLease next = job.evaluations.front();
-  const Cut& cut = job.cuts.at(next.cut);
-  if (!cut.missing.empty()) return;
-  job.evaluating = next;
-  job.evaluations.pop_front();
-  actions_.push_back(EvaluateCut{job.id, next.lease, next.begin, next.end, cut.parameters});
 }
 
 /// The replica has the next round's samples before it needs them.
@@ -564,11 +370,6 @@ void ClientCore::flush_if_asked() {
   tell_replica(Replica::Flush{std::exchange(job.flush_in_step, false)});
 }
 
-bool ClientCore::is_acknowledged() const {
-  return std::all_of(job_->links.begin(), job_->links.end(),
-                     [](const ShardLink& link) { return link.held.empty(); });
-}
-
 /// All that was asked of it has arrived at the shards, and it cannot go on before the others have done the
 /// same.
 bool ClientCore::waits_for_others() const {
@@ -608,25 +409,6 @@ void ClientCore::finish_drain() {
   actions_.push_back(ClosePeer{kCoordinator, "the worker has drained", true});
   actions_.push_back(Stopped{});
   stopped_ = true;
-}
-
-/// Hands pushes that are held to their sessions, oldest first, as far as the window allows: a session's queue
-/// has a maximum, and one that overflows loses everything.
-void ClientCore::send_pushes() {
-  for (ShardLink& link : job_->links) {
-    // Not subscribed: held until the shard has said where to go on.
-    if (!link.subscribed || link.held.empty() || link.held.back().sequence < link.next_to_send) continue;
-    std::size_t unacknowledged_bytes = 0;
-    for (const Push& push : link.held) {
-      const std::size_t bytes = push.payload.size();
-      if (push.sequence >= link.next_to_send) {
-        if (unacknowledged_bytes > 0 && unacknowledged_bytes + bytes > options_.window_bytes_max) break;
-        link.next_to_send = push.sequence.next();
-        actions_.push_back(SendMessage{link.peer, kBulk, push, link.next_to_send.value()});
-      }
-      unacknowledged_bytes += bytes;
-    }
-  }
 }
 
 void ClientCore::send_status(ProtocolTime now) {

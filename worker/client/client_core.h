@@ -162,6 +162,9 @@ class ClientCore {
   }
 
  private:
+  static constexpr PeerId kCoordinator{0};
+  static constexpr StreamIndex kControl{0};
+  static constexpr StreamIndex kBulk{1};
   /// The parameters of a cut, for all evaluations of it that this worker was asked for. Kept while there are
   /// any: kCutsMax at most, as a shard does.
   struct Cut {
