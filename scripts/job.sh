@@ -61,7 +61,7 @@ status() {
     jq . <<< "$http_body"
     return
   fi
-  jq -r 'del(.figures) | to_entries[] | [.key, (.value | if . == null then "-" else tostring end)] | @tsv' <<< "$http_body" | columns
+  jq -r 'del(.figures) | (.pipeline // {}) as $pipeline | del(.pipeline) + $pipeline | to_entries[] | [.key, (.value | if . == null then "-" else tostring end)] | @tsv' <<< "$http_body" | columns
 }
 
 # A line about the membership, a table of who is there and, if any, one of who was.

@@ -165,7 +165,7 @@ says out '^5 +scripted +running'
 run "$scripts/job.sh" status 5 --json
 has_status 0
 json '[.id, .state, .waiting_for] | join(",")' '5,running,2 workers (1 is here)'
-json 'keys | length' 27
+json 'keys | length' 28
 run "$scripts/job.sh" status 5
 says out '^waiting_for +2 workers \(1 is here\)$'
 says out '^accuracy +-$'
