@@ -27,7 +27,7 @@ workers_come_and_go() {
   check "a worker that drains in mid-job ends with status 0" test "$stop_status" = 0
   check "the worker says that it has left" log_has w1 'the worker has left'
   start_worker w4
-  check "the job ends by itself" wait_until 120 is_over "$id"
+  check "the job ends by itself" wait_until 300 is_over "$id"
   check "it is done" state_is "$id" "done"
   check "each sample of each epoch counts once" test "$(field "$id" samples)" = 36000
   check "the ledger has all epochs" test "$(field "$id" 'figures | length')" = 6
