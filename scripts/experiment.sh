@@ -162,6 +162,14 @@ report() {
   of_library 'accuracy_plot | plot' -r "$out/result.json" > "$out/plot.svg"
 }
 
+# seconds_to_go: an arm takes as long as it did the last time, one that has not run yet as long as the mean.
+declare -A arm_todo arm_took
+seconds_to_go() {
+  local arm sum=0
+  for arm in "${arms[@]}"; do sum=$((sum + arm_todo[$arm] * ${arm_took[$arm]:-$((spent / ran))})); done
+  echo "$sum"
+}
+
 lab_pid=
 # shellcheck disable=SC2317 # called by trap
 interrupted() {
@@ -186,9 +194,11 @@ experiment() {
   flock -n "$lock" || die "another experiment is writing to $out"
   take_arms
   for arm in "${arms[@]}"; do
+    arm_todo[$arm]=0
     for ((seed = 1; seed <= seeds; seed++)); do
-      is_done "$out/runs/$arm.$seed.json" || todo=$((todo + 1))
+      is_done "$out/runs/$arm.$seed.json" || arm_todo[$arm]=$((arm_todo[$arm] + 1))
     done
+    todo=$((todo + arm_todo[$arm]))
   done
   note "$name: ${#arms[@]} arms, $seeds seeds, $todo runs to do; results in $out"
   trap 'interrupted 130' INT
@@ -209,6 +219,8 @@ experiment() {
         exit 77
       fi
       took=$((SECONDS - started))
+      arm_took[$arm]=$took
+      arm_todo[$arm]=$((arm_todo[$arm] - 1))
       spent=$((spent + took))
       ran=$((ran + 1))
       jq -n --arg arm "$arm" --argjson seed "$seed" --arg profile "${arm_profile[$arm]}" --arg reason "$reason" \
@@ -217,7 +229,7 @@ experiment() {
         > "$record.new"
       mv "$record.new" "$record"
       note "$ran/$todo $arm, seed $seed: $(jq -r 'if .summary == null then "FAILED: \(.reason)" else
-        "accuracy \(.summary.accuracy // 0 | . * 10000 | round / 10000), \(.seconds) s" end' "$record"); $(((todo - ran) * spent / ran)) s to go"
+        "accuracy \(.summary.accuracy // 0 | . * 10000 | round / 10000), \(.seconds) s" end' "$record"); $(seconds_to_go) s to go"
     done
   done
   trap - INT TERM

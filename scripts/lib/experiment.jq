@@ -74,8 +74,8 @@ def short: . * 1e6 | round / 1e6 | tostring;
 # {title, x, y, log, categories, series: [{name, line, points: [{mean, low, high} or null for each category]}]} -> SVG.
 def plot:
   . as $p | 720 as $width | 420 as $height
-  | {left: 80, right: ($width - (if $p.series | length > 1 then 190 else 30 end)), top: 50, bottom: ($height - 70)} as $box
-  | ["#1b6ca8", "#c8553d", "#3a7d44", "#7a4fa3", "#8a6d1d"] as $colours
+  | {left: 80, right: ($width - (if $p.series | length > 1 then 230 else 30 end)), top: 50, bottom: ($height - 70)} as $box
+  | ["#1b6ca8", "#c8553d", "#3a7d44", "#7a4fa3", "#8a6d1d", "#555555"] as $colours
   | [$p.series[].points[] | values | .low, .high] as $values
   | (if $values == [] then [0, 1] else [($values | min), ($values | max)] end) as [$least, $most]
   | (if $p.log then [$least / 1.3, $most * 1.3] else
@@ -143,5 +143,4 @@ def quadratic_plot:
   {title: "what a quadratic bears under delay", x: "delay tau, rounds", y: "largest stable learning rate * curvature", log: true,
    categories: .delays,
    series: ([.arms[] | {name: quadratic_names[.arm], line: true, points: (.simulated | points)}] +
-            [{name: "DESIGN section 2", line: false, points: (.arms[0].design | points)},
-             {name: "the same, momentum", line: false, points: (.arms[2].design | points)}])};
+            [.arms[] | {name: "DESIGN: \(quadratic_names[.arm])", line: false, points: (.design | points)}])};
