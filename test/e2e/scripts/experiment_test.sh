@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Goal: scripts/experiment.sh runs its arms in turns, does its sums right, marks what failed and goes on after an interruption.
+# Method: a stand-in for scripts/wan_lab.sh (WAN_LAB) with results made up from bound and seed, such that the figures are known.
+# Usage: BIN=FOLDER experiment_test.sh
+# shellcheck disable=SC2317 # called by name
+# shellcheck source=test/e2e/daemons/harness.sh
+source "$(dirname "$0")/../daemons/harness.sh"
+: "${BIN:?the folder of nanduti_wan and quadratic_experiment}"
+export BIN FAKE=$work/fake
+mkdir "$FAKE"
+
+# The stand-in: run PROFILE JOB --seed N --json. Files in $FAKE tell it what to fail at and when to hang.
+export WAN_LAB=$work/wan_lab.sh
+cat > "$WAN_LAB" << 'END'
+#!/usr/bin/env bash
+[[ $1 == run && $4 == --seed && $6 == --json ]] || exit 64
+bound=$(jq .staleness.bound "$3") seed=$5
+echo "$2 $bound $seed" >> "$FAKE/runs"
+if [[ -e $FAKE/hang ]]; then
+  trap 'touch "$FAKE/told"; exit 143' TERM
+  touch "$FAKE/hangs"
+  for ((i = 0; i < 300; i++)); do sleep 0.1; done
+fi
+if [[ -e $FAKE/fail-$bound-$seed ]]; then
+  echo "the sky fell" >&2
+  exit 1
+fi
+jq -n --argjson bound "$bound" --argjson seed "$seed" '{state: "done", samples: 60000, utilisation: 0.5,
+  accuracy: (0.8 + $bound / 100 * $seed), samples_per_s: (1000 + 100 * $bound),
+  seconds_to_target: (if $bound == 4 then null else 100 - $seed end)}'
+exit $((bound == 4))
+END
+chmod +x "$WAN_LAB"
+
+out=$work/out
+experiment() {
+  status=0
+  "$top/scripts/experiment.sh" "$@" --out "$out" > "$work/stdout" 2> "$work/experiment.log" || status=$?
+}
+says() { grep -qF -- "$1" "$work/stdout"; }
+complains() { grep -qF -- "$1" "$work/experiment.log"; }
+result() { jq -e "$1" "$out/result.json" > /dev/null; }
+three=(delay --epochs 1 --seeds 3 --arms "sync-lan,bound-2,bound-4")
+
+touch "$FAKE/fail-2-3"
+experiment "${three[@]}"
+check "a failed run is the exit status" test "$status" = 1
+check "and does not end the experiment" test "$(wc -l < "$FAKE/runs")" = 9
+check "the arms take turns from the first and from the last" test "$(cut -d' ' -f2,3 "$FAKE/runs" | paste -sd,)" = \
+  "0 1,2 1,4 1,4 2,2 2,0 2,0 3,2 3,4 3"
+check "each over its link" grep -qx 'new-york-asuncion 4 2' "$FAKE/runs"
+check "the table marks the failed run" says '| bound-2 | new-york-asuncion | 2, 1 FAILED |'
+check "and says why" says 'FAILED: bound-2, seed 3: the sky fell'
+# Differences of .04, .08, .12: mean .08, deviation .04; t is 4.303 for three, 12.706 for the two pairs of .02, .04.
+check "mean and interval over three pairs" says '| 0.8800 (+0.0800 ± 0.0994) |'
+check "mean and interval over the two pairs that are whole" says '| 0.8300 (+0.0300 ± 0.1271) |'
+check "no difference, no width" says '| 1400 (+400 ± 0) |'
+check "a target that was missed" says '| -, missed 3 of 3 |'
+check "the first arm stands alone" says '| sync-lan | lan | 3 | 0.8000 | 0.500 | 1000 | 98.0 |'
+check "an interval of the arm's own mean" result '.arms[2].accuracy.mean | .count == 3 and (.half * 10000 | round) == 994'
+check "the plot has a point for each arm" test "$(grep -c '<circle' "$out/plot.svg")" = 3
+check "and ends" test "$(tail -n 1 "$out/plot.svg")" = '</svg>'
+
+rm "$FAKE/fail-2-3" "$FAKE/runs"
+experiment "${three[@]}" --json
+check "then all is well" test "$status" = 0
+check "only what failed is run again" test "$(cat "$FAKE/runs")" = 'new-york-asuncion 2 3'
+check "stdout is the result" cmp -s "$work/stdout" "$out/result.json"
+check "with the repeated run" result '.arms[1].runs == 3 and .arms[1].failed == []'
+
+for change in "--epochs 2" "--profile thin"; do
+  # shellcheck disable=SC2086 # two words
+  experiment "${three[@]}" $change
+  check "results with other settings than $change are refused" test "$status" = 1
+  check "and named" complains "has results of other settings for arm"
+done
+experiment delay --arms sync-lan,nobody
+check "an arm that is not there is the caller's error" test "$status" = 64
+
+out=$work/interrupted
+rm "$FAKE/runs"
+experiment delay --epochs 1 --seeds 1 --arms sync-lan
+touch "$FAKE/hang"
+"$top/scripts/experiment.sh" delay --epochs 1 --seeds 1 --arms sync-lan,bound-2 --out "$out" > "$work/stdout" \
+  2> "$work/experiment.log" &
+pid_of[experiment]=$!
+check "the second arm runs" wait_until 20 test -e "$FAKE/hangs"
+experiment delay --epochs 1 --seeds 1
+check "a second experiment in the same folder is refused" complains "another experiment is writing"
+kill -TERM "${pid_of[experiment]}"
+status=0
+wait "${pid_of[experiment]}" || status=$?
+unset 'pid_of[experiment]'
+check "an interrupted experiment ends" test "$status" = 143
+check "its lab has been told" test -e "$FAKE/told"
+check "what there is has its table" says '| sync-lan | lan | 1 | 0.8000 |'
+rm "$FAKE/hang"
+experiment delay --epochs 1 --seeds 1 --arms sync-lan,bound-2
+check "and it goes on where it was" test "$status.$(cut -d' ' -f2 "$FAKE/runs" | paste -sd,)" = 0.0,2,2
+
+out=$work/quadratic
+experiment quadratic
+check "the quadratic has its table" says '| 4 | 0.3473 | 0.35 | 0.9999 | 1 | 0.3230 | 0.32 |'
+check "and its plot" test "$(grep -c '<polyline' "$out/plot.svg")" = 3
+finish
