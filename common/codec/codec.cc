@@ -4,6 +4,8 @@
 #include <cstring>
 #include <vector>
 
+#include "common/base/check.h"
+
 namespace nanduti {
 
 static_assert(std::endian::native == std::endian::little, "payloads are little-endian and are used in place");
@@ -24,8 +26,26 @@ bool all_finite(const SharedBytes& payload) {
 
 }  // namespace
 
-EncodedUpdate DenseFloat32Codec::encode(std::span<const float> values, const CodecKey&) const {
-  auto owner = std::make_shared<const std::vector<float>>(values.begin(), values.end());
+void add(std::span<float> target, const Update& update, float factor) {
+  NANDUTI_CHECK(target.size() == update.size);
+  if (update.dense) {
+    for (std::size_t i = 0; i < target.size(); ++i) target[i] += factor * update.values[i];
+  } else {
+    for (std::size_t k = 0; k < update.indices.size(); ++k)
+      target[update.indices[k]] += factor * update.values[k];
+  }
+}
+
+EncodedUpdate DenseFloat32Codec::encode(std::span<float> residual, std::span<const float> progress,
+                                        const CodingContext&) const {
+  NANDUTI_CHECK(progress.empty() || progress.size() == residual.size());
+  std::vector<float> sent(residual.size());
+  for (std::size_t i = 0; i < sent.size(); ++i) {
+    sent[i] = progress.empty() ? residual[i] : residual[i] + progress[i];
+    // Not 0: infinity leaves NaN behind, as subtracting does.
+    residual[i] = sent[i] - sent[i];
+  }
+  auto owner = std::make_shared<const std::vector<float>>(std::move(sent));
   const std::span<const float> view(*owner);
   return {SharedBytes(owner, std::as_bytes(view)), {view.size(), true, {}, view, owner}};
 }

@@ -24,16 +24,20 @@ struct Update {
   std::shared_ptr<const void> owner;       ///< keeps indices and values alive
 };
 
+/// target += factor * update, each product and sum rounded by itself. Precondition: target has shape [size].
+void add(std::span<float> target, const Update& update, float factor);
+
 /// A coded update, and what a receiver will decode from it, bit for bit.
 struct EncodedUpdate {
   SharedBytes payload;
   Update update;
 };
 
-/// What random rounding may depend on, so that every machine makes the same bytes.
-struct CodecKey {
-  std::uint64_t seed = 0;
-  std::uint64_t round = 0;
+/// What coding may depend on beside the values.
+struct CodingContext {
+  std::uint64_t round = 0;  ///< or version
+  std::uint64_t begin = 0;  ///< where in the parameter space the values begin; a multiple of kBlockSize
+  std::uint32_t density_doublings = 0;  ///< warm-up: so often the usual density is doubled
 };
 
 /// Turns float32 vectors into payloads and back. Pure: the same input gives the same bytes. Any thread.
@@ -41,10 +45,11 @@ class Codec {
  public:
   virtual ~Codec() = default;
   [[nodiscard]] virtual Coding coding() const = 0;
-  /// `values` (shape [n]): what is to be sent. The update may hold less: the sender keeps the rest as its
-  /// residual.
-  [[nodiscard]] virtual EncodedUpdate encode(std::span<const float> values, const CodecKey& key) const = 0;
-  /// Errors: kCorrupt if `payload` is not a coding of n = `size` finite values.
+  /// Error feedback: residual += progress, some of the residual is coded, and residual -= what a receiver
+  /// will decode: nothing is dropped. Shapes [n]; progress may be empty: nothing.
+  [[nodiscard]] virtual EncodedUpdate encode(std::span<float> residual, std::span<const float> progress,
+                                             const CodingContext& context) const = 0;
+  /// Errors: kCorrupt if `payload` is not a coding of n = `size` values, all finite where it says any.
   [[nodiscard]] virtual Result<Update> decode(const SharedBytes& payload, std::uint64_t size) const = 0;
 };
 
@@ -52,8 +57,15 @@ class Codec {
 class DenseFloat32Codec final : public Codec {
  public:
   [[nodiscard]] Coding coding() const override { return Coding::kDenseFloat32; }
-  [[nodiscard]] EncodedUpdate encode(std::span<const float> values, const CodecKey& key) const override;
+  [[nodiscard]] EncodedUpdate encode(std::span<float> residual, std::span<const float> progress,
+                                     const CodingContext& context) const override;
   [[nodiscard]] Result<Update> decode(const SharedBytes& payload, std::uint64_t size) const override;
+};
+
+/// What the two directions of a job are coded with.
+struct JobCodecs {
+  std::shared_ptr<const Codec> push;
+  std::shared_ptr<const Codec> publish;
 };
 
 }  // namespace nanduti

@@ -33,8 +33,8 @@ Result<ShardStart> load_shard(const OpenShard& request) {
                       request.job);
   ShardStart start;
   start.values = initial_values(*model, job->training.seed, {request.begin, request.end});
-  start.codec = std::make_shared<DenseFloat32Codec>();
-  start.seed = job->training.seed;
+  const auto codec = std::make_shared<DenseFloat32Codec>();
+  start.codecs = {codec, codec};
   start.deterministic = job->deterministic;
   return start;
 }

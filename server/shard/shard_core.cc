@@ -111,8 +111,7 @@ void ShardCore::handle(ProtocolTime, const ShardLoaded& event) {
   const ShardStart& start = event.start.value();
   NANDUTI_CHECK(start.values.size() == job_->request.end - job_->request.begin);
   job_->values.emplace(start.values);
-  job_->codec = start.codec;
-  job_->seed = start.seed;
+  job_->codecs = start.codecs;
   job_->deterministic = start.deterministic;
   job_->chain = ChainId(random_.next_u64() | 1);
   job_->published = make_header();

@@ -42,8 +42,7 @@ struct ShardOptions {
 /// How a shard starts into a job.
 struct ShardStart {
   std::vector<float> values;  ///< shape [end - begin] of OpenShard
-  std::shared_ptr<const Codec> codec;
-  std::uint64_t seed = 0;
+  JobCodecs codecs;
   bool deterministic = false;
 };
 
@@ -132,8 +131,7 @@ class ShardCore {
   };
   struct Job {
     OpenShard request;
-    std::shared_ptr<const Codec> codec;
-    std::uint64_t seed = 0;
+    JobCodecs codecs;
     bool deterministic = false;
     std::deque<Publish> kept;           // lockstep: versions that a worker may have to hear one by one
     std::optional<ShardValues> values;  // empty while loading

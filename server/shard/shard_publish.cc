@@ -122,8 +122,10 @@ void ShardCore::publish(ProtocolTime, bool exactly) {
   if (exactly) {
     job.values->publish_exactly();
   } else if (job.unpublished || job.deterministic) {
-    EncodedUpdate encoded = job.values->publish(*job.codec, job.seed);
-    message.coding = static_cast<std::uint8_t>(job.codec->coding());
+    const Codec& codec = *job.codecs.publish;
+    EncodedUpdate encoded =
+        job.values->publish(codec, {job.values->version().next().value(), job.request.begin, 0});
+    message.coding = static_cast<std::uint8_t>(codec.coding());
     message.payload = std::move(encoded.payload);
   } else {
     job.values->publish_nothing();

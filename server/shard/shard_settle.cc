@@ -18,7 +18,7 @@ void ShardCore::on_push(PeerId peer, const Push& push) {
   waiting.push.payload = {};
   // A flush is exact whatever the job's codec.
   const DenseFloat32Codec exact;
-  const Codec& codec = push.lease == LeaseId() ? exact : *job_->codec;
+  const Codec& codec = push.lease == LeaseId() ? exact : *job_->codecs.push;
   if (push.coding != static_cast<std::uint8_t>(codec.coding())) {
     ++counters_.malformed;
     return refuse(peer, fmt::format("this job does not use coding {}", push.coding));

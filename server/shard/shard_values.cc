@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 
-#include "common/base/check.h"
 #include "common/tensor/parameter_space.h"
 
 namespace nanduti {
@@ -11,31 +10,17 @@ namespace nanduti {
 ShardValues::ShardValues(std::vector<float> initial)
     : w_(std::move(initial)), shadow_(w_), changed_((w_.size() + kBlockSize - 1) / kBlockSize) {}
 
-void ShardValues::apply(const Update& update, float multiplier) {
-  NANDUTI_CHECK(update.size == w_.size());
-  if (update.dense) {
-    for (std::size_t i = 0; i < w_.size(); ++i) w_[i] -= multiplier * update.values[i];
-  } else {
-    for (std::size_t k = 0; k < update.indices.size(); ++k)
-      w_[update.indices[k]] -= multiplier * update.values[k];
-  }
-}
+void ShardValues::apply(const Update& update, float multiplier) { add(w_, update, -multiplier); }
 
-EncodedUpdate ShardValues::publish(const Codec& codec, std::uint64_t seed) {
+EncodedUpdate ShardValues::publish(const Codec& codec, const CodingContext& context) {
   version_ = version_.next();
-  std::vector<float> change(w_.size());
-  for (std::size_t i = 0; i < w_.size(); ++i) change[i] = w_[i] - shadow_[i];
-  EncodedUpdate encoded = codec.encode(change, {seed, version_.value()});
+  change_.resize(w_.size());
+  for (std::size_t i = 0; i < w_.size(); ++i) change_[i] = w_[i] - shadow_[i];
+  EncodedUpdate encoded = codec.encode(change_, {}, context);
   const Update& update = encoded.update;
-  if (update.dense) {
-    for (std::size_t i = 0; i < shadow_.size(); ++i) shadow_[i] += update.values[i];
-    std::fill(changed_.begin(), changed_.end(), version_);
-  } else {
-    for (std::size_t k = 0; k < update.indices.size(); ++k) {
-      shadow_[update.indices[k]] += update.values[k];
-      changed_[update.indices[k] / kBlockSize] = version_;
-    }
-  }
+  add(shadow_, update, 1.0f);
+  if (update.dense) std::fill(changed_.begin(), changed_.end(), version_);
+  for (const std::uint32_t index : update.indices) changed_[index / kBlockSize] = version_;
   return encoded;
 }
 

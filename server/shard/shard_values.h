@@ -25,7 +25,7 @@ class ShardValues {
   /// w -= multiplier * update. Precondition: update.size == size().
   void apply(const Update& update, float multiplier);
   /// The next version: shadow += Q(w - shadow). Returns what was added.
-  EncodedUpdate publish(const Codec& codec, std::uint64_t seed);
+  EncodedUpdate publish(const Codec& codec, const CodingContext& context);
   /// The next version, which adds nothing.
   void publish_nothing() { version_ = version_.next(); }
   /// The next version: shadow = w, bit for bit.
@@ -40,6 +40,7 @@ class ShardValues {
  private:
   std::vector<float> w_;
   std::vector<float> shadow_;
+  std::vector<float> change_;     // w - shadow, while a version is coded
   std::vector<Version> changed_;  // per block: the last version that changed the shadow there
   Version version_;
 };

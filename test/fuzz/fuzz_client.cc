@@ -7,6 +7,7 @@
 #include "common/base/check.h"
 #include "test/common/protocol/any_message.h"
 #include "test/fuzz/fuzz_input.h"
+#include "test/support/codecs.h"
 #include "test/support/replica_host.h"
 #include "worker/client/client_core.h"
 
@@ -235,7 +236,7 @@ class Scene {
       loaded.round_samples = kRoundSamples;
       if (input_.below(4) != 0) loaded.bound = static_cast<std::uint32_t>(input_.below(4));
       loaded.deterministic = deterministic_;
-      loaded.codec = std::make_shared<DenseFloat32Codec>();
+      loaded.codecs = both_ways();
       core_.on_event(now_, ClientCore::JobLoaded{load->job, loaded});
     } else if (const auto* cut = std::get_if<ClientCore::EvaluateCut>(&action)) {
       NANDUTI_CHECK(!evaluating_, "two cuts are evaluated at once");

@@ -7,6 +7,7 @@
 #include "server/shard/shard_core.h"
 #include "test/common/protocol/any_message.h"
 #include "test/fuzz/fuzz_input.h"
+#include "test/support/codecs.h"
 
 namespace nanduti {
 namespace {
@@ -184,7 +185,7 @@ class Scene {
                   ShardStart{
                       std::vector<float>(
                           std::min<std::uint64_t>(load->request.end - load->request.begin, kLoadedMax), 1.0f),
-                      std::make_shared<DenseFloat32Codec>(), 1, deterministic_}});
+                      both_ways(), deterministic_}});
       }
     }
   }

@@ -11,6 +11,7 @@
 #include "server/coordinator/coordinator_core.h"
 #include "server/shard/shard_core.h"
 #include "test/support/catch.h"
+#include "test/support/codecs.h"
 #include "test/support/replica_host.h"
 #include "worker/client/client_core.h"
 
@@ -236,8 +237,7 @@ class Cluster {
                   values.begin());
     shards_[static_cast<std::size_t>(node - 1)]->on_event(
         now_, ShardCore::ShardLoaded{load.request.job,
-                                     ShardStart{std::move(values), std::make_shared<DenseFloat32Codec>(), 1,
-                                                shape_.deterministic}});
+                                     ShardStart{std::move(values), both_ways(), shape_.deterministic}});
   }
   void handle(int node, const ClientCore::LoadJob& load) {
     LoadedJob job;
@@ -247,7 +247,7 @@ class Cluster {
     job.round_samples = shape_.round_samples;
     job.bound = shape_.bound;
     job.deterministic = shape_.deterministic;
-    job.codec = std::make_shared<DenseFloat32Codec>();
+    job.codecs = both_ways();
     const auto worker = static_cast<std::size_t>(node - 1000);
     Result<LoadedJob> loaded = on_load ? on_load(worker, job) : Result<LoadedJob>(job);
     workers_[worker]->on_event(now_, ClientCore::JobLoaded{load.job, std::move(loaded)});

@@ -11,7 +11,7 @@ namespace nanduti::sim {
 Checker::Checker(const Plan& plan, Coverage& coverage)
     : plan_(plan),
       coverage_(coverage),
-      codec_(codec_of(plan)),
+      codecs_(codecs_of(plan)),
       shards_(plan.shards),
       counted_(plan.epochs, std::vector<std::uint8_t>(plan.samples)) {
   const auto ranges = split_into_shards(plan.parameters, plan.shards);

@@ -137,7 +137,7 @@ class Checker {
 
   const Plan& plan_;
   Coverage& coverage_;
-  std::shared_ptr<const Codec> codec_;
+  JobCodecs codecs_;
   std::map<MembershipEpoch, Membership> memberships_;
   std::map<IncarnationOrder, Incarnation> incarnations_;
   std::set<IncarnationOrder> dead_;

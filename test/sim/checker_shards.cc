@@ -131,19 +131,19 @@ void Checker::publish(std::size_t k, const Publish* message, const ShardCore& co
   shard.version = shard.version.next();
   std::vector<float> change(shard.w.size());
   for (std::size_t i = 0; i < change.size(); ++i) change[i] = shard.w[i] - shard.shadow[i];
-  const EncodedUpdate encoded = codec_->encode(change, {plan_.seed, shard.version.value()});
+  const EncodedUpdate encoded = codecs_.publish->encode(change, {}, {shard.version.value(), shard.begin, 0});
   if (message != nullptr) {
     if (message->payload.empty()) return;
     const auto theirs = message->payload.view(), ours = encoded.payload.view();
     if (!std::equal(theirs.begin(), theirs.end(), ours.begin(), ours.end()))
       fail("P4: version {} of shard {} does not carry Q(w - shadow)", shard.version, k);
-    return add(shard.shadow, encoded.update, 1.0f);
+    return add_update(shard.shadow, encoded.update, 1.0f);
   }
   // Nobody was sent an addition: nothing was added, or Q(w - shadow), or all of it at rest.
   const auto theirs = core.values()->shadow();
   if (same_bits(theirs, shard.shadow)) return;
   std::vector<float> quantised = shard.shadow;
-  add(quantised, encoded.update, 1.0f);
+  add_update(quantised, encoded.update, 1.0f);
   if (same_bits(theirs, quantised)) {
     shard.shadow = std::move(quantised);
     return;

@@ -24,7 +24,7 @@ inline std::span<const float> values_of(const SharedBytes& payload) {
 }
 
 /// target += factor * update, coordinate by coordinate in float32.
-inline void add(std::span<float> target, const Update& update, float factor) {
+inline void add_update(std::span<float> target, const Update& update, float factor) {
   if (update.size != target.size()) fail("an update of {} for {} values", update.size, target.size());
   for (std::size_t i = 0; i < update.values.size(); ++i)
     target[update.dense ? i : update.indices[i]] += factor * update.values[i];

@@ -27,11 +27,10 @@ Checker::Incarnation& Checker::incarnation(IncarnationOrder order) {
 void Checker::make_push(Incarnation& of, std::size_t k, std::span<const float> progress, Round round,
                         const SampleRange& range, bool flush) {
   std::vector<float>& residual = of.residual[k];
-  for (std::size_t i = 0; i < progress.size(); ++i) residual[i] += progress[i];
   // A flush leaves nothing behind, whatever the job's codec.
-  const EncodedUpdate encoded = flush ? DenseFloat32Codec().encode(residual, {})
-                                      : codec_->encode(residual, {plan_.seed, round.value()});
-  add(residual, encoded.update, -1.0f);
+  const DenseFloat32Codec exact;
+  const Codec& codec = flush ? exact : *codecs_.push;
+  const EncodedUpdate encoded = codec.encode(residual, progress, {round.value(), shards_[k].begin, 0});
   of.pushes[k].push_back(
       {std::make_shared<const Update>(encoded.update), encoded.payload, round, range, flush, {}});
 }
@@ -89,7 +88,7 @@ void Checker::on_compute(IncarnationOrder order, const Replica& replica, const R
     std::vector<float> x = records[k]->shadow;
     const std::uint64_t settled = value_or_zero(records[k]->settled, order);
     for (std::size_t s = settled; s < of.pushes[k].size(); ++s)
-      if (!of.pushes[k][s].returned) add(x, *of.pushes[k][s].update, -1.0f);
+      if (!of.pushes[k][s].returned) add_update(x, *of.pushes[k][s].update, -1.0f);
     if (of.uncoded)
       for (std::size_t i = 0; i < x.size(); ++i) x[i] -= of.uncoded->progress[shards_[k].begin + i];
     for (std::size_t i = 0; i < x.size(); ++i) x[i] -= rho * of.residual[k][i];
@@ -199,7 +198,7 @@ void Checker::take_back(Incarnation& of, std::size_t k, const ShardReplica& stat
     if (std::any_of(held.begin(), held.end(), [&](const auto& h) { return h.sequence == Sequence(s); }))
       continue;
     push.returned = true;
-    add(of.residual[k], *push.update, 1.0f);
+    add_update(of.residual[k], *push.update, 1.0f);
     coverage_.count("push: returned");
   }
 }

@@ -9,7 +9,7 @@
 
 namespace nanduti::sim {
 
-LedgerChecker::LedgerChecker(const Plan& plan) : plan_(plan), codec_(codec_of(plan)) {
+LedgerChecker::LedgerChecker(const Plan& plan) : plan_(plan), codecs_(codecs_of(plan)) {
   const std::vector<float> initial = initial_values(0, plan.parameters);
   w_.assign(initial.begin(), initial.end());
 }
@@ -48,7 +48,7 @@ void LedgerChecker::on_report(ShardIndex shard, const SettleReport& report) {
 
 void LedgerChecker::apply(const Push& push, std::uint64_t begin, std::uint64_t size) {
   const DenseFloat32Codec exact;
-  const Codec& codec = push.lease == LeaseId() ? exact : *codec_;
+  const Codec& codec = push.lease == LeaseId() ? exact : *codecs_.push;
   const Result<Update> update = codec.decode(push.payload, size);
   if (!update.ok()) fail("a push does not decode: {}", update.error().message);
   std::vector<double>& sum = applied_[push.order];

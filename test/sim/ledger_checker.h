@@ -33,7 +33,7 @@ class LedgerChecker {
   void apply(const Push& push, std::uint64_t begin, std::uint64_t size);
 
   const Plan& plan_;
-  std::shared_ptr<const Codec> codec_;
+  JobCodecs codecs_;
   std::map<MembershipEpoch, std::uint32_t> active_;
   std::set<IncarnationOrder> dead_;
   std::map<Key, Push> arrived_;  // and not reported yet

@@ -24,23 +24,27 @@ std::vector<float> progress_of(std::span<const float> x, const SampleRange& rang
   return progress;
 }
 
-EncodedUpdate QuarterCodec::encode(std::span<const float> values, const CodecKey& key) const {
+EncodedUpdate QuarterCodec::encode(std::span<float> residual, std::span<const float> progress,
+                                   const CodingContext& context) const {
+  for (std::size_t i = 0; i < progress.size(); ++i) residual[i] += progress[i];
   struct Owner {
     std::vector<std::uint32_t> indices;
     std::vector<float> values;
   };
   auto owner = std::make_shared<Owner>();
-  for (std::size_t i = key.round % 4; i < values.size(); i += 4) {
-    if (values[i] == 0.0f) continue;
+  for (std::size_t i = context.round % 4; i < residual.size(); i += 4) {
+    if (residual[i] == 0.0f) continue;
     owner->indices.push_back(static_cast<std::uint32_t>(i));
-    owner->values.push_back(values[i]);
+    owner->values.push_back(residual[i]);
+    residual[i] = 0;
   }
   std::vector<std::byte> bytes(owner->indices.size() * 8 + 1);  // never empty
   if (!owner->indices.empty()) {
     std::memcpy(bytes.data(), owner->indices.data(), owner->indices.size() * 4);
     std::memcpy(bytes.data() + owner->indices.size() * 4, owner->values.data(), owner->values.size() * 4);
   }
-  return {SharedBytes::take(std::move(bytes)), {values.size(), false, owner->indices, owner->values, owner}};
+  return {SharedBytes::take(std::move(bytes)),
+          {residual.size(), false, owner->indices, owner->values, owner}};
 }
 
 Result<Update> QuarterCodec::decode(const SharedBytes& payload, std::uint64_t size) const {
@@ -62,9 +66,10 @@ Result<Update> QuarterCodec::decode(const SharedBytes& payload, std::uint64_t si
   return Update{size, false, owner->indices, owner->values, owner};
 }
 
-std::shared_ptr<const Codec> codec_of(const Plan& plan) {
-  if (plan.sparse) return std::make_shared<QuarterCodec>();
-  return std::make_shared<DenseFloat32Codec>();
+JobCodecs codecs_of(const Plan& plan) {
+  std::shared_ptr<const Codec> codec = std::make_shared<DenseFloat32Codec>();
+  if (plan.sparse) codec = std::make_shared<QuarterCodec>();
+  return {codec, codec};
 }
 
 }  // namespace nanduti::sim

@@ -22,10 +22,11 @@ std::vector<float> progress_of(std::span<const float> x, const SampleRange& rang
 class QuarterCodec final : public Codec {
  public:
   [[nodiscard]] Coding coding() const override { return static_cast<Coding>(200); }
-  [[nodiscard]] EncodedUpdate encode(std::span<const float> values, const CodecKey& key) const override;
+  [[nodiscard]] EncodedUpdate encode(std::span<float> residual, std::span<const float> progress,
+                                     const CodingContext& context) const override;
   [[nodiscard]] Result<Update> decode(const SharedBytes& payload, std::uint64_t size) const override;
 };
 
-std::shared_ptr<const Codec> codec_of(const Plan& plan);
+JobCodecs codecs_of(const Plan& plan);
 
 }  // namespace nanduti::sim

@@ -12,7 +12,7 @@ constexpr std::uint64_t kLayoutHash = 5;
 
 void Simulation::act(ShardHost& host, const ShardCore::LoadShard& load) {
   later(host, duration(1, 300), [this, load](ShardHost& h) {
-    ShardStart start{initial_values(load.request.begin, load.request.end), codec_of(plan_), plan_.seed,
+    ShardStart start{initial_values(load.request.begin, load.request.end), codecs_of(plan_),
                      plan_.deterministic};
     give(h, ShardCore::ShardLoaded{load.request.job, std::move(start)});
   });
@@ -51,8 +51,7 @@ void Simulation::act(WorkerHost& host, const ClientCore::LoadJob& load) {
   job.round_samples = plan_.round_samples;
   job.bound = plan_.bound;
   job.deterministic = plan_.deterministic;
-  job.seed = plan_.seed;
-  job.codec = codec_of(plan_);
+  job.codecs = codecs_of(plan_);
   later(host, duration(5, 1000), [this, id = load.job, job](WorkerHost& h) {
     give(h, ClientCore::JobLoaded{id, job});
   });

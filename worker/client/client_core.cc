@@ -280,8 +280,7 @@ void ClientCore::join(const JoinJob& request) {
   options.own = order_;
   options.bound = job.loaded->bound;
   options.deterministic = job.loaded->deterministic;
-  options.codec = job.loaded->codec;
-  options.seed = job.loaded->seed;
+  options.codecs = job.loaded->codecs;
   options.window_rounds_max = options_.window_rounds_max;
   options.window_bytes_max = options_.window_bytes_max;
   job.places = request.shards;

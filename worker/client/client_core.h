@@ -41,8 +41,7 @@ struct LoadedJob {
   std::uint64_t round_samples = 1;  ///< local_steps * batch_size
   std::optional<std::uint32_t> bound;
   bool deterministic = false;
-  std::uint64_t seed = 0;
-  std::shared_ptr<const Codec> codec;
+  JobCodecs codecs;
 };
 
 /// What a worker's host has measured on its threads, since a job was loaded.

@@ -142,7 +142,7 @@ void Replica::merge_due(Round round) {
 void Replica::code(Computation computation) {
   std::span<const float> progress;  // none: nothing was computed
   if (computation.buffers) progress = computation.buffers->progress;
-  std::vector<Push> pushes = make_pushes(computation, progress, *options_.codec);
+  std::vector<Push> pushes = make_pushes(computation, progress, *options_.codecs.push);
   if (computation.buffers) spare_.push_back(std::move(computation.buffers));
   report(RoundCoded{computation.name, std::move(pushes), computation.loss_sum, computation.compute_seconds});
 }
@@ -155,7 +155,7 @@ std::vector<Push> Replica::make_pushes(const Computation& computation, std::span
     Shard& shard = shards_[k];
     std::span<const float> part;
     if (!progress.empty()) part = progress.subspan(shard.range.begin, shard.range.size());
-    Push push = shard.state.push(part, codec, {options_.seed, name.round.value()});
+    Push push = shard.state.push(part, codec, {name.round.value(), shard.range.begin, 0});
     push.job = name.job;
     push.order = options_.own;
     push.round = name.round;
@@ -212,17 +212,17 @@ Status Replica::check_arrival(ShardIndex index, const std::variant<Publish, Assi
     return shard(index).check_values(assign);
   }
   if (publish->payload.empty()) return {};
-  if (publish->coding != static_cast<std::uint8_t>(options_.codec->coding()))
+  if (publish->coding != static_cast<std::uint8_t>(options_.codecs.publish->coding()))
     return make_error(ErrorCode::kCorrupt, "a version in coding {}, which this job does not use",
                       publish->coding);
-  const Result<Update> update = options_.codec->decode(publish->payload, shard(index).size());
+  const Result<Update> update = options_.codecs.publish->decode(publish->payload, shard(index).size());
   return update.ok() ? Status() : Status(update.error());
 }
 
 Status Replica::merge_one(ShardIndex index, const std::variant<Publish, Assign>& version) {
   ShardReplica& state = shards_.at(index.value()).state;
   const auto* publish = std::get_if<Publish>(&version);
-  NANDUTI_RETURN_IF_ERROR(publish != nullptr ? state.merge(*publish, *options_.codec)
+  NANDUTI_RETURN_IF_ERROR(publish != nullptr ? state.merge(*publish, *options_.codecs.publish)
                                              : state.merge(std::get<Assign>(version)));
   report(Verdicts{index, state.settled(), state.take_returned()});
   return {};

@@ -27,8 +27,7 @@ struct ReplicaOptions {
   /// Memory of pushes that the merged versions do not hold, all shards; beyond, and with two rounds at least:
   /// the worker waits. In lockstep the bound alone says how many there are.
   std::size_t window_bytes_max = std::size_t{256} << 20;
-  std::shared_ptr<const Codec> codec;
-  std::uint64_t seed = 0;
+  JobCodecs codecs;
 };
 
 /// What names a round in its pushes.

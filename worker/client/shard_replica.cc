@@ -7,20 +7,6 @@
 
 namespace nanduti {
 
-namespace {
-
-/// target += factor * update
-void add(std::span<float> target, const Update& update, float factor) {
-  if (update.dense) {
-    for (std::size_t i = 0; i < target.size(); ++i) target[i] += factor * update.values[i];
-  } else {
-    for (std::size_t k = 0; k < update.indices.size(); ++k)
-      target[update.indices[k]] += factor * update.values[k];
-  }
-}
-
-}  // namespace
-
 std::size_t ShardReplica::in_flight_bytes() const {
   std::size_t bytes = 0;
   for (const InFlight& sent : in_flight_)
@@ -174,11 +160,8 @@ void ShardReplica::compute_parameters(std::span<float> x, std::span<const float>
   }
 }
 
-Push ShardReplica::push(std::span<const float> progress, const Codec& codec, const CodecKey& key) {
-  NANDUTI_CHECK(progress.empty() || progress.size() == residual_.size());
-  for (std::size_t i = 0; i < progress.size(); ++i) residual_[i] += progress[i];
-  EncodedUpdate encoded = codec.encode(residual_, key);
-  add(residual_, encoded.update, -1.0f);
+Push ShardReplica::push(std::span<const float> progress, const Codec& codec, const CodingContext& context) {
+  EncodedUpdate encoded = codec.encode(residual_, progress, context);
   add(base_, encoded.update, -1.0f);
   Push push;
   push.sequence = next_sequence_;

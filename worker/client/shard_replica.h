@@ -55,7 +55,7 @@ class ShardReplica {
   void compute_parameters(std::span<float> x, std::span<const float> pending, float rho) const;
   /// Adds a round's progress (shape [size()]) to the residual, codes what is to be sent and keeps the rest.
   /// The caller fills in what names the round.
-  Push push(std::span<const float> progress, const Codec& codec, const CodecKey& key);
+  Push push(std::span<const float> progress, const Codec& codec, const CodingContext& context);
   /// Mass has returned to the residual since the last call.
   bool take_returned() { return std::exchange(returned_, false); }
 

@@ -227,8 +227,8 @@ Result<LoadedJob> WorkerHost::load_job(const ClientCore::LoadJob& request) {
   loaded.round_samples = std::uint64_t{job->staleness.local_steps} * job->training.batch_size;
   loaded.bound = job->staleness.bound;
   loaded.deterministic = job->deterministic;
-  loaded.seed = job->training.seed;
-  loaded.codec = std::make_shared<DenseFloat32Codec>();
+  const auto codec = std::make_shared<DenseFloat32Codec>();
+  loaded.codecs = {codec, codec};
   work_ = std::make_unique<Work>();
   work_->job = request.job;
   work_->trainer = std::move(trainer).value();

@@ -6,6 +6,7 @@
 #include "server/shard/shard_core.h"
 #include "test/common/protocol/any_message.h"
 #include "test/support/catch.h"
+#include "test/support/codecs.h"
 
 using namespace nanduti;
 using namespace std::chrono_literals;
@@ -33,7 +34,7 @@ TEST_CASE("no message of any peer in any state brings a shard down") {
           core.on_event(now, ShardCore::ShardLoaded{
                                  load->request.job,
                                  ShardStart{std::vector<float>(load->request.end - load->request.begin, 1.0f),
-                                            std::make_shared<DenseFloat32Codec>(), 1, seed % 4 == 0}});
+                                            both_ways(), seed % 4 == 0}});
       }
     };
     IncarnationId incarnation;

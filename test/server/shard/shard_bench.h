@@ -5,6 +5,7 @@
 
 #include "server/shard/shard_core.h"
 #include "test/support/catch.h"
+#include "test/support/codecs.h"
 
 /// A shard without a network, of which a test plays the coordinator and the workers.
 namespace nanduti {
@@ -30,8 +31,7 @@ struct Bench {
     (void)core.take_actions();
     tell(PeerConnected{kCoordinator, {}});
     tell(MessageReceived{kCoordinator, OpenShard{JobId(1), "", {}, ShardIndex(0), 0, kSize, 5}});
-    ShardStart start{std::vector<float>(kSize, 1.0f), std::make_shared<DenseFloat32Codec>(), 1,
-                     deterministic};
+    ShardStart start{std::vector<float>(kSize, 1.0f), both_ways(), deterministic};
     tell(ShardCore::ShardLoaded{JobId(1), std::move(start)});
   }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "test/support/catch.h"
+#include "test/support/codecs.h"
 #include "test/support/replica_host.h"
 #include "worker/client/client_core.h"
 
@@ -46,7 +47,7 @@ struct ClientBench {
         LoadedJob job;
         job.parameters = kSize;
         job.layout_hash = 5;
-        job.codec = std::make_shared<DenseFloat32Codec>();
+        job.codecs = both_ways();
         job.bound = 1;
         job.round_samples = 10;
         job.deterministic = deterministic;

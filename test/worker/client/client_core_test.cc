@@ -150,7 +150,7 @@ TEST_CASE("a worker that is asked to join before it has read the job's data join
   LoadedJob job;
   job.parameters = kSize;
   job.layout_hash = 5;
-  job.codec = std::make_shared<DenseFloat32Codec>();
+  job.codecs = both_ways();
   core.on_event(now, ClientCore::JobLoaded{JobId(1), job});
   CHECK(shards_opened() == 1);
 }

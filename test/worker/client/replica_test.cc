@@ -5,6 +5,7 @@
 
 #include "common/base/random.h"
 #include "test/support/catch.h"
+#include "test/support/codecs.h"
 
 using namespace nanduti;
 
@@ -18,10 +19,12 @@ constexpr IncarnationOrder kOwn{1};
 class FirstOnlyCodec final : public Codec {
  public:
   [[nodiscard]] Coding coding() const override { return Coding::kDenseFloat32; }
-  [[nodiscard]] EncodedUpdate encode(std::span<const float> values, const CodecKey& key) const override {
-    std::vector<float> first(values.size(), 0.0f);
-    first[0] = values[0];
-    return dense_.encode(first, key);
+  [[nodiscard]] EncodedUpdate encode(std::span<float> residual, std::span<const float> progress,
+                                     const CodingContext& context) const override {
+    for (std::size_t i = 0; i < progress.size(); ++i) residual[i] += progress[i];
+    std::vector<float> first(residual.size(), 0.0f);
+    first[0] = std::exchange(residual[0], 0.0f);
+    return dense_.encode(first, {}, context);
   }
   [[nodiscard]] Result<Update> decode(const SharedBytes& payload, std::uint64_t size) const override {
     return dense_.decode(payload, size);
@@ -36,15 +39,17 @@ class RandomCodec final : public Codec {
  public:
   explicit RandomCodec(RandomStream& random) : random_(random) {}
   [[nodiscard]] Coding coding() const override { return Coding::kDenseFloat32; }
-  [[nodiscard]] EncodedUpdate encode(std::span<const float> values, const CodecKey&) const override {
+  [[nodiscard]] EncodedUpdate encode(std::span<float> residual, std::span<const float> progress,
+                                     const CodingContext&) const override {
+    for (std::size_t i = 0; i < progress.size(); ++i) residual[i] += progress[i];
     std::vector<float> words{random_.below(2) == 0 ? 1.0f : 0.0f};
-    for (std::size_t i = 0; i < values.size(); ++i) {
+    for (std::size_t i = 0; i < residual.size(); ++i) {
       if (words[0] == 0.0f && random_.below(6) != 0) continue;
       if (words[0] == 0.0f) words.push_back(static_cast<float>(i));
-      words.push_back(values[i]);
+      words.push_back(std::exchange(residual[i], 0.0f));
     }
     SharedBytes payload = SharedBytes::take(std::move(words));
-    Update update = *decode(payload, values.size());
+    Update update = *decode(payload, residual.size());
     return {std::move(payload), std::move(update)};
   }
   [[nodiscard]] Result<Update> decode(const SharedBytes& payload, std::uint64_t size) const override {
@@ -79,8 +84,7 @@ struct Bench {
                  deterministic,
                  window,
                  std::size_t{1} << 20,
-                 std::move(codec),
-                 1}) {}
+                 both_ways(std::move(codec))}) {}
 
   void tell(Replica::Event event) {
     replica.on_event(std::move(event));
@@ -312,8 +316,7 @@ TEST_CASE("without a bound only the window stops a worker, in rounds and in byte
   for (std::uint32_t k = 0; k < 2; ++k) bench.tell(Replica::TakeAck{ShardIndex(k), Sequence(1), {}});
   CHECK(replica.gate(Round(3), MembershipEpoch(1)) == Replica::Gate::kOpen);
 
-  ReplicaOptions options{kJob, {{0, kSize}}, kOwn, {}, false, 64, 40, std::make_shared<DenseFloat32Codec>(),
-                         1};
+  ReplicaOptions options{kJob, {{0, kSize}}, kOwn, {}, false, 64, 40, both_ways()};
   Bench narrow(std::nullopt);
   narrow.replica = Replica(options);  // a push is 32 bytes, and so is its update
   REQUIRE(narrow
@@ -537,7 +540,8 @@ TEST_CASE(
                                     SharedBytes::take(std::vector<float>(8, 0.3f))})
                       .ok());
         } else {
-          REQUIRE(state.merge(Publish{h, 1, codec.encode(floats(), {}).payload}, codec).ok());
+          std::vector<float> change = floats();
+          REQUIRE(state.merge(Publish{h, 1, codec.encode(change, {}, {}).payload}, codec).ok());
         }
       }
       const std::vector<float> pending = floats();
