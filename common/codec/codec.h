@@ -37,7 +37,7 @@ struct EncodedUpdate {
 struct CodingContext {
   std::uint64_t round = 0;  ///< or version
   std::uint64_t begin = 0;  ///< where in the parameter space the values begin; a multiple of kBlockSize
-  std::uint32_t density_doublings = 0;  ///< warm-up: so often the usual density is doubled
+  double epochs_done = 0;   ///< of the job, for densities that warm up
 };
 
 /// Turns float32 vectors into payloads and back. Pure: the same input gives the same bytes. Any thread.

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/base/result.h"
+#include "common/codec/coding_spec.h"
 #include "common/config/config_text.h"
 #include "common/model/model_spec.h"
 #include "common/model/training_spec.h"
@@ -45,15 +46,7 @@ struct StalenessConfig {
   AtBound at_bound = AtBound::kWait;
 };
 
-/// How one direction is coded. Dense float32 is the only one so far.
-struct CodingConfig {
-  double density = 1.0;  ///< share of the parameters that is sent
-  std::uint32_t value_bits = 32;
-};
-struct CompressionConfig {
-  CodingConfig push;
-  CodingConfig publish;
-};
+inline constexpr double kWarmupEpochsMax = 1000;
 
 /// kMemory: a server crash loses the pushes since its last snapshot.
 enum class Durability { kMemory };
@@ -75,7 +68,7 @@ struct JobConfig {
   bool deterministic = false;          ///< the same bytes every time; training.deterministic
   std::uint32_t workers_to_start = 1;  ///< workers that have to be there before it starts; training.workers
   StalenessConfig staleness;
-  CompressionConfig compression;
+  CompressionSpec compression;
   Durability durability = Durability::kMemory;
   std::optional<Target> target;
 };

@@ -12,34 +12,32 @@ void read_files(YamlReader reader, DataFiles& files) {
   reader.finish();
 }
 
-/// A number that has one value so far: others within the range that is to come are refused as not yet
-/// available.
-void read_density(YamlReader& coding, double& density) {
-  constexpr std::string_view kAllowed = "1 (dense)";
-  const YamlNode* node = coding.scalar("density", kAllowed);
-  if (node == nullptr) return;
-  const auto value = parse_real_number(node->text);
-  if (node->is_quoted || !value || *value <= 0 || *value > 1) return coding.reject("density", kAllowed);
-  if (*value < 1) return coding.reject_not_yet("density", kAllowed);
-  density = *value;
-}
+constexpr std::string_view kDensityAllowed = "a number from 0.00025 to 1";
+bool is_density(double value) { return value >= kDensityMin && value <= 1; }
 
 void read_value_bits(YamlReader& coding, std::uint32_t& value_bits) {
-  constexpr std::string_view kAllowed = "32 (float32)";
+  constexpr std::string_view kAllowed = "2, 4, 8 or 32 (float32)";
   const YamlNode* node = coding.scalar("value_bits", kAllowed);
   if (node == nullptr) return;
   const auto value = parse_whole_number(node->text);
-  if (!node->is_quoted && (value == 2 || value == 4 || value == 8)) {
-    return coding.reject_not_yet("value_bits", kAllowed);
-  }
-  if (node->is_quoted || value != 32) return coding.reject("value_bits", kAllowed);
-  value_bits = 32;
+  if (node->is_quoted || (value != 2 && value != 4 && value != 8 && value != 32))
+    return coding.reject("value_bits", kAllowed);
+  value_bits = static_cast<std::uint32_t>(*value);
 }
 
-void read_coding(YamlReader coding, CodingConfig& config) {
-  read_density(coding, config.density);
-  read_value_bits(coding, config.value_bits);
-  coding.not_yet("warmup_epochs");
+void read_coding(YamlReader coding, CodingSpec& spec) {
+  coding.real_number("density", is_density, kDensityAllowed, spec.density);
+  read_value_bits(coding, spec.value_bits);
+  coding.real_number(
+      "warmup_epochs", [](double value) { return value >= 0 && value <= kWarmupEpochsMax; },
+      "a number from 0 to 1000", spec.warmup_epochs);
+  YamlReader tensors = coding.map("tensors");
+  for (const std::string& tensor : tensors.keys()) {
+    double density = 1;
+    tensors.real_number(tensor, is_density, kDensityAllowed, density);
+    spec.tensors.push_back({tensor, density});
+  }
+  tensors.finish();
   coding.finish();
 }
 
@@ -92,7 +90,7 @@ void read_staleness_section(YamlReader& root, StalenessConfig& staleness) {
   reader.finish();
 }
 
-void read_compression_section(YamlReader& root, CompressionConfig& compression) {
+void read_compression_section(YamlReader& root, CompressionSpec& compression) {
   YamlReader reader = root.map("compression");
   read_coding(reader.map("push"), compression.push);
   read_coding(reader.map("publish"), compression.publish);

@@ -10,7 +10,7 @@ void read_model_section(YamlReader& root, ModelSpec& model);
 void read_data_section(YamlReader& root, DataConfig& data);
 void read_training_section(YamlReader& root, JobConfig& job);
 void read_staleness_section(YamlReader& root, StalenessConfig& staleness);
-void read_compression_section(YamlReader& root, CompressionConfig& compression);
+void read_compression_section(YamlReader& root, CompressionSpec& compression);
 void read_target_section(YamlReader& root, std::optional<Target>& target);
 
 }  // namespace nanduti

@@ -52,6 +52,13 @@ const YamlNode* YamlReader::scalar(std::string_view key, std::string_view allowe
   return nullptr;
 }
 
+std::vector<std::string> YamlReader::keys() const {
+  std::vector<std::string> keys;
+  if (map_ == nullptr) return keys;
+  for (const YamlNode::Entry& item : map_->items) keys.push_back(item.key);
+  return keys;
+}
+
 YamlReader YamlReader::map(std::string_view key) {
   const YamlNode* node = find(key);
   if (node != nullptr) return YamlReader(*node, path_of(key), errors_);

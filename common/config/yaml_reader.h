@@ -37,6 +37,8 @@ class YamlReader {
   const YamlNode* find(std::string_view key);
   /// The value if it is a scalar; nullptr if it is absent or, which is an error, anything else.
   const YamlNode* scalar(std::string_view key, std::string_view allowed);
+  /// Of the map, in its order; none without a map. For maps whose keys are names of the job's own.
+  [[nodiscard]] std::vector<std::string> keys() const;
   /// The map below `key`; without it, a reader that has no keys.
   YamlReader map(std::string_view key);
   /// An error unless the key is there.

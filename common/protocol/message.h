@@ -60,6 +60,11 @@ struct SampleRange {
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
   [[nodiscard]] std::uint64_t size() const { return end - begin; }
+  /// Passes over a training set of `samples` that come before it.
+  [[nodiscard]] double epochs_before(std::uint64_t samples) const {
+    const double within = samples == 0 ? 0 : static_cast<double>(begin) / static_cast<double>(samples);
+    return static_cast<double>(epoch.value()) + within;
+  }
   friend bool operator==(const SampleRange&, const SampleRange&) = default;
 };
 

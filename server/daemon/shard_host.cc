@@ -33,8 +33,9 @@ Result<ShardStart> load_shard(const OpenShard& request) {
                       request.job);
   ShardStart start;
   start.values = initial_values(*model, job->training.seed, {request.begin, request.end});
-  const auto codec = std::make_shared<DenseFloat32Codec>();
-  start.codecs = {codec, codec};
+  Result<JobCodecs> codecs = make_codecs(job->compression, model->space);
+  if (!codecs.ok()) return codecs.error();
+  start.codecs = std::move(codecs).value();
   start.deterministic = job->deterministic;
   return start;
 }

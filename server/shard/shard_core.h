@@ -18,8 +18,9 @@
 
 namespace nanduti {
 
-/// Versions that a lockstep shard keeps for who returns, more than a worker's window: beyond, the oldest
-/// goes, and who would have to hear it is sent an assignment instead.
+/// Versions that a shard keeps for who returns or was too slow to hear them all, more than a worker's window,
+/// and but for lockstep no more bytes than its shadow has: beyond, the oldest goes, and who would have to
+/// hear it is sent an assignment instead.
 inline constexpr std::size_t kKeptVersionsMax = 256;
 
 struct ShardOptions {
@@ -133,7 +134,8 @@ class ShardCore {
     OpenShard request;
     JobCodecs codecs;
     bool deterministic = false;
-    std::deque<Publish> kept;           // lockstep: versions that a worker may have to hear one by one
+    std::deque<Publish> kept;  // the newest versions; none is missing between them
+    std::size_t kept_bytes = 0;
     std::optional<ShardValues> values;  // empty while loading
     ChainId chain;
     MembershipEpoch epoch;
@@ -142,6 +144,7 @@ class ShardCore {
     std::map<PeerId, Subscriber> subscribers;
     std::map<CutId, SharedBytes> cuts;
     VersionHeader published;  // the newest version's: what the shadow holds, which w is ahead of
+    double epochs_done = 0;   // before the newest settled round's samples
     Round published_through;  // smallest active clock of the newest version
     bool unpublished = false;
     ProtocolTime unpublished_since;
@@ -181,6 +184,8 @@ class ShardCore {
   [[nodiscard]] bool is_lockstep() const;
   void publish_if_due(ProtocolTime now);
   void keep(const Publish& version);
+  void forget_oldest_kept();
+  void catch_up(PeerId peer, Subscriber& subscriber, Version since);
   void publish(ProtocolTime now, bool exactly);
   void answer_subscribers();
   void send_assign(PeerId peer, Subscriber& subscriber, Version since, bool whole);

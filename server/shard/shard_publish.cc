@@ -57,7 +57,7 @@ void ShardCore::on_acked(PeerId peer, Subscriber& subscriber, std::uint64_t tag)
   if (!subscriber.lagging || subscriber.asks || !subscriber.unacked.empty()) return;
   subscriber.lagging = false;
   ++counters_.catch_ups;
-  send_assign(peer, subscriber, subscriber.version, false);
+  catch_up(peer, subscriber, subscriber.version);
 }
 
 void ShardCore::answer_subscribers() {
@@ -84,15 +84,32 @@ void ShardCore::answer_subscribers() {
         SendMessage{peer, kControl, Subscribed{job.request.job, worker->second.ledger.next_sequence()}});
     const bool continues =
         subscriber.request.chain == job.chain && subscriber.request.version <= job.values->version();
-    const Version since = subscriber.request.version;
-    const std::uint64_t behind = job.values->version().value() - since.value();
-    if (continues && is_lockstep() && behind <= job.kept.size()) {
-      for (std::size_t i = job.kept.size() - behind; i < job.kept.size(); ++i)
-        send_version(peer, subscriber, job.kept[i], size_bytes(job.kept[i]));
-      continue;
-    }
-    send_assign(peer, subscriber, continues ? since : Version(), !continues);
+    if (continues)
+      catch_up(peer, subscriber, subscriber.request.version);
+    else
+      send_assign(peer, subscriber, Version(), true);
   }
+}
+
+/// The versions after `since` once more if that is less than what they have changed. In lockstep always, if
+/// they are still there: who leaps over a version cannot take part in its step.
+void ShardCore::catch_up(PeerId peer, Subscriber& subscriber, Version since) {
+  const Job& job = *job_;
+  const std::uint64_t behind = job.values->version().value() - since.value();
+  if (behind <= job.kept.size()) {
+    const auto first = job.kept.end() - static_cast<std::ptrdiff_t>(behind);
+    std::size_t bytes = 0;
+    for (auto version = first; version != job.kept.end(); ++version) bytes += size_bytes(*version);
+    std::size_t assigned = 0;
+    for (const AssignedRange& range : job.values->changed_since(since))
+      assigned += (range.end - range.begin) * sizeof(float);
+    if (is_lockstep() || bytes <= std::min(assigned, options_.subscriber_bytes_max)) {
+      for (auto version = first; version != job.kept.end(); ++version)
+        send_version(peer, subscriber, *version, size_bytes(*version));
+      return;
+    }
+  }
+  send_assign(peer, subscriber, since, false);
 }
 
 Round ShardCore::smallest_active_clock() const {
@@ -123,8 +140,8 @@ void ShardCore::publish(ProtocolTime, bool exactly) {
     job.values->publish_exactly();
   } else if (job.unpublished || job.deterministic) {
     const Codec& codec = *job.codecs.publish;
-    EncodedUpdate encoded =
-        job.values->publish(codec, {job.values->version().next().value(), job.request.begin, 0});
+    EncodedUpdate encoded = job.values->publish(
+        codec, {job.values->version().next().value(), job.request.begin, job.epochs_done});
     message.coding = static_cast<std::uint8_t>(codec.coding());
     message.payload = std::move(encoded.payload);
   } else {
@@ -136,7 +153,10 @@ void ShardCore::publish(ProtocolTime, bool exactly) {
   job.membership_unpublished = false;
   job.published_through = smallest_active_clock();
   message.header = job.published = make_header();
-  if (is_lockstep() && !exactly) keep(message);
+  if (exactly)
+    while (!job.kept.empty()) forget_oldest_kept();
+  else
+    keep(message);
   std::size_t bytes = size_bytes(message);
   if (exactly)
     for (const AssignedRange& range : job.values->changed_since(before))
@@ -155,16 +175,27 @@ void ShardCore::publish(ProtocolTime, bool exactly) {
   }
 }
 
-/// Keeps a version until every active worker says that it has computed on it or a later one.
+/// In lockstep a version is kept until every active worker says that it has computed on it or a later one.
 void ShardCore::keep(const Publish& version) {
   Job& job = *job_;
   job.kept.push_back(version);
-  Version oldest = version.header.version;
-  for (const auto& [order, worker] : job.workers)
-    if (worker.member.state == MemberState::kActive) oldest = std::min(oldest, worker.base);
+  job.kept_bytes += size_bytes(version);
+  Version oldest;
+  if (is_lockstep()) {
+    oldest = version.header.version;
+    for (const auto& [order, worker] : job.workers)
+      if (worker.member.state == MemberState::kActive) oldest = std::min(oldest, worker.base);
+  }
+  const std::size_t bytes_max = job.values->size() * sizeof(float);
   while (!job.kept.empty() &&
-         (job.kept.front().header.version <= oldest || job.kept.size() > kKeptVersionsMax))
-    job.kept.pop_front();
+         (job.kept.front().header.version <= oldest || job.kept.size() > kKeptVersionsMax ||
+          (job.kept_bytes > bytes_max && !is_lockstep())))
+    forget_oldest_kept();
+}
+
+void ShardCore::forget_oldest_kept() {
+  job_->kept_bytes -= size_bytes(job_->kept.front());
+  job_->kept.pop_front();
 }
 
 VersionHeader ShardCore::make_header() {

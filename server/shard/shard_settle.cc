@@ -120,7 +120,11 @@ bool ShardCore::settle_head(IncarnationOrder order, Worker& worker) {
   job.at_rest = false;
   job.report.push_back({settled.push.order, settled.push.sequence, settled.push.round, settled.push.lease,
                         settled.push.range, refused, job.ages.age(settled.push.base_version)});
-  if (settled.push.lease != LeaseId()) job.ages.on_round();
+  if (settled.push.lease != LeaseId()) {
+    job.ages.on_round();
+    job.epochs_done =
+        std::max(job.epochs_done, settled.push.range.epochs_before(job.request.data.train_samples));
+  }
   ++unconfirmed_entries_;
   return true;
 }

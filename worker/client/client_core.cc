@@ -281,6 +281,7 @@ void ClientCore::join(const JoinJob& request) {
   options.bound = job.loaded->bound;
   options.deterministic = job.loaded->deterministic;
   options.codecs = job.loaded->codecs;
+  options.epoch_samples = job.loaded->data.train_samples;
   options.window_rounds_max = options_.window_rounds_max;
   options.window_bytes_max = options_.window_bytes_max;
   job.places = request.shards;

@@ -155,7 +155,9 @@ std::vector<Push> Replica::make_pushes(const Computation& computation, std::span
     Shard& shard = shards_[k];
     std::span<const float> part;
     if (!progress.empty()) part = progress.subspan(shard.range.begin, shard.range.size());
-    Push push = shard.state.push(part, codec, {name.round.value(), shard.range.begin, 0});
+    Push push = shard.state.push(
+        part, codec,
+        {name.round.value(), shard.range.begin, name.range.epochs_before(options_.epoch_samples)});
     push.job = name.job;
     push.order = options_.own;
     push.round = name.round;

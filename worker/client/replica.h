@@ -28,6 +28,7 @@ struct ReplicaOptions {
   /// the worker waits. In lockstep the bound alone says how many there are.
   std::size_t window_bytes_max = std::size_t{256} << 20;
   JobCodecs codecs;
+  std::uint64_t epoch_samples = 1;  ///< of the training set: how far a round is in the job
 };
 
 /// What names a round in its pushes.

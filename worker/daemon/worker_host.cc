@@ -227,8 +227,9 @@ Result<LoadedJob> WorkerHost::load_job(const ClientCore::LoadJob& request) {
   loaded.round_samples = std::uint64_t{job->staleness.local_steps} * job->training.batch_size;
   loaded.bound = job->staleness.bound;
   loaded.deterministic = job->deterministic;
-  const auto codec = std::make_shared<DenseFloat32Codec>();
-  loaded.codecs = {codec, codec};
+  Result<JobCodecs> codecs = make_codecs(job->compression, model->space);
+  if (!codecs.ok()) return codecs.error();
+  loaded.codecs = std::move(codecs).value();
   work_ = std::make_unique<Work>();
   work_->job = request.job;
   work_->trainer = std::move(trainer).value();

@@ -161,15 +161,6 @@ TEST_CASE("a feature to come is refused as such") {
        "job.yaml:1: durability: found \"sync\", which is not available yet, allowed: memory"},
       {"name: tiny", "durability: log",
        "job.yaml:1: durability: found \"log\", which is not available yet, allowed: memory"},
-      {"name: tiny", "compression: {push: {density: 0.01}}",
-       "job.yaml:1: compression.push.density: found \"0.01\", which is not available yet, allowed: 1 "
-       "(dense)"},
-      {"name: tiny", "compression: {publish: {value_bits: 4}}",
-       "job.yaml:1: compression.publish.value_bits: found \"4\", which is not available yet, allowed: 32 "
-       "(float32)"},
-      {"name: tiny", "compression: {push: {warmup_epochs: 1}}",
-       "job.yaml:1: compression.push.warmup_epochs: found \"1\", which is not available yet, allowed: to "
-       "leave this key out"},
   });
 }
 
@@ -185,9 +176,17 @@ TEST_CASE("staleness and compression outside what will ever be allowed") {
        "job.yaml:10: staleness.local_steps: found \"0\", allowed: a whole number from 1 to 1024"},
       {"bound: 2", "at_bound: stop", "job.yaml:10: staleness.at_bound: found \"stop\", allowed: wait"},
       {"name: tiny", "compression: {push: {density: 0}}",
-       "job.yaml:1: compression.push.density: found \"0\", allowed: 1 (dense)"},
+       "job.yaml:1: compression.push.density: found \"0\", allowed: a number from 0.00025 to 1"},
+      {"name: tiny", "compression: {publish: {density: 1.5}}",
+       "job.yaml:1: compression.publish.density: found \"1.5\", allowed: a number from 0.00025 to 1"},
       {"name: tiny", "compression: {push: {value_bits: 16}}",
-       "job.yaml:1: compression.push.value_bits: found \"16\", allowed: 32 (float32)"},
+       "job.yaml:1: compression.push.value_bits: found \"16\", allowed: 2, 4, 8 or 32 (float32)"},
+      {"name: tiny", "compression: {publish: {warmup_epochs: -1}}",
+       "job.yaml:1: compression.publish.warmup_epochs: found \"-1\", allowed: a number from 0 to 1000"},
+      {"name: tiny", "compression: {push: {tensors: {0.weight: 2}}}",
+       "job.yaml:1: compression.push.tensors.0.weight: found \"2\", allowed: a number from 0.00025 to 1"},
+      {"name: tiny", "compression: {push: {tensors: 0.1}}",
+       "job.yaml:1: compression.push.tensors: found \"0.1\", allowed: a map, keys: none"},
       {"name: tiny", "compression: dense",
        "job.yaml:1: compression: found \"dense\", allowed: a map, keys: push, publish"},
       {"name: tiny", "durability: disk", "job.yaml:1: durability: found \"disk\", allowed: memory"},

@@ -74,7 +74,7 @@ training:
   schedule: {type: step, factor: 0.5, epochs: 2}
 staleness: {bound: 1024, local_steps: 4, at_bound: wait}
 compression:
-  push: {density: 1.0, value_bits: 32}
+  push: {density: 0.01, value_bits: 2, warmup_epochs: 1.5, tensors: {0.weight: 0.05, 2.weight: 1}}
   publish: {density: 1, value_bits: 32}
 durability: memory
 target: {metric: accuracy, at_least: 0.89}
@@ -99,6 +99,8 @@ target: {metric: accuracy, at_least: 0.89}
   CHECK(job.training.schedule.step_epochs == 2);
   CHECK(job.staleness.bound == 1024u);
   CHECK(job.staleness.local_steps == 4);
+  CHECK(job.compression.push == CodingSpec{0.01, 2, 1.5, {{"0.weight", 0.05}, {"2.weight", 1}}});
+  CHECK(job.compression.publish.is_exact());
   CHECK(job.target->at_least == 0.89);
 }
 
