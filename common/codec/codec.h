@@ -12,6 +12,7 @@ namespace nanduti {
 /// How the payload of a push or publish is coded; the number travels on the wire.
 enum class Coding : std::uint8_t {
   kDenseFloat32 = 1,  ///< size float32 values, little-endian
+  kBlocks = 2,        ///< block_layout.h
 };
 
 /// A change to `size` consecutive parameters, decoded: every coordinate (dense), or the listed ones.

@@ -19,7 +19,7 @@ namespace nanduti {
 inline constexpr std::uint32_t kProtocolVersion = 3;
 
 /// Version of the codecs' byte formats.
-inline constexpr std::uint32_t kCodecFormat = 1;
+inline constexpr std::uint32_t kCodecFormat = 2;
 
 // ---- limits, checked on decoding ----
 inline constexpr std::size_t kNameBytesMax = 256;

@@ -60,8 +60,8 @@ TEST_CASE("a hello that does not match is refused in an operator's words") {
         "this server speaks protocol version 3, the worker 'w1' (program 0.1.0) version 9: run the same "
         "release on "
         "both sides");
-  CHECK(refusal([](Hello& h) { h.codec_format = 2; }) ==
-        "this server codes updates in format 1, the worker 'w1' (program 0.1.0) in format 2: run the same "
+  CHECK(refusal([](Hello& h) { h.codec_format = 3; }) ==
+        "this server codes updates in format 2, the worker 'w1' (program 0.1.0) in format 3: run the same "
         "release "
         "on both sides");
   CHECK(refusal([](Hello& h) { h.job = JobId(2); }) == "job 2 is not open here; the open one is 3");

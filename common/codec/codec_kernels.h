@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace nanduti {
+
+/// Elements that a kernel may write behind what it was asked for: the width of the widest vector.
+inline constexpr std::size_t kKernelSlack = 16;
+/// Bytes that a kernel may read behind a section.
+inline constexpr std::size_t kKernelSlackBytes = 64;
+
+/// |value| as bits: orders like the magnitude, NaN above infinity above all numbers.
+inline constexpr std::uint32_t kMagnitudeBits = 0x7FFFFFFF;
+
+/// Values that may be selected, ascending by index.
+struct Candidates {
+  std::uint32_t* indices;
+  std::uint32_t* bits;  ///< the float32 values, as bits
+};
+
+/// The codec's inner loops, which have a form for each instruction set. All give the same results, bit for
+/// bit; the plain ones are the oracle. Buffers have room for kKernelSlack more elements than are asked for.
+struct CodecKernels {
+  const char* name;
+
+  /// residual[i] += progress[i] for i < size (where progress is not null), and lists the values whose
+  /// magnitude bits are at least `threshold` > 0. Returns how many; `out` has room for `size`.
+  std::size_t (*accumulate_and_collect)(float* residual, const float* progress, std::size_t size,
+                                        std::uint32_t threshold, Candidates out);
+
+  /// The largest number that at least `wanted` of the `count` >= `wanted` > 0 magnitudes reach, if
+  /// `threshold` is one that all reach.
+  std::uint32_t (*magnitude_of_rank)(const std::uint32_t* bits, std::size_t count, std::size_t wanted,
+                                     std::uint32_t threshold);
+
+  /// Appends to `out`, in order: what is above `magnitude`, and the first `equals` of what is equal to it;
+  /// `offset` is added to the indices. Returns how many.
+  std::size_t (*keep)(Candidates from, std::size_t count, std::uint32_t magnitude, std::size_t equals,
+                      std::uint32_t offset, std::uint32_t* out_indices, float* out_values);
+
+  /// The positions of the ones among the 8 * `byte_count` bits, which are exactly as many as `out` has room
+  /// for.
+  void (*positions_of_ones)(const std::byte* bytes, std::size_t byte_count, std::uint32_t* out);
+
+  /// Turns the positions of Rice quotients' ends into what they stand for:
+  /// out[k] = ((out[k] - k) << parameter) + (sum of the remainders up to k) + k + offset.
+  void (*rice_indices)(const std::byte* remainders, std::uint32_t parameter, std::size_t count,
+                       std::uint32_t offset, std::uint32_t* out);
+
+  /// out[k] = table[code k] for codes of 2 or 4 bits; the table has 4 or 16 entries.
+  void (*look_up)(const std::byte* codes, std::uint32_t code_bits, std::size_t count, const float* table,
+                  float* out);
+};
+
+/// Loops without intrinsics.
+const CodecKernels& plain_kernels();
+/// The fastest that this processor has.
+const CodecKernels& best_kernels();
+/// All that this processor has, plain first.
+std::vector<const CodecKernels*> available_kernels();
+
+}  // namespace nanduti

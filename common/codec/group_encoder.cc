@@ -1,0 +1,177 @@
+#include "common/codec/group_encoder.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+#include "common/base/check.h"
+#include "common/codec/bit_packing.h"
+#include "common/codec/rice.h"
+
+namespace nanduti {
+namespace {
+
+/// A header of 12 bytes among so many values is a tenth of a bit for each.
+constexpr std::uint64_t kGroupValuesMin = 1024;
+
+ValueCode code_of_bits(std::uint32_t bits) {
+  for (const ValueCode code : {ValueCode::kTwoBits, ValueCode::kFourBits, ValueCode::kEightBits})
+    if (bits_of(code) == bits) return code;
+  return ValueCode::kFloat32;
+}
+
+/// Header and body sizes of one way to write a group.
+struct Layout {
+  GroupEntry entry;
+  std::uint64_t bytes = 0;
+};
+
+Layout layout_of(IndexForm form, ValueCode code, std::uint64_t count, std::uint64_t size, RiceChoice rice) {
+  Layout layout;
+  layout.entry.count_and_form = static_cast<std::uint32_t>(count) | (static_cast<std::uint32_t>(form) << 24) |
+                                (static_cast<std::uint32_t>(code) << 26);
+  if (form == IndexForm::kRice)
+    layout.entry.unary_and_rice =
+        static_cast<std::uint32_t>(bytes_of_bits(rice.unary_bits)) | (rice.parameter << 24);
+  layout.bytes = sections_of(layout.entry, size).bytes();
+  return layout;
+}
+
+/// The shortest form; of equally short ones the one that is faster to read.
+Layout shortest_layout(std::span<const std::uint32_t> indices, std::uint64_t size, ValueCode code) {
+  if (indices.empty()) return {};
+  const std::uint64_t count = indices.size();
+  Layout best = layout_of(IndexForm::kRice, code, count, size, choose_rice(indices));
+  const Layout bitmap = layout_of(IndexForm::kBitmap, code, count, size, {});
+  if (bitmap.bytes <= best.bytes) best = bitmap;
+  // Two bits cannot say 0.
+  if (code == ValueCode::kTwoBits && count < size) return best;
+  const Layout dense = layout_of(IndexForm::kDense, code, size, size, {});
+  return dense.bytes <= best.bytes ? dense : best;
+}
+
+/// What a group takes that has as many values to send as it may.
+std::uint64_t usual_bits(std::uint64_t size, std::uint64_t allowed, ValueCode code) {
+  const std::uint64_t index_bits = allowed == size ? 0 : std::min(size, rice_bits_max(size, allowed));
+  return allowed * bits_of(code) + index_bits;
+}
+
+}  // namespace
+
+GroupGrid grid_of(const BlockCodecOptions& options, const CodingContext& context, std::uint64_t size) {
+  GroupGrid grid;
+  grid.size = size;
+  grid.dense_begin = options.dense_segment_begin < context.begin
+                         ? 0
+                         : std::min(size, options.dense_segment_begin - context.begin);
+  const std::uint64_t selected = selected_per_block(options.density, context.density_doublings, kBlockSize);
+  while (grid.group_blocks_log2 < kGroupBlocksLog2Max &&
+         (selected << grid.group_blocks_log2) < kGroupValuesMin)
+    ++grid.group_blocks_log2;
+  return grid;
+}
+
+GroupEncoder::GroupEncoder(const BlockCodecOptions& options, const CodingContext& context,
+                           const GroupGrid& grid, std::span<float> residual, std::span<const float> progress,
+                           const CodecKernels& kernels)
+    : options_(options),
+      context_(context),
+      grid_(grid),
+      residual_(residual),
+      progress_(progress),
+      kernels_(kernels),
+      selector_(kernels) {}
+
+double GroupEncoder::density_at(std::uint64_t position) const {
+  const std::uint64_t parameter = context_.begin + position;
+  for (const DensityRange& special : options_.densities)
+    if (special.range.begin <= parameter && parameter < special.range.end) return special.density;
+  return options_.density;
+}
+
+std::uint64_t GroupEncoder::select(const ParameterRange& place, Amount amount, Accumulate accumulate) {
+  selection_.reset(place.size());
+  std::uint64_t allowed = 0;
+  for (std::uint64_t begin = place.begin; begin < place.end; begin += kBlockSize) {
+    const std::uint64_t size = std::min(kBlockSize, place.end - begin);
+    const std::uint64_t wanted =
+        amount == Amount::kAll ? size
+                               : selected_per_block(density_at(begin), context_.density_doublings, size);
+    const float* const progress =
+        accumulate == Accumulate::kDone || progress_.empty() ? nullptr : progress_.data() + begin;
+    selector_.select(residual_.subspan(begin, size), progress, wanted,
+                     static_cast<std::uint32_t>(begin - place.begin), selection_);
+    allowed += wanted;
+  }
+  return allowed;
+}
+
+ValueCode GroupEncoder::choose_code(Amount amount) const {
+  constexpr std::uint32_t kInfinity = 0x7F800000;
+  for (std::size_t i = 0; i < selection_.count; ++i)
+    if ((std::bit_cast<std::uint32_t>(selection_.values[i]) & kMagnitudeBits) >= kInfinity)
+      return ValueCode::kFloat32;
+  return amount == Amount::kAll ? ValueCode::kEightBits : code_of_bits(options_.value_bits);
+}
+
+void GroupEncoder::encode(std::uint64_t index, EncodedGroups& out) {
+  const ParameterRange place = grid_.place(index);
+  const Amount amount = index < grid_.sparse_count() ? Amount::kDensity : Amount::kAll;
+  const std::uint64_t allowed = select(place, amount, Accumulate::kDue);
+  ValueCode code = choose_code(amount);
+  const std::uint64_t usual = usual_bits(place.size(), allowed, code);
+  if (code != ValueCode::kFloat32 && selection_.count * bits_of(ValueCode::kFloat32) <= usual) {
+    // So few that all may be within what is usual, exactly.
+    const std::size_t selected = selection_.count;
+    select(place, Amount::kAll, Accumulate::kDone);
+    const std::span<const std::uint32_t> all(selection_.indices.data(), selection_.count);
+    if (8 * shortest_layout(all, place.size(), ValueCode::kFloat32).bytes <= usual)
+      code = ValueCode::kFloat32;
+    else if (selection_.count > selected)
+      select(place, amount, Accumulate::kDone);
+  }
+  append(place, code, out);
+}
+
+void GroupEncoder::append(const ParameterRange& place, ValueCode code, EncodedGroups& out) {
+  const std::span<const std::uint32_t> indices(selection_.indices.data(), selection_.count);
+  const std::span<const float> values(selection_.values.data(), selection_.count);
+  GroupEntry entry = shortest_layout(indices, place.size(), code).entry;
+  const GroupSections sections = sections_of(entry, place.size());
+  quantise(values, code, entry.form() == IndexForm::kDense, quantised_);
+  entry.scales[0] = quantised_.scales[0];
+  entry.scales[1] = quantised_.scales[1];
+  out.directory.push_back(entry);
+
+  const std::size_t body_begin = out.bodies.size();
+  out.bodies.resize(body_begin + sections.bytes());
+  std::byte* const index_section = out.bodies.data() + body_begin;
+  std::byte* const value_section = index_section + sections.index_bytes + sections.remainder_bytes;
+  BitWriter codes(value_section);
+  const std::uint32_t code_bits = bits_of(code);
+  float* const group = residual_.data() + place.begin;
+  if (entry.form() == IndexForm::kDense) {
+    std::size_t next = 0;
+    for (std::uint32_t i = 0; i < place.size(); ++i) {
+      const bool selected = next < indices.size() && indices[next] == i;
+      codes.write(selected ? quantised_.codes[next] : 0, code_bits);
+      out.indices.push_back(static_cast<std::uint32_t>(place.begin) + i);
+      out.values.push_back(selected ? quantised_.sent[next] : 0.0f);
+      next += selected ? 1 : 0;
+    }
+  } else {
+    if (entry.form() == IndexForm::kRice)
+      write_rice(indices, entry.rice_parameter(), index_section, index_section + sections.index_bytes);
+    else
+      for (const std::uint32_t index : indices) set_bit(index_section, index);
+    for (std::size_t k = 0; k < indices.size(); ++k) {
+      codes.write(quantised_.codes[k], code_bits);
+      out.indices.push_back(static_cast<std::uint32_t>(place.begin) + indices[k]);
+    }
+    out.values.insert(out.values.end(), quantised_.sent.begin(), quantised_.sent.end());
+  }
+  codes.finish();
+  for (std::size_t k = 0; k < indices.size(); ++k) group[indices[k]] = values[k] - quantised_.sent[k];
+}
+
+}  // namespace nanduti

@@ -1,0 +1,91 @@
+#include <bit>
+#include <cstring>
+
+#include "common/codec/codec_kernels.h"
+
+namespace nanduti {
+namespace {
+
+std::uint32_t bits_of_float(float value) { return std::bit_cast<std::uint32_t>(value); }
+
+std::size_t accumulate_and_collect(float* residual, const float* progress, std::size_t size,
+                                   std::uint32_t threshold, Candidates out) {
+  if (progress != nullptr)
+    for (std::size_t i = 0; i < size; ++i) residual[i] += progress[i];
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < size; ++i) {
+    const std::uint32_t bits = bits_of_float(residual[i]);
+    if ((bits & kMagnitudeBits) < threshold) continue;
+    out.indices[count] = static_cast<std::uint32_t>(i);
+    out.bits[count++] = bits;
+  }
+  return count;
+}
+
+/// Halves the interval of magnitudes until one is left.
+std::uint32_t magnitude_of_rank(const std::uint32_t* bits, std::size_t count, std::size_t wanted,
+                                std::uint32_t threshold) {
+  std::uint32_t low = threshold, high = kMagnitudeBits + 1;
+  while (high - low > 1) {
+    const std::uint32_t middle = low + (high - low) / 2;
+    std::size_t reached = 0;
+    for (std::size_t i = 0; i < count; ++i) reached += (bits[i] & kMagnitudeBits) >= middle ? 1 : 0;
+    (reached >= wanted ? low : high) = middle;
+  }
+  return low;
+}
+
+std::size_t keep(Candidates from, std::size_t count, std::uint32_t magnitude, std::size_t equals,
+                 std::uint32_t offset, std::uint32_t* out_indices, float* out_values) {
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint32_t of_this = from.bits[i] & kMagnitudeBits;
+    if (of_this < magnitude || (of_this == magnitude && equals == 0)) continue;
+    if (of_this == magnitude) --equals;
+    out_indices[kept] = from.indices[i] + offset;
+    out_values[kept++] = std::bit_cast<float>(from.bits[i]);
+  }
+  return kept;
+}
+
+void positions_of_ones(const std::byte* bytes, std::size_t byte_count, std::uint32_t* out) {
+  for (std::size_t at = 0; at < byte_count; ++at)
+    for (auto left = static_cast<std::uint32_t>(bytes[at]); left != 0; left &= left - 1)
+      *out++ = static_cast<std::uint32_t>(8 * at) + static_cast<std::uint32_t>(std::countr_zero(left));
+}
+
+/// Bits [bit, bit + width) as a number; width <= 24.
+std::uint32_t read_bits(const std::byte* bytes, std::size_t bit, std::uint32_t width) {
+  std::uint32_t word = 0;
+  std::memcpy(&word, bytes + bit / 8, sizeof word);
+  return (word >> (bit % 8)) & ((1u << width) - 1);
+}
+
+void rice_indices(const std::byte* remainders, std::uint32_t parameter, std::size_t count,
+                  std::uint32_t offset, std::uint32_t* out) {
+  std::uint32_t sum = offset;
+  for (std::size_t k = 0; k < count; ++k) {
+    const auto rank = static_cast<std::uint32_t>(k);
+    sum += read_bits(remainders, k * parameter, parameter);
+    out[k] = ((out[k] - rank) << parameter) + sum + rank;
+  }
+}
+
+void look_up(const std::byte* codes, std::uint32_t code_bits, std::size_t count, const float* table,
+             float* out) {
+  const std::uint32_t mask = (1u << code_bits) - 1;
+  for (std::size_t k = 0; k < count; ++k) {
+    const std::size_t bit = k * code_bits;
+    out[k] = table[(static_cast<std::uint32_t>(codes[bit / 8]) >> (bit % 8)) & mask];
+  }
+}
+
+}  // namespace
+
+const CodecKernels& plain_kernels() {
+  static constexpr CodecKernels kKernels{
+      "plain", accumulate_and_collect, magnitude_of_rank, keep, positions_of_ones, rice_indices, look_up};
+  return kKernels;
+}
+
+}  // namespace nanduti
