@@ -1,7 +1,7 @@
 #include "common/codec/block_codec.h"
 
 #include <algorithm>
-#include <array>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <span>
@@ -95,6 +95,14 @@ Result<OpenedPayload> open(std::span<const std::byte> payload, std::uint64_t siz
 }
 
 }  // namespace
+
+std::uint32_t warmup_doublings(const BlockCodecOptions& options, double epochs_done) {
+  if (!(epochs_done < options.warmup_epochs)) return 0;
+  std::uint32_t all = 0;
+  for (double density = options.density; density < 0.25; density *= 2) ++all;
+  const double left = 1.0 - std::max(epochs_done, 0.0) / options.warmup_epochs;
+  return static_cast<std::uint32_t>(std::ceil(static_cast<double>(all) * left));
+}
 
 std::uint64_t selected_per_block(double density, std::uint32_t doublings, std::uint64_t size) {
   constexpr std::uint64_t kDoubledMax = kBlockSize / 4;

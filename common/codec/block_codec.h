@@ -20,7 +20,12 @@ struct BlockCodecOptions {
   std::uint32_t value_bits = 2;         ///< 2, 4, 8 or 32: those are exact
   double density = 0.01;                ///< share of a block's values that is sent, in (0, 1]
   std::vector<DensityRange> densities;  ///< ascending; other blocks have the usual density
+  double warmup_epochs = 0;             ///< over so long densities fall from a quarter, by halves
 };
+
+/// How often densities are doubled after so many epochs: as often as takes the usual one to a quarter at the
+/// beginning, then one time less after equal parts of the warm-up.
+std::uint32_t warmup_doublings(const BlockCodecOptions& options, double epochs_done);
 
 /// How many of a block's first `size` <= kBlockSize values are sent; at least 1, at most `size` > 0.
 /// `doublings` raise the density up to a quarter, or not at all if it is higher.

@@ -91,8 +91,7 @@ Status check_entry(const GroupEntry& entry, std::uint64_t size) {
   const bool good_rice =
       form != IndexForm::kRice
           ? entry.unary_and_rice == 0
-          : entry.unary_bytes() > 0 &&
-                (std::uint64_t{entry.count()} << entry.rice_parameter()) <= 2 * size;
+          : entry.unary_bytes() > 0 && (std::uint64_t{entry.count()} << entry.rice_parameter()) <= 2 * size;
   if (entry.reserved_bits() || !good_count || !good_rice) return corrupt("a group that cannot be");
   constexpr std::uint16_t kInfinity = 0x7F80;
   const bool scaled = form != IndexForm::kEmpty && entry.code() != ValueCode::kFloat32;

@@ -64,7 +64,8 @@ GroupGrid grid_of(const BlockCodecOptions& options, const CodingContext& context
   grid.dense_begin = options.dense_segment_begin < context.begin
                          ? 0
                          : std::min(size, options.dense_segment_begin - context.begin);
-  const std::uint64_t selected = selected_per_block(options.density, context.density_doublings, kBlockSize);
+  const std::uint64_t selected =
+      selected_per_block(options.density, warmup_doublings(options, context.epochs_done), kBlockSize);
   while (grid.group_blocks_log2 < kGroupBlocksLog2Max &&
          (selected << grid.group_blocks_log2) < kGroupValuesMin)
     ++grid.group_blocks_log2;
@@ -95,8 +96,9 @@ std::uint64_t GroupEncoder::select(const ParameterRange& place, Amount amount, A
   for (std::uint64_t begin = place.begin; begin < place.end; begin += kBlockSize) {
     const std::uint64_t size = std::min(kBlockSize, place.end - begin);
     const std::uint64_t wanted =
-        amount == Amount::kAll ? size
-                               : selected_per_block(density_at(begin), context_.density_doublings, size);
+        amount == Amount::kAll
+            ? size
+            : selected_per_block(density_at(begin), warmup_doublings(options_, context_.epochs_done), size);
     const float* const progress =
         accumulate == Accumulate::kDone || progress_.empty() ? nullptr : progress_.data() + begin;
     selector_.select(residual_.subspan(begin, size), progress, wanted,
