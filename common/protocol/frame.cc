@@ -27,12 +27,18 @@ EncodedFrame encode_frame(const Frame& frame) {
   }
   flatbuffers::Offset<flatbuffers::String> text = 0;
   if (!frame.text.empty()) text = builder.CreateString(frame.text);
+  flatbuffers::Offset<flatbuffers::Vector<const wire::Span*>> held = 0;
+  if (!frame.held.empty()) {
+    std::vector<wire::Span> spans;
+    for (const HeldRange& range : frame.held) spans.emplace_back(range.begin, range.end);
+    held = builder.CreateVectorOfStructs(spans);
+  }
   const wire::Id128 session(frame.session.words[0], frame.session.words[1]);
-  builder.Finish(wire::CreateFrame(builder, frame.destination, &session, frame.stream.value(),
-                                   static_cast<std::uint8_t>(frame.kind), frame.sequence,
-                                   frame.message_payload_bytes, frame.chunk_offset, frame.chunk.size(),
-                                   message_header, frame.next_expected, frame.credit_bytes, hello, text,
-                                   frame.acceptance, frame.attempt, frame.answered_attempt));
+  builder.Finish(wire::CreateFrame(
+      builder, frame.destination, &session, frame.stream.value(), static_cast<std::uint8_t>(frame.kind),
+      frame.sequence, frame.message_payload_bytes, frame.chunk_offset, frame.chunk.size(), message_header,
+      frame.next_expected, frame.credit_bytes, hello, text, frame.acceptance, frame.attempt,
+      frame.answered_attempt, frame.transmission, frame.newest_transmission, held));
   const auto detached = std::make_shared<flatbuffers::DetachedBuffer>(builder.Release());
   const auto* bytes = reinterpret_cast<const std::byte*>(detached->data());
   return {SharedBytes(detached, {bytes, detached->size()}), frame.chunk};
@@ -74,6 +80,17 @@ Result<Frame> decode_frame(const EncodedFrame& encoded) {
   frame.acceptance = t.acceptance();
   frame.attempt = t.attempt();
   frame.answered_attempt = t.answered_attempt();
+  frame.transmission = t.transmission();
+  frame.newest_transmission = t.newest_transmission();
+  if (const auto* held = t.held()) {
+    if (held->size() > kHeldRangesMax) return corrupt("held");
+    std::uint64_t end = frame.next_expected;  // a gap is before every run
+    for (const wire::Span* span : *held) {
+      if (span->begin() <= end || span->end() <= span->begin()) return corrupt("held");
+      end = span->end();
+      frame.held.push_back({span->begin(), span->end()});
+    }
+  }
   if (const auto* m = t.message_header()) {
     const auto offset = static_cast<std::size_t>(m->data() - bytes);
     frame.message_header = header.slice(offset, m->size());

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "common/base/bytes.h"
 #include "common/base/ids.h"
@@ -19,6 +20,9 @@ inline constexpr std::size_t kChunkBytesMax = 128 * 1024;
 
 /// What the FlatBuffer of a data frame may hold beside the message's header.
 inline constexpr std::size_t kFrameFieldsBytesMax = 1024;
+
+/// Runs of frames that an acknowledgement names as held beyond a gap.
+inline constexpr std::size_t kHeldRangesMax = 8;
 
 /// The coordinator's destination number; shard cores of a process are 1, 2, ...
 inline constexpr std::uint32_t kCoordinatorDestination = 0;
@@ -55,11 +59,22 @@ enum class FrameKind : std::uint8_t {
   kClose = 8,  ///< the session is over; `text` says why
 };
 
+/// Sequence numbers [begin, end).
+struct HeldRange {
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+  bool operator==(const HeldRange&) const = default;
+};
+
 struct Frame {
   std::uint32_t destination = kCoordinatorDestination;
   SessionId session;
   StreamIndex stream;
   FrameKind kind = FrameKind::kPing;
+
+  /// Counts what is sent on the stream, whatever it carries, from 1: a frame that is sent again has a new
+  /// number. 0: not counted.
+  std::uint64_t transmission = 0;
 
   // kData: one chunk of a message. Sequence numbers count data frames of a stream, from 0.
   std::uint64_t sequence = 0;
@@ -75,6 +90,11 @@ struct Frame {
   /// Of the data frame that came last, among those below next_expected: whether this answers its first
   /// sending or a later one.
   std::uint32_t answered_attempt = 0;
+  /// The largest transmission that has come: what was sent before it and is not acknowledged was lost, or is
+  /// overtaken.
+  std::uint64_t newest_transmission = 0;
+  /// Of the data frames beyond next_expected that have arrived, the first kHeldRangesMax runs, ascending.
+  std::vector<HeldRange> held;
 
   Hello hello;       ///< kHello
   std::string text;  ///< kHelloRefused, kClose; of no other kind

@@ -6,9 +6,17 @@ namespace nanduti {
 
 namespace {
 
-/// Frames sent again at once on a new route, and at most per acknowledgement while recovering. After a
-/// timeout it is one, which acknowledgements double: the time may have been too short.
+/// Frames sent again at once: on a new route, and of those that are missing, at every acknowledgement or
+/// tolerance.
 constexpr std::size_t kResendBurst = 8;
+/// The tolerance for reordering begins with this part of the unloaded round trip, and doubles up to the
+/// smoothed one while it proves too short.
+constexpr int kToleranceDivisor = 4;
+constexpr std::uint32_t kToleranceDoublingsMax = 4;
+constexpr Duration kToleranceMin = std::chrono::milliseconds(1);
+/// The slowest path on which the first frames are not sent twice: half of it may be somebody else's.
+constexpr double kBytesPerSecondMin = 64 * 1024;
+constexpr double kSharing = 2;
 /// A round trip longer than this is an outage.
 constexpr Duration kRoundTripMax = std::chrono::seconds(10);
 /// Received bytes after which an acknowledgement does not wait.
@@ -22,6 +30,7 @@ void ReliableLink::queue(EncodedMessage message, std::uint64_t tag) {
 }
 
 void ReliableLink::on_frame(ProtocolTime now, const Frame& frame) {
+  newest_transmission_ = std::max(newest_transmission_, frame.transmission);
   on_ack(now, frame);
   if (frame.kind != FrameKind::kData) return;
   if (fault_ != LinkFault::kNone) {
@@ -41,13 +50,16 @@ void ReliableLink::on_frame(ProtocolTime now, const Frame& frame) {
       ++counts_.beyond_credit;
       return;
     }
-    ahead_bytes_ += piece.size_bytes();
-    ahead_.emplace(frame.sequence, piece);
+    hold(frame.sequence, piece);
     ack_now();
     return;
   }
   answered_attempt_ = frame.attempt;
   accept(piece);
+  if (!held_.empty()) {  // a gap is filled, or moves: the sender wants to know
+    if (held_.begin()->first == next_expected_) held_.erase(held_.begin());
+    ack_now();
+  }
   while (!ahead_.empty() && ahead_.begin()->first == next_expected_) {
     ahead_bytes_ -= ahead_.begin()->second.size_bytes();
     accept(ahead_.begin()->second);
@@ -57,6 +69,21 @@ void ReliableLink::on_frame(ProtocolTime now, const Frame& frame) {
     ack_now();
   else
     ack_at_ = std::min(ack_at_, now + options_.ack_delay);
+}
+
+void ReliableLink::hold(std::uint64_t sequence, const Piece& piece) {
+  ahead_bytes_ += piece.size_bytes();
+  ahead_.emplace(sequence, piece);
+  auto after = held_.upper_bound(sequence);
+  std::uint64_t begin = sequence, end = sequence + 1;
+  if (after != held_.end() && after->first == end) {
+    end = after->second;
+    after = held_.erase(after);
+  }
+  if (after != held_.begin() && std::prev(after)->second == begin)
+    std::prev(after)->second = end;
+  else
+    held_.emplace_hint(after, begin, end);
 }
 
 LinkFault ReliableLink::fault_of(const Piece& piece) const {
@@ -100,24 +127,33 @@ void ReliableLink::accept(const Piece& piece) {
 }
 
 void ReliableLink::on_ack(ProtocolTime now, const Frame& frame) {
-  const std::uint64_t next_expected = frame.next_expected;
-  if (next_expected > next_sequence_) {
+  if (frame.next_expected > next_sequence_ || frame.newest_transmission > transmissions_ ||
+      (!frame.held.empty() && frame.held.back().end > next_sequence_)) {
     ++counts_.acks_of_unsent;
     return;
   }
-  if (next_expected < acked_through_) {  // overtaken by a newer one, whose credit is newer too
+  if (frame.next_expected < acked_through_) {  // overtaken by a newer one, whose credit is newer too
     ++counts_.acks_outdated;
     return;
   }
-  acked_through_ = next_expected;
   peer_credit_ = std::min(frame.credit_bytes, kCreditBytesMax);
+  const std::size_t acked_bytes = take_acked(now, frame);
+  const bool more_is_held = note_held(frame.held);
+  if (acked_bytes > 0) progress_at_ = now;
+  if (acked_bytes > 0 || more_is_held) timeout_at_ = in_flight_.empty() ? kNever : now + resend_timeout();
+  find_missing(now, frame.newest_transmission);
+}
+
+/// Forgets what has arrived; its bytes.
+std::size_t ReliableLink::take_acked(ProtocolTime now, const Frame& frame) {
+  acked_through_ = frame.next_expected;
   std::size_t bytes = 0;
-  bool measured = false;
+  bool measured = false, was_missing = false;
   std::optional<BandwidthEstimate::Mark> newest;
-  for (; !in_flight_.empty() && in_flight_.front().frame.sequence < next_expected; in_flight_.pop_front()) {
+  for (; !in_flight_.empty() && in_flight_.front().frame.sequence < acked_through_; in_flight_.pop_front()) {
     const InFlight& first = in_flight_.front();
     // The last one's arrival is what is answered, unless it had to wait for a later sending of another.
-    const bool is_last = first.frame.sequence + 1 == next_expected;
+    const bool is_last = first.frame.sequence + 1 == acked_through_;
     if (is_last && frame.answered_attempt == 0 && !first.on_old_route) {
       measure(now - first.mark.sent_at);
       newest = first.mark;
@@ -127,19 +163,45 @@ void ReliableLink::on_ack(ProtocolTime now, const Frame& frame) {
       measured = true;
     }
     if (first.tag != 0) acked_tags_.push_back(first.tag);
+    was_missing = was_missing || (first.found_missing && first.frame.attempt > 0);
     bytes += first.bytes;
   }
-  if (bytes == 0) return;
+  if (bytes == 0) return 0;
   in_flight_bytes_ -= bytes;
   estimate_.on_acked(now, bytes, newest ? &*newest : nullptr);
   // RFC 6298, 5.7: a timeout that has grown stays so until a round trip is known.
   if (measured) timeouts_ = 0;
-  progress_at_ = now;
-  resend_at_ = in_flight_.empty() ? kNever : now + resend_timeout();
-  // As Eifel (RFC 3522) has it: what was supposed lost was late. Else a recovery goes on, if there is one.
-  if (frame.answered_attempt == 0 && lost_by_timeout_) lost_end_ = lost_begin_;
-  resend_next_ = resend_burst_;
-  resend_burst_ = std::min(2 * resend_burst_, kResendBurst);
+  // As Eifel (RFC 3522) has it: the first sending is answered, so it was only late.
+  if (was_missing && frame.answered_attempt == 0)
+    tolerance_doublings_ = std::min(tolerance_doublings_ + 1, kToleranceDoublingsMax);
+  else if (was_missing && tolerance_doublings_ > 0)
+    --tolerance_doublings_;
+  return bytes;
+}
+
+/// Whether the receiver holds more than it was known to.
+bool ReliableLink::note_held(const std::vector<HeldRange>& ranges) {
+  bool more = false;
+  for (const HeldRange& range : ranges)
+    for (std::uint64_t sequence = range.begin; sequence < range.end; ++sequence) {
+      InFlight& sent = in_flight_[sequence - acked_through_];
+      if (std::exchange(sent.held, true)) continue;
+      sent.resend_at = kNever;
+      more = true;
+    }
+  return more;
+}
+
+/// What was sent before a transmission that has arrived, and is not there, is missing.
+void ReliableLink::find_missing(ProtocolTime now, std::uint64_t newest) {
+  for (InFlight& sent : in_flight_) {
+    // First sendings are numbered in order, later ones are newer still.
+    if (sent.frame.attempt == 0 && sent.transmission >= newest) break;
+    if (sent.held || sent.transmission >= newest) continue;
+    if (sent.resend_at == kNever) sent.resend_at = now + reordering_tolerance();
+    sent.found_missing = true;
+    missing_at_ = std::min(missing_at_, sent.resend_at);
+  }
 }
 
 void ReliableLink::measure(Duration sample) {
@@ -155,58 +217,72 @@ void ReliableLink::measure(Duration sample) {
   round_trip_ += (sample - round_trip_) / 8;
 }
 
+/// Precondition: something is in flight.
 Duration ReliableLink::resend_timeout() const {
   Duration timeout =
       round_trip_ == Duration(0) ? std::chrono::seconds(1) : round_trip_ + 4 * round_trip_deviation_;
   timeout = std::max(timeout + options_.ack_delay, options_.resend_min);
+  const double rate = std::max(estimate_.bytes_per_second(), kBytesPerSecondMin) / kSharing;
+  timeout += Duration(static_cast<std::int64_t>(static_cast<double>(in_flight_.front().bytes) / rate * 1e9));
   const Duration longest = std::max(timeout, options_.resend_max);
   for (std::uint32_t i = 0; i < std::min(timeouts_, 8u); ++i) timeout *= 2;
   return std::min(timeout, longest);
 }
 
+Duration ReliableLink::reordering_tolerance() const {
+  const Duration unloaded = estimate_.round_trip() > Duration(0) ? estimate_.round_trip() : round_trip_;
+  const Duration tolerance = unloaded / kToleranceDivisor * (1 << tolerance_doublings_);
+  return std::max(std::min(tolerance, round_trip_), kToleranceMin);
+}
+
 void ReliableLink::on_new_route(ProtocolTime now) {
   timeouts_ = 0;
   if (in_flight_.empty()) return;
-  suppose_all_lost(kResendBurst);
-  lost_by_timeout_ = false;
-  for (InFlight& sent : in_flight_) sent.on_old_route = true;
-  resend_at_ = now + resend_timeout();
+  std::size_t count = 0;
+  for (InFlight& sent : in_flight_) {
+    sent.on_old_route = true;
+    if (!sent.held && count++ < kResendBurst) sent.resend_at = now;
+  }
+  missing_at_ = now;
+  timeout_at_ = now + resend_timeout();
 }
 
-void ReliableLink::suppose_all_lost(std::size_t burst) {
-  lost_begin_ = acked_through_;
-  lost_end_ = next_sequence_;
-  resend_next_ = burst;
-  resend_burst_ = std::min(2 * burst, kResendBurst);
-}
-
-void ReliableLink::fill_ack(Frame& frame) const {
+void ReliableLink::stamp(Frame& frame) {
+  frame.transmission = ++transmissions_;
   frame.next_expected = next_expected_;
   frame.answered_attempt = answered_attempt_;
   frame.credit_bytes = options_.credit_bytes;
+  frame.newest_transmission = newest_transmission_;
+  for (const auto& [begin, end] : held_) {
+    if (frame.held.size() == kHeldRangesMax) break;
+    frame.held.push_back({begin, end});
+  }
 }
 
-void ReliableLink::resend(ProtocolTime now, std::size_t count, std::vector<Frame>& out) {
-  lost_begin_ = std::max(lost_begin_, acked_through_);
-  for (; count > 0 && lost_begin_ < lost_end_; --count, ++lost_begin_) {
-    InFlight& sent = in_flight_[lost_begin_ - acked_through_];
+void ReliableLink::resend_missing(ProtocolTime now, std::vector<Frame>& out) {
+  missing_at_ = kNever;
+  for (InFlight& sent : in_flight_) {
+    if (sent.resend_at == kNever) continue;
+    if (sent.resend_at > now || out.size() == kResendBurst) {
+      missing_at_ = std::min(missing_at_, std::max(sent.resend_at, now + reordering_tolerance()));
+      continue;
+    }
     ++sent.frame.attempt;
-    sent.sent_at = now;
     ++counts_.resent;
+    sent.sent_at = now;
+    sent.resend_at = kNever;
     out.push_back(sent.frame);
   }
 }
 
 std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
   std::vector<Frame> out;
-  if (now >= resend_at_) {
+  if (now >= timeout_at_) {
     ++timeouts_;
-    const bool recovering = std::max(lost_begin_, acked_through_) < lost_end_;
-    lost_by_timeout_ = !recovering || lost_by_timeout_;
-    suppose_all_lost(1);
-    resend_at_ = now + resend_timeout();
+    in_flight_.front().resend_at = missing_at_ = now;
   }
-  if (resend_next_ > 0) resend(now, std::exchange(resend_next_, 0), out);
+  if (now >= missing_at_) resend_missing(now, out);
+  if (!out.empty()) timeout_at_ = now + resend_timeout();
   while (!queue_.empty() && in_flight_.size() < kFramesInFlightMax) {
     Outgoing& first = queue_.front();
     const std::size_t payload_bytes = first.message.payload.size();
@@ -235,7 +311,7 @@ std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
     }
     out.push_back(sent.frame);
     in_flight_.push_back(std::move(sent));
-    if (resend_at_ == kNever) resend_at_ = now + resend_timeout();
+    if (timeout_at_ == kNever) timeout_at_ = now + resend_timeout();
   }
   if (queue_.empty()) estimate_.on_idle(in_flight_bytes_);
   if (out.empty() && now >= ack_at_) {
@@ -247,10 +323,14 @@ std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
     ack_at_ = kNever;
     unacked_received_bytes_ = 0;
   }
-  for (Frame& frame : out) fill_ack(frame);
+  for (Frame& frame : out) {
+    stamp(frame);
+    if (frame.kind == FrameKind::kData)
+      in_flight_[frame.sequence - acked_through_].transmission = frame.transmission;
+  }
   return out;
 }
 
-ProtocolTime ReliableLink::next_deadline() const { return std::min(resend_at_, ack_at_); }
+ProtocolTime ReliableLink::next_deadline() const { return std::min({timeout_at_, missing_at_, ack_at_}); }
 
 }  // namespace nanduti

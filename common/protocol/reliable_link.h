@@ -39,6 +39,12 @@ enum class LinkFault : std::uint8_t {
 /// over a channel that loses, duplicates and reorders, and keeps each direction within the receiver's credit
 /// and what its path is worth (BandwidthEstimate). Pure; the caller fills in destination, session and stream
 /// of the frames.
+///
+/// A frame is sent again when something that was sent after it has arrived, with a tolerance for reordering
+/// (as RACK, RFC 8985, with numbers of transmissions in the place of times; what is held beyond a gap is not
+/// sent again, as with SACK, RFC 2018). Heartbeats count, so that this needs no guess of the round trip. A
+/// timeout is for when nothing comes back at all: it allows for the time that a slow path takes to carry the
+/// frame, and sends one frame.
 class ReliableLink {
  public:
   explicit ReliableLink(const LinkOptions& options) : options_(options) {}
@@ -73,14 +79,14 @@ class ReliableLink {
   [[nodiscard]] const BandwidthEstimate& estimate() const { return estimate_; }
   /// For pings, which are answered at once too.
   void measure(Duration sample);
-  /// What acknowledgements carry.
-  void fill_ack(Frame& frame) const;
+  /// What every frame of the stream carries: its number, and the acknowledgement. In the order of sending.
+  void stamp(Frame& frame);
 
   struct Counts {
     std::uint64_t resent = 0;
     std::uint64_t duplicates = 0;
     std::uint64_t beyond_credit = 0;  ///< dropped: further ahead of a gap than the credit or the count allows
-    std::uint64_t acks_of_unsent = 0;
+    std::uint64_t acks_of_unsent = 0;  ///< or of transmissions that there were not
     std::uint64_t acks_outdated = 0;
     std::uint64_t after_fault = 0;
   };
@@ -97,10 +103,14 @@ class ReliableLink {
   struct InFlight {
     Frame frame;
     std::size_t bytes = 0;
-    ProtocolTime sent_at;          // the last time, frame.attempt
-    BandwidthEstimate::Mark mark;  // of the first time
-    bool on_old_route = false;     // then: when it arrived, if it did, says nothing of today's
-    std::uint64_t tag = 0;         // of the message that ends with this frame
+    ProtocolTime sent_at;             // the last time, frame.attempt
+    std::uint64_t transmission = 0;   // the last time
+    BandwidthEstimate::Mark mark;     // of the first time
+    ProtocolTime resend_at = kNever;  // it is missing: newer ones have arrived
+    bool held = false;                // by the receiver, beyond a gap
+    bool found_missing = false;
+    bool on_old_route = false;  // then: when it arrived, if it did, says nothing of today's
+    std::uint64_t tag = 0;      // of the message that ends with this frame
   };
   /// The content of a data frame.
   struct Piece {
@@ -112,11 +122,15 @@ class ReliableLink {
   };
 
   void on_ack(ProtocolTime now, const Frame& frame);
+  std::size_t take_acked(ProtocolTime now, const Frame& frame);
+  bool note_held(const std::vector<HeldRange>& ranges);
+  void find_missing(ProtocolTime now, std::uint64_t newest);
+  void resend_missing(ProtocolTime now, std::vector<Frame>& out);
+  void hold(std::uint64_t sequence, const Piece& piece);
   void accept(const Piece& piece);
   [[nodiscard]] LinkFault fault_of(const Piece& piece) const;
   [[nodiscard]] Duration resend_timeout() const;
-  void resend(ProtocolTime now, std::size_t count, std::vector<Frame>& out);
-  void suppose_all_lost(std::size_t burst);
+  [[nodiscard]] Duration reordering_tolerance() const;
 
   LinkOptions options_;
   Counts counts_;
@@ -130,13 +144,12 @@ class ReliableLink {
   std::uint64_t next_sequence_ = 0;
   std::uint64_t acked_through_ = 0;
   std::uint64_t peer_credit_ = std::uint64_t{256} << 10;  // until the other side has said more
-  std::uint64_t lost_begin_ = 0, lost_end_ = 0;           // sequences supposed lost: to be sent again
-  bool lost_by_timeout_ = false;                          // supposed because of the time only
+  std::uint64_t transmissions_ = 0;
   ProtocolTime progress_at_;
-  ProtocolTime resend_at_ = kNever;
-  std::uint32_t timeouts_ = 0;    // since a round trip was measured
-  std::size_t resend_burst_ = 0;  // frames to resend with the next acknowledgement
-  std::size_t resend_next_ = 0;   // frames to resend with the next take_frames()
+  ProtocolTime timeout_at_ = kNever;
+  ProtocolTime missing_at_ = kNever;       // the earliest resend_at in flight
+  std::uint32_t timeouts_ = 0;             // since a round trip was measured
+  std::uint32_t tolerance_doublings_ = 0;  // what was found missing has come late
   Duration round_trip_{0};
   Duration round_trip_deviation_{0};
   std::vector<std::uint64_t> acked_tags_;
@@ -144,7 +157,9 @@ class ReliableLink {
   // receiving
   std::uint64_t next_expected_ = 0;
   std::uint32_t answered_attempt_ = 0;
+  std::uint64_t newest_transmission_ = 0;
   std::map<std::uint64_t, Piece> ahead_;
+  std::map<std::uint64_t, std::uint64_t> held_;  // the runs in ahead_: begin to end
   std::size_t ahead_bytes_ = 0;
   std::optional<EncodedMessage> partial_;
   std::uint64_t partial_payload_bytes_ = 0;

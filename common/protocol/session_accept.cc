@@ -132,7 +132,7 @@ void SessionHub::Impl::on_hello(ProtocolTime now, RouteId route, const Frame& fr
   Frame accepted;
   accepted.kind = FrameKind::kHelloAccepted;
   accepted.acceptance = session->acceptance;
-  stream.link.fill_ack(accepted);
+  stream.link.stamp(accepted);
   transmit(now, *session, index, std::move(accepted));
   receive(now, *session, index, frame);  // its acknowledgement: ends nothing
   if (moved) {

@@ -70,7 +70,7 @@ void SessionHub::Impl::send_hello(ProtocolTime now, Session& session, std::size_
   frame.hello = session.request.hello;
   frame.hello.resumes = session.ever_accepted;
   frame.hello.number = ++stream.hello_number;
-  stream.link.fill_ack(frame);
+  stream.link.stamp(frame);
   transmit(now, session, index, std::move(frame));
 }
 
@@ -120,7 +120,7 @@ void SessionHub::Impl::ping(ProtocolTime now, Session& session, std::size_t inde
   SessionStream& stream = session.streams[index];
   Frame frame;
   frame.kind = FrameKind::kPing;
-  stream.link.fill_ack(frame);
+  stream.link.stamp(frame);
   stream.pinged_at = now;
   transmit(now, session, index, std::move(frame));
 }

@@ -91,6 +91,7 @@ void try_frame(const EncodedFrame& encoded) {
   NANDUTI_CHECK(frame.chunk.size() <= kChunkBytesMax);
   NANDUTI_CHECK(frame.chunk_offset <= frame.message_payload_bytes);
   NANDUTI_CHECK(frame.message_payload_bytes <= kPayloadBytesMax);
+  NANDUTI_CHECK(frame.held.size() <= kHeldRangesMax);
   check_text(frame.text, kTextBytesMax);
   check_text(frame.hello.name, kNameBytesMax);
   check_text(frame.hello.program_version, kNameBytesMax);

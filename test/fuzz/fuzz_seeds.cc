@@ -84,6 +84,9 @@ class Seeds {
       frame.kind = static_cast<FrameKind>(kind);
       frame.session.words = {1, 2};
       frame.text = "text";
+      frame.transmission = 2;
+      frame.newest_transmission = 3;
+      frame.held = {{1, 2}, {4, 6}};
       frame.hello = {kProtocolVersion, kCodecFormat, "1", PeerRole::kWorker, "w", JobId(1), 5, 2, false};
       const EncodedFrame wire = encode_frame(frame);
       write("frame-" + std::to_string(kind), MessageInput::kFrame, wire.header, wire.chunk);

@@ -161,6 +161,16 @@ class Scene {
     frame.next_expected = number();
     frame.credit_bytes = number();
     frame.acceptance = input_.below(3);
+    frame.attempt = static_cast<std::uint32_t>(input_.below(3));
+    frame.answered_attempt = static_cast<std::uint32_t>(input_.below(3));
+    frame.transmission = number();
+    frame.newest_transmission = number();
+    std::uint64_t held_end = frame.next_expected;
+    for (std::uint64_t runs = input_.below(4); runs > 1; --runs) {
+      const std::uint64_t begin = held_end + input_.below(3);
+      held_end = begin + input_.below(3);
+      frame.held.push_back({begin, held_end});
+    }
     if (input_.below(4) == 0) frame.text = input_.text(8);
     if (frame.kind == FrameKind::kHello) {
       frame.hello =

@@ -1,5 +1,7 @@
 #include "test/sim/network.h"
 
+#include <algorithm>
+
 #include "test/sim/trace.h"
 
 namespace nanduti::sim {
@@ -78,14 +80,15 @@ std::optional<ProtocolTime> Network::partitioned_until(const Connection& connect
   return std::nullopt;
 }
 
-double Network::flows(const Connection& connection, bool up) const {
-  double flows = 1;
+Duration Network::shared(const Connection& connection, bool up, Duration alone) const {
+  Duration time = alone;
   for (auto it = by_dialled_.lower_bound({connection.dialler, RouteId()});
        it != by_dialled_.end() && it->first.first == connection.dialler; ++it) {
     const Connection& other = *it->second;
-    if (&other != &connection && (up ? other.busy_up : other.busy_down) > events_.now()) ++flows;
+    const Duration busy_for = (up ? other.busy_up : other.busy_down) - events_.now();
+    if (&other != &connection) time += std::clamp(busy_for, Duration(0), alone);
   }
-  return flows;
+  return time;
 }
 
 void Network::carry(Shared connection, bool up, const EncodedFrame& frame) {
@@ -98,9 +101,8 @@ void Network::carry(Shared connection, bool up, const EncodedFrame& frame) {
     return coverage_.count("fault: send refused");
   const auto bytes = static_cast<double>(frame.header.size() + frame.chunk.size() + kFrameOverhead);
   ProtocolTime& busy = up ? connection->busy_up : connection->busy_down;
-  const ProtocolTime sent = busy =
-      std::max(busy, now) +
-      Duration(static_cast<std::int64_t>(bytes * flows(*connection, up) / link.bytes_per_second * 1e9));
+  const Duration alone(static_cast<std::int64_t>(bytes / link.bytes_per_second * 1e9));
+  const ProtocolTime sent = busy = std::max(busy, now) + shared(*connection, up, alone);
   const auto way = [&] {
     return link.delay + connection->skew +
            Duration(static_cast<std::int64_t>(random_.uniform() * static_cast<double>(link.jitter.count())));

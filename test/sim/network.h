@@ -56,8 +56,9 @@ class Network {
   void carry(Shared connection, bool up, const EncodedFrame& frame);
   void arrive_at(ProtocolTime time, const Shared& connection, bool up, const EncodedFrame& frame);
   [[nodiscard]] bool covers(const Partition& partition, const Connection& connection) const;
-  /// Connections of the same process that send at this time: they share the link's rate.
-  [[nodiscard]] double flows(const Connection& connection, bool up) const;
+  /// How long a frame takes that would take `alone`: connections of the same process that send share the
+  /// link's rate, each with no more than it has to send.
+  [[nodiscard]] Duration shared(const Connection& connection, bool up, Duration alone) const;
   [[nodiscard]] const LinkPlan& link_of(const Connection& connection) const;
   /// When the partition that holds up a frame sent now ends.
   [[nodiscard]] std::optional<ProtocolTime> partitioned_until(const Connection& connection, bool up) const;

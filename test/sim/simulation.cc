@@ -1,5 +1,7 @@
 #include "test/sim/simulation.h"
 
+#include <algorithm>
+
 #include "test/sim/simulation_parts.h"
 
 namespace nanduti::sim {
@@ -83,8 +85,12 @@ void Simulation::play() {
   if (view.figures.size() != plan_.epochs) fail("P5: {} epochs have figures", view.figures.size());
   // Before all is well there may be nobody to evaluate for so long that it is given up.
   const bool given_up_in_time = events_.now() < plan_.heal_at;
+  // Nor is there where every process hangs in its work, which healing does not end.
+  const bool everybody_hangs = std::all_of(places_.begin(), places_.end(), [&](const Place& place) {
+    return !place.host || place.computes_until > events_.now();
+  });
   for (const EpochFigures& figures : view.figures)
-    if (figures.total != plan_.test_samples && !(given_up_in_time && figures.total == 0))
+    if (figures.total != plan_.test_samples && !((given_up_in_time || everybody_hangs) && figures.total == 0))
       fail("{} test samples were evaluated", figures.total);
 }
 

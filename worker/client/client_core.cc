@@ -67,7 +67,7 @@ void ClientCore::handle(ProtocolTime now, const PeerConnected& event) {
 
 void ClientCore::handle(ProtocolTime now, const PeerClosed& event) {
   if (event.peer == kCoordinator) {
-    connected_ = false;
+    connected_ = registered_ = false;
     next_status_ = kNever;
     if (event.redialling) return note("the coordinator is away, trying again: " + event.reason, true);
     leave_job(event.reason);
@@ -182,6 +182,7 @@ void ClientCore::on_coordinator_message(const Message& message) {
                           // Another number is another life: after a lost session the old one is dead.
                           if (m.order != order_) leave_job("the coordinator has given another order number");
                           order_ = m.order;
+                          registered_ = true;
                         },
                         [&](const PrepareJob& m) { prepare(m); }, [&](const JoinJob& m) { join(m); },
                         [&](const LeaseGrant& m) {
@@ -231,6 +232,7 @@ void ClientCore::start_over(const std::string& reason) {
 }
 
 void ClientCore::register_worker() {
+  registered_ = false;
   RegisterWorker registration = options_.registration;
   registration.incarnation = incarnation_;
   tell_coordinator(registration);
@@ -348,7 +350,7 @@ void ClientCore::ask_for_lease() {
   // A lease's time runs: no download of the model is part of it.
   for (const ShardLink& link : job.links)
     if (!link.subscribed || link.chain == ChainId()) return;
-  if (!connected_) return;
+  if (!registered_) return;
   job.lease_asked = true;
   tell_coordinator(LeaseRequest{job.id});
 }
@@ -358,7 +360,7 @@ void ClientCore::flush_if_asked() {
   const bool training = job.offered || job.uncoded > 0 || !job.leases.empty();
   if (!job.flush_asked || job.flush_reported || job.flushing || training) return;
   if (job.flushed) {
-    if (!connected_) return;
+    if (!registered_) return;
     job.flush_reported = true;
     tell_coordinator(ResidualFlushed{job.id});
     return;
@@ -387,6 +389,8 @@ bool ClientCore::waits_for_others() const {
 
 void ClientCore::finish_drain() {
   if (job_ && job_->joined) {
+    // Away: what is held here belongs to a life that may be over.
+    if (!registered_) return;
     Job& job = *job_;
     if (job.offered) {
       if (!std::exchange(job.withdrawing, true)) tell_replica(Replica::WithdrawRound());
@@ -401,8 +405,7 @@ void ClientCore::finish_drain() {
     send_pushes();
     if (!job.flush_reported) return;
   }
-  // Away, but nothing here that the coordinator needs: it finds out by itself.
-  if (!connected_ && job_ && job_->joined) return;
+  // Where it is away and nothing here is needed, the coordinator finds out by itself.
   tell_status();
   tell_coordinator(Leave{});
   leave_job("the worker has drained");

@@ -278,6 +278,8 @@ class ClientCore {
   IncarnationId incarnation_;
   IncarnationOrder order_;
   bool connected_ = false;
+  bool registered_ =
+      false;  // in this session: what is told of a job is of the life that the coordinator knows
   bool draining_ = false;
   bool stopped_ = false;
   std::uint64_t next_peer_ = 1;

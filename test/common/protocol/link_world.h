@@ -11,13 +11,15 @@
 
 namespace nanduti {
 
-/// What one direction of a LinkWorld carries, as TCP would: in order, all of it, as fast as it goes.
+/// What one direction of a LinkWorld carries, as TCP would: in order, all of it unless told otherwise, as
+/// fast as it goes.
 struct LinkPath {
   double bytes_per_second = 2.5e6;
   Duration delay{0};
   /// What is lost comes after a pause, and what follows waits for it.
   double stall_chance = 0;  ///< of a frame
   Duration stall{0};
+  double loss_chance = 0;  ///< of a data frame: it comes never
 };
 
 /// Two ends of a stream, joined by two paths with a queue each, in virtual time. Both send one message after
@@ -33,6 +35,7 @@ class LinkWorld {
     LinkPath path;  // away from here
     bool sends = false;
     std::uint64_t resent = 0;          // frames
+    std::uint64_t lost = 0;            // frames
     std::uint64_t sent_bytes = 0;      // everything
     std::uint64_t received_bytes = 0;  // of messages
     std::size_t queued_bytes = 0;      // not yet through the bottleneck
@@ -96,6 +99,10 @@ class LinkWorld {
         static_cast<std::int64_t>(static_cast<double>(bytes) / from.path.bytes_per_second * 1e9));
     from.busy_until = std::max(from.busy_until, now) + transfer;
     events.emplace(from.busy_until, [&from, bytes] { from.queued_bytes -= bytes; });
+    if (frame.kind == FrameKind::kData && random.chance(from.path.loss_chance)) {
+      ++from.lost;
+      return;
+    }
     ProtocolTime at = from.busy_until + from.path.delay;
     if (random.chance(from.path.stall_chance)) at += from.path.stall;
     from.arrived = std::max(from.arrived, at);

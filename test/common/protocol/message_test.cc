@@ -174,6 +174,9 @@ TEST_CASE("frames survive the wire and broken ones are errors") {
   frame.credit_bytes = 1 << 20;
   frame.attempt = 3;
   frame.answered_attempt = 2;
+  frame.transmission = 11;
+  frame.newest_transmission = 12;
+  frame.held = {{8, 9}, {20, 1000}};
   const EncodedFrame encoded = encode_frame(frame);
   const Result<Frame> decoded = decode_frame(encoded);
   REQUIRE(decoded.ok());
@@ -181,6 +184,9 @@ TEST_CASE("frames survive the wire and broken ones are errors") {
   CHECK(decoded->chunk_offset == 100);
   CHECK(decoded->attempt == 3);
   CHECK(decoded->answered_attempt == 2);
+  CHECK(decoded->transmission == 11);
+  CHECK(decoded->newest_transmission == 12);
+  CHECK(decoded->held == frame.held);
   CHECK(same(decoded->message_header, frame.message_header));
   CHECK(same(decoded->chunk, frame.chunk));
   CHECK_FALSE(decode_frame({encoded.header, bytes_of(499)}).ok());
@@ -189,4 +195,27 @@ TEST_CASE("frames survive the wire and broken ones are errors") {
     bytes[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
     (void)decode_frame({SharedBytes::take(std::move(bytes)), encoded.chunk});
   }
+}
+
+TEST_CASE("runs of frames that are held lie beyond a gap, in order, and are few") {
+  Frame frame;
+  frame.kind = FrameKind::kAck;
+  frame.next_expected = 7;
+  const auto is_taken = [&](const std::vector<HeldRange>& held) {
+    frame.held = held;
+    return decode_frame(encode_frame(frame)).ok();
+  };
+  CHECK(is_taken({{8, 9}}));
+  CHECK(is_taken({{8, 9}, {10, 12}, {~std::uint64_t{0} - 1, ~std::uint64_t{0}}}));
+  CHECK_FALSE(is_taken({{7, 9}}));
+  CHECK_FALSE(is_taken({{6, 7}}));
+  CHECK_FALSE(is_taken({{8, 8}}));
+  CHECK_FALSE(is_taken({{9, 8}}));
+  CHECK_FALSE(is_taken({{10, 12}, {8, 9}}));
+  CHECK_FALSE(is_taken({{8, 9}, {9, 10}}));
+  std::vector<HeldRange> many;
+  for (std::uint64_t i = 0; i < kHeldRangesMax; ++i) many.push_back({8 + 2 * i, 9 + 2 * i});
+  CHECK(is_taken(many));
+  many.push_back({100, 101});
+  CHECK_FALSE(is_taken(many));
 }

@@ -57,7 +57,7 @@ TEST_CASE("a hello that does not match is refused in an operator's words") {
     return closed[0].reason;
   };
   CHECK(refusal([](Hello& h) { h.protocol_version = 9; }) ==
-        "this server speaks protocol version 3, the worker 'w1' (program 0.1.0) version 9: run the same "
+        "this server speaks protocol version 4, the worker 'w1' (program 0.1.0) version 9: run the same "
         "release on "
         "both sides");
   CHECK(refusal([](Hello& h) { h.codec_format = 3; }) ==
@@ -187,10 +187,11 @@ TEST_CASE("bytes that the other side has are counted once, and those that are se
   world.client.send(world.now, {kServer, StreamIndex(1), numbered(0, 900'000), 0});
   const std::size_t bytes = world.client.outstanding_bytes(kServer);
   world.run(40s);
-  CHECK(world.client.counters().bytes_sent > bytes);
+  CHECK(world.client.counters().bytes_sent >= bytes);
   CHECK(acked() == before);
   world.cut = false;
   world.run(60s);
+  CHECK(world.client.counters().bytes_sent > bytes);
   CHECK(acked() == before + bytes);
 }
 

@@ -131,6 +131,26 @@ TEST_CASE("a shard that closes its session for good makes the worker start over,
   }
 }
 
+TEST_CASE("a worker that drains after a lost session says nothing of the leases of its old life") {
+  // The coordinator has lent them again, and would take the new life for one that lies.
+  Bench bench;
+  bench.join();
+  bench.send_shadow();
+  bench.lend(25);
+  bench.tell(PeerClosed{kCoordinator, "the server does not know this session any more", true});
+  bench.tell(PeerConnected{kCoordinator, {}});
+  bench.tell(ClientCore::DrainRequested{});
+  bench.finish_round();
+  for (const PeerId shard : bench.peers)
+    bench.hear(shard, PushAck{JobId(1), AckLevel::kDurableHere, Sequence(1), {}});
+  CHECK(bench.to<LeaseReturn>(kCoordinator).empty());
+  CHECK(bench.to<Leave>(kCoordinator).empty());
+  bench.hear(kCoordinator, Registered{IncarnationOrder(2)});
+  CHECK(bench.unloaded == 1);
+  CHECK(bench.to<LeaseReturn>(kCoordinator).empty());
+  CHECK(bench.to<Leave>(kCoordinator).size() == 1);
+}
+
 TEST_CASE("a worker that is asked to join before it has read the job's data joins when it has") {
   // The coordinator goes by what the worker said before a lost session.
   ClientCore core({}, RandomStream(1));
