@@ -14,6 +14,7 @@ namespace nanduti {
 
 inline constexpr std::uint32_t kStalenessBoundMax = 1024;
 inline constexpr std::uint32_t kLocalStepsMax = 1024;
+inline constexpr std::uint64_t kEvaluateEveryMax = 1'000'000'000'000;
 inline constexpr std::uint32_t kClassesMax = 256;  ///< labels are bytes
 
 /// Images and labels of one set. Absolute, or relative to a worker's data root (resolve_data_file).
@@ -72,7 +73,9 @@ struct JobConfig {
   ModelSpec model;  ///< a preset's name, or layers
   DataConfig data;
   TrainingSpec training;
-  bool deterministic = false;          ///< the same bytes every time; training.deterministic
+  bool deterministic = false;  ///< the same bytes every time; training.deterministic
+  /// Samples between evaluations, beside those at the ends of epochs; 0: none. training.evaluate_every.
+  std::uint64_t evaluate_every = 0;
   std::uint32_t workers_to_start = 1;  ///< workers that have to be there before it starts; training.workers
   StalenessConfig staleness;
   CompressionConfig compression;

@@ -116,6 +116,7 @@ void JobFigures::on_epoch_settled(ProtocolTime now, std::uint64_t samples) {
   epoch.epoch = static_cast<std::uint32_t>(epochs_.size()) + 1;
   epoch.seconds = seconds(now - *training_since_);
   epoch.samples = samples;
+  epoch.evaluation_seconds = evaluation_seconds();
   if (trained_.sum() > epoch_trained_)
     epoch.loss = (loss_sum_.sum() - epoch_loss_sum_) / (trained_.sum() - epoch_trained_);
   epoch_trained_ = trained_.sum();
@@ -141,6 +142,10 @@ double JobFigures::stall_fraction() const {
   const WorkerStatus sum = total();
   const double wall = sum.compute_seconds + sum.stall.sum();
   return wall > 0 ? sum.stall.sum() / wall : 0.0;
+}
+
+double JobFigures::evaluation_seconds() const {
+  return total().evaluation_seconds / static_cast<double>(std::max<std::size_t>(workers_.size(), 1));
 }
 
 NamedFigures PipelineReport::named() const {

@@ -30,6 +30,7 @@ TEST_CASE("what is left out has its default") {
   CHECK_FALSE(job.data.test);
   CHECK(job.training.batch_size == 64);
   CHECK(job.training.epochs == 1);
+  CHECK(job.evaluate_every == 0);
   CHECK(job.training.seed == 1);
   CHECK(job.training.optimizer.type == OptimizerType::kMomentum);
   CHECK(job.training.optimizer.learning_rate == 0.05);
@@ -67,6 +68,7 @@ data:
 training:
   batch_size: 65536
   epochs: 7
+  evaluate_every: 6000
   seed: 18446744073709551615
   workers: 3
   deterministic: true
@@ -88,6 +90,7 @@ target: {metric: accuracy, at_least: 0.89}
   CHECK(job.data.test->labels == "d");
   CHECK(job.training.batch_size == 65536);
   CHECK(job.training.epochs == 7);
+  CHECK(job.evaluate_every == 6000);
   CHECK(job.training.seed == ~std::uint64_t{0});
   CHECK(job.workers_to_start == 3);
   CHECK(job.deterministic);
