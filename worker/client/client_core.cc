@@ -280,6 +280,7 @@ void ClientCore::join(const JoinJob& request) {
   options.own = order_;
   options.bound = job.loaded->bound;
   options.deterministic = job.loaded->deterministic;
+  options.sees_own_work = job.loaded->sees_own_work;
   options.codec = job.loaded->codec;
   options.seed = job.loaded->seed;
   options.window_rounds_max = options_.window_rounds_max;

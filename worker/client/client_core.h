@@ -41,6 +41,7 @@ struct LoadedJob {
   std::uint64_t round_samples = 1;  ///< local_steps * batch_size
   std::optional<std::uint32_t> bound;
   bool deterministic = false;
+  bool sees_own_work = true;  ///< ReplicaOptions::sees_own_work
   std::uint64_t seed = 0;
   std::shared_ptr<const Codec> codec;
 };

@@ -29,6 +29,9 @@ struct ReplicaOptions {
   std::size_t window_bytes_max = std::size_t{256} << 20;
   std::shared_ptr<const Codec> codec;
   std::uint64_t seed = 0;
+  /// False, for experiments: x leaves out what is in flight and what is not coded yet. Own rounds then count at
+  /// the gate like others', also of a worker that is alone.
+  bool sees_own_work = true;
 };
 
 /// What names a round in its pushes.

@@ -227,6 +227,7 @@ Result<LoadedJob> WorkerHost::load_job(const ClientCore::LoadJob& request) {
   loaded.round_samples = std::uint64_t{job->staleness.local_steps} * job->training.batch_size;
   loaded.bound = job->staleness.bound;
   loaded.deterministic = job->deterministic;
+  loaded.sees_own_work = job->staleness.own_work == OwnWork::kFull;
   loaded.seed = job->training.seed;
   loaded.codec = std::make_shared<DenseFloat32Codec>();
   work_ = std::make_unique<Work>();

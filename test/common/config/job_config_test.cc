@@ -41,6 +41,7 @@ TEST_CASE("what is left out has its default") {
   CHECK(job.workers_to_start == 1);
   CHECK(job.staleness.bound == 0u);
   CHECK(job.staleness.local_steps == 1);
+  CHECK(job.staleness.own_work == OwnWork::kFull);
   CHECK(job.compression.push.density == 1.0);
   CHECK(job.compression.publish.value_bits == 32);
   CHECK_FALSE(job.target);
@@ -74,7 +75,7 @@ training:
   deterministic: true
   optimizer: {type: sgd, learning_rate: 1e-3, weight_decay: 5e-4}
   schedule: {type: step, factor: 0.5, epochs: 2}
-staleness: {bound: 1024, local_steps: 4, at_bound: wait}
+staleness: {bound: 1024, local_steps: 4, at_bound: wait, own_work: none}
 compression:
   push: {density: 1.0, value_bits: 32}
   publish: {density: 1, value_bits: 32}
@@ -102,6 +103,7 @@ target: {metric: accuracy, at_least: 0.89}
   CHECK(job.training.schedule.step_epochs == 2);
   CHECK(job.staleness.bound == 1024u);
   CHECK(job.staleness.local_steps == 4);
+  CHECK(job.staleness.own_work == OwnWork::kNone);
   CHECK(job.target->at_least == 0.89);
 }
 
