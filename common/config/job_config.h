@@ -39,8 +39,8 @@ struct DataConfig {
 /// What a worker does that has reached the staleness bound.
 enum class AtBound { kWait };
 
-/// What a worker's replica has of its own pushes that are on their way. kNone is for experiments: it shows what
-/// read-my-writes is worth.
+/// What a worker's replica has of its own pushes that are on their way. kNone is for experiments: it shows
+/// what read-my-writes is worth.
 enum class OwnWork { kFull, kNone };
 
 struct StalenessConfig {

@@ -52,7 +52,7 @@ struct ParticipantReport {
 /// and the time without samples are apart.
 struct PipelineReport {
   struct Stall {
-    double gate = 0, codec = 0, data = 0, merge = 0;  ///< seconds, as StallSeconds
+    double gate = 0, codec = 0, data = 0, merge = 0, window = 0;  ///< seconds, as StallSeconds
   };
   double compute_seconds = 0;
   Stall stall;

@@ -86,7 +86,7 @@ struct WorkerHost::Pipeline {
   /// What the computing thread would wait for, were it idle now.
   [[nodiscard]] Wait resting_cause() const {
     if (replica.is_computing()) return Wait::kMerge;  // for what hands over to it
-    if (replica.offered()) return Wait::kGate;
+    if (replica.offered()) return replica.waits_at() == Replica::Gate::kWindow ? Wait::kWindow : Wait::kGate;
     return work_expected ? Wait::kData : Wait::kNone;
   }
 };

@@ -10,7 +10,8 @@ namespace {
 
 #define NO_PIPELINE                                                                                      \
   R"("pipeline":{"utilisation":null,"utilisation_min":null,"compute_seconds":0,"stall_gate_seconds":0,)" \
-  R"("stall_codec_seconds":0,"stall_data_seconds":0,"stall_merge_seconds":0,"compute_cpu_seconds":0,)"   \
+  R"("stall_codec_seconds":0,"stall_data_seconds":0,"stall_merge_seconds":0,)"                           \
+  R"("stall_window_seconds":0,"compute_cpu_seconds":0,)"                                                 \
   R"("codec_cpu_seconds":0,"pushes_in_flight":0,"turnaround_p50_s":null,"turnaround_p99_s":null,)"       \
   R"("age_p50":null,"age_p99":null})"
 
@@ -183,7 +184,8 @@ TEST_CASE("a job's fields have the names that the scripts read, unknown ones are
       R"("stall_fraction":0.125,"bytes_up":1000000000000,"bytes_down":3,"eta_s":0,"waiting_for":null,)"
       R"("workers":2,"model":"/m.safetensors","run":"/run.json","warnings":["it \"went\" on"],)"
       R"("pipeline":{"utilisation":0.875,"utilisation_min":null,"compute_seconds":7,"stall_gate_seconds":0.5,)"
-      R"("stall_codec_seconds":0.25,"stall_data_seconds":0.125,"stall_merge_seconds":0.125,"compute_cpu_seconds":0,)"
+      R"("stall_codec_seconds":0.25,"stall_data_seconds":0.125,"stall_merge_seconds":0.125,)"
+      R"("stall_window_seconds":0,"compute_cpu_seconds":0,)"
       R"("codec_cpu_seconds":0,"pushes_in_flight":3,"turnaround_p50_s":0.2,"turnaround_p99_s":null,"age_p50":4,"age_p99":9},)"
       R"("training_seconds":60.25,"figures":[)"
       R"({"epoch":1,"accuracy":0.85,"loss":0.5,"test_loss":0.4,"seconds":12.5,"evaluation_seconds":1.25},)"

@@ -172,7 +172,9 @@ std::vector<float> all_of(float value) { return std::vector<float>(kSize, value)
 
 }  // namespace
 
-TEST_CASE("a worker that does not see its own work computes on the shadow less its residual, until a version has it") {
+TEST_CASE(
+    "a worker that does not see its own work computes on the shadow less its residual, until a version has "
+    "it") {
   Bench bench(8, false, std::make_shared<FirstOnlyCodec>(), 64, false);
   assign_all(bench, 1.0f, {0, 0});
   CHECK(bench.run_round(0.5f) == all_of(1.0f));
@@ -205,6 +207,18 @@ TEST_CASE("a worker that does not see its own work waits for it at the gate, tho
   CHECK_FALSE(bench.computing);
   publish(bench, 1, header(1, 1, {1}, 1), -0.25f);
   CHECK(bench.computing);
+}
+
+TEST_CASE("alone a worker waits for nobody, but for its window: and says which it is") {
+  Bench bench(2, false, std::make_shared<DenseFloat32Codec>(), 4);
+  assign_all(bench, 1.0f, {0});
+  for (int round = 0; round < 4; ++round) bench.run_round(0.25f);
+  bench.offer();
+  CHECK_FALSE(bench.computing);
+  CHECK(bench.replica.waits_at() == Replica::Gate::kWindow);
+  for (std::uint32_t k = 0; k < 2; ++k) bench.tell(Replica::TakeAck{ShardIndex(k), Sequence(1), {}});
+  CHECK(bench.computing);
+  CHECK(bench.replica.waits_at() == Replica::Gate::kOpen);
 }
 
 TEST_CASE("a worker sees its own work at once, at full weight, and hands it over without counting it twice") {
