@@ -111,7 +111,7 @@ check "the first evaluation may have it" test "$(of_run 0.4 seconds_to_target)" 
 check "a target that was missed has no time" test "$(of_run 0.95 seconds_to_target)" = null
 check "nor has a job without one" test "$(of_run null seconds_to_target)" = null
 check "evaluations are no training time" test "$(of_run null pure_training_seconds)" = 30
-check "records without any of it stand for themselves" test "$(jq -nL "$top/scripts/lib" 'include "run_summary";
+check "records without any of it stand for themselves" test "$(jq -n -L "$top/scripts/lib" 'include "run_summary";
   {target: 0.5, epochs: [{accuracy: 0.6, seconds: 3}]} | [seconds_to_target, pure_training_seconds]' -c)" = '[3,0]'
 
 out=$work/quadratic
