@@ -61,7 +61,10 @@ status() {
     jq . <<< "$http_body"
     return
   fi
-  jq -r 'del(.figures) | (.pipeline // {}) as $pipeline | del(.pipeline) + $pipeline | to_entries[] | [.key, (.value | if . == null then "-" else tostring end)] | @tsv' <<< "$http_body" | columns
+  jq -r 'del(.figures)
+    | .evaluations |= if . == null or . == [] then null else
+        "\(length), the last one after \(last.samples) samples: accuracy \(last.accuracy)" end
+    | (.pipeline // {}) as $pipeline | del(.pipeline) + $pipeline | to_entries[] | [.key, (.value | if . == null then "-" else tostring end)] | @tsv' <<< "$http_body" | columns
 }
 
 # A line about the membership, a table of who is there and, if any, one of who was.

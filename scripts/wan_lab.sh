@@ -174,17 +174,14 @@ summary='
   | {
       utilisation: $run.pipeline.utilisation,
       utilisation_min: $run.pipeline.utilisation_min,
-      samples_per_s: (if ($run.training_seconds // 0) > 0 then $run.samples / $run.training_seconds else null end),
+      samples_per_s: (($run | pure_training_seconds) as $seconds | if $seconds > 0 then $run.samples / $seconds else null end),
       stall_seconds: {gate: $run.pipeline.stall_gate_seconds, codec: $run.pipeline.stall_codec_seconds,
-                      data: $run.pipeline.stall_data_seconds, merge: $run.pipeline.stall_merge_seconds},
+                      data: $run.pipeline.stall_data_seconds, merge: $run.pipeline.stall_merge_seconds,
+                      window: $run.pipeline.stall_window_seconds},
       accuracy: $run.accuracy,
-      seconds_to_target: (
-        $run.target as $target | [$run.epochs[]? | select(.accuracy != null)] as $epochs
-        | [$epochs | to_entries[] | select($target != null and .value.accuracy >= $target)][0]
-        | if . == null then null elif .key == 0 then .value.seconds else
-            $epochs[.key - 1] as $before
-            | $before.seconds + (.value.seconds - $before.seconds) *
-              ($target - $before.accuracy) / (.value.accuracy - $before.accuracy) end),
+      seconds_to_target: ($run | seconds_to_target),
+      evaluations: ($run | evaluations | length),
+      evaluations_skipped: $run.evaluations_skipped,
       bytes_up: $run.bytes_up,
       bytes_down: $run.bytes_down,
       bound: ($job[0].staleness.bound // 0),
@@ -253,9 +250,9 @@ run() {
   stop_daemons
   [[ -z $record || ! -r $record ]] || cp "$record" "$folder/run.json"
   touch "$folder/run.json"
-  jq -n --slurpfile run "$folder/run.json" --slurpfile job "$folder/job.yaml" --slurpfile status "$folder/status.json" \
+  jq -n -L "$top/scripts/lib" --slurpfile run "$folder/run.json" --slurpfile job "$folder/job.yaml" --slurpfile status "$folder/status.json" \
     --slurpfile link "$folder/link.json" --arg controls "$controls" --argjson workers "$workers" \
-    --arg profile "${words[0]}" "\$status[0] as \$status | \$link[0] as \$link | $summary" > "$folder/summary.json"
+    --arg profile "${words[0]}" "include \"run_summary\"; \$status[0] as \$status | \$link[0] as \$link | $summary" > "$folder/summary.json"
   if $json; then cat "$folder/summary.json"; else show_summary < "$folder/summary.json"; fi
   ((status > 1)) || logs_matter=false
   exit "$status"

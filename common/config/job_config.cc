@@ -12,6 +12,11 @@ void check_conflicts(YamlReader& root, const JobConfig& job) {
         .conflict("bound", "\"none\" beside training.deterministic: true",
                   fmt::format("a whole number from 0 to {} in a deterministic job", kStalenessBoundMax));
   }
+  if (job.evaluate_every > 0 && !job.data.test) {
+    root.map("training")
+        .conflict("evaluate_every", fmt::format("\"{}\" without data.test", job.evaluate_every),
+                  "0 where there is no test set");
+  }
   if (job.target && !job.data.test) {
     root.conflict("target", "a target without data.test", "a target where there is a test set");
   }

@@ -15,6 +15,7 @@ namespace nanduti {
 
 inline constexpr std::uint32_t kStalenessBoundMax = 1024;
 inline constexpr std::uint32_t kLocalStepsMax = 1024;
+inline constexpr std::uint64_t kEvaluateEveryMax = 1'000'000'000'000;
 inline constexpr std::uint32_t kClassesMax = 256;  ///< labels are bytes
 
 /// Images and labels of one set. Absolute, or relative to a worker's data root (resolve_data_file).
@@ -39,11 +40,16 @@ struct DataConfig {
 /// What a worker does that has reached the staleness bound.
 enum class AtBound { kWait };
 
+/// What a worker's replica has of its own pushes that are on their way. kNone is for experiments: it shows
+/// what read-my-writes is worth.
+enum class OwnWork { kFull, kNone };
+
 struct StalenessConfig {
   /// How many rounds a worker may run ahead of the slowest one. 0: in lockstep. Empty: no bound.
   std::optional<std::uint32_t> bound = 0;
   std::uint32_t local_steps = 1;  ///< minibatches of a round
   AtBound at_bound = AtBound::kWait;
+  OwnWork own_work = OwnWork::kFull;
 };
 
 inline constexpr double kWarmupEpochsMax = 1000;
@@ -65,7 +71,9 @@ struct JobConfig {
   ModelSpec model;  ///< a preset's name, or layers
   DataConfig data;
   TrainingSpec training;
-  bool deterministic = false;          ///< the same bytes every time; training.deterministic
+  bool deterministic = false;  ///< the same bytes every time; training.deterministic
+  /// Samples between evaluations, beside those at the ends of epochs; 0: none. training.evaluate_every.
+  std::uint64_t evaluate_every = 0;
   std::uint32_t workers_to_start = 1;  ///< workers that have to be there before it starts; training.workers
   StalenessConfig staleness;
   CompressionSpec compression;

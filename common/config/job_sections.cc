@@ -85,6 +85,8 @@ void read_staleness_section(YamlReader& root, StalenessConfig& staleness) {
     reader.whole_number("local_steps", 1, kLocalStepsMax, staleness.local_steps);
   }
   reader.choice<AtBound>("at_bound", {{"wait", AtBound::kWait}}, {"accumulate"}, staleness.at_bound);
+  reader.choice<OwnWork>("own_work", {{"full", OwnWork::kFull}, {"none", OwnWork::kNone}}, {},
+                         staleness.own_work);
   reader.not_yet("bound_max");
   reader.not_yet("local_steps_max");
   reader.finish();

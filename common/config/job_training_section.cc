@@ -66,6 +66,7 @@ void read_training_section(YamlReader& root, JobConfig& job) {
   YamlReader training = root.map("training");
   training.whole_number("batch_size", 1, kBatchSizeMax, job.training.batch_size);
   training.whole_number("epochs", 1, kEpochsMax, job.training.epochs);
+  training.whole_number("evaluate_every", 0, kEvaluateEveryMax, job.evaluate_every);
   training.whole_number("seed", 0, ~std::uint64_t{0}, job.training.seed);
   training.whole_number("workers", 1, kMembersMax, job.workers_to_start);
   training.boolean("deterministic", job.deterministic);

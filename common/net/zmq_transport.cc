@@ -23,11 +23,11 @@ namespace nanduti {
 namespace {
 
 constexpr int kLingerMs = 1000;
-// A broken connection is made again after these pauses, doubling. TCP asks a host that does not answer after
-// 1, 3 and 7 s, ever more rarely: a new attempt asks at once, so that an outage's end is seen within 2 s.
+// A broken connection, or an attempt without an answer (DialRoute::answer_within), is made again after these
+// pauses, doubling. TCP asks a host that does not answer after 1, 3 and 7 s, ever more rarely: a new attempt
+// asks at once.
 constexpr int kReconnectMs = 100;
-constexpr int kReconnectMsMax = 500;
-constexpr int kConnectTimeoutMs = 2000;
+constexpr int kReconnectMsMax = 200;
 // A peer that has gone without a word: asked after 30 s of silence, three times, and given up a minute after
 // it last took what it was sent. Sessions do not depend on it: they redial after seconds and are kept for
 // minutes. It is what returns the connection's memory and descriptor.
@@ -298,7 +298,9 @@ struct ZmqTransport::Impl {
       set_common_options(socket->zmq, options);
       socket->zmq.set(zmq::sockopt::reconnect_ivl, kReconnectMs);
       socket->zmq.set(zmq::sockopt::reconnect_ivl_max, kReconnectMsMax);
-      socket->zmq.set(zmq::sockopt::connect_timeout, kConnectTimeoutMs);
+      socket->zmq.set(
+          zmq::sockopt::connect_timeout,
+          static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(request.answer_within).count()));
       socket->zmq.set(zmq::sockopt::ipv6, true);  // also where a name has both kinds of address
       socket->zmq.connect(request.endpoint);
       dialled.emplace(std::pair(owner, request.route), std::move(socket));

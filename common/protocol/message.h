@@ -112,11 +112,12 @@ struct EvaluationDone {
 /// Time in which a worker's computing thread had nothing to do but wait, between its job's first round and
 /// its last, by cause. Evaluations and the time without samples to train are in none.
 struct StallSeconds {
-  double gate = 0;   ///< other workers too far behind, or too much of its own unacknowledged
-  double codec = 0;  ///< progress was being coded
-  double data = 0;   ///< samples: a lease
-  double merge = 0;  ///< versions were being merged, parameters being made, threads being woken
-  [[nodiscard]] double sum() const { return gate + codec + data + merge; }
+  double gate = 0;    ///< other workers too far behind, or a shard without a first word
+  double codec = 0;   ///< progress was being coded
+  double data = 0;    ///< samples: a lease
+  double merge = 0;   ///< versions were being merged, parameters being made, threads being woken
+  double window = 0;  ///< too much of its own was not acknowledged: the link, not the staleness bound
+  [[nodiscard]] double sum() const { return gate + codec + data + merge + window; }
 };
 struct WorkerStatus {
   JobId job;  ///< 0: none

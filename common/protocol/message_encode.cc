@@ -35,7 +35,7 @@ class Writer {
         b_, m.job.value(), m.clock.value(), m.samples, m.loss_sum, m.compute_seconds, m.stall.gate,
         m.stall.codec, m.stall.data, m.stall.merge, m.compute_cpu_seconds, m.codec_cpu_seconds,
         m.evaluation_seconds, m.bytes_up, m.bytes_down, m.staleness, m.at_gate, m.round_trip_seconds,
-        m.pushes_in_flight, m.turnaround_p50_seconds, m.turnaround_p99_seconds);
+        m.pushes_in_flight, m.turnaround_p50_seconds, m.turnaround_p99_seconds, m.stall.window);
   }
   auto write(const ResidualFlushed& m) { return wire::CreateResidualFlushed(b_, m.job.value()); }
   auto write(const Draining&) { return wire::CreateDraining(b_); }

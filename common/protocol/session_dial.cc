@@ -4,6 +4,22 @@
 
 namespace nanduti {
 
+namespace {
+
+constexpr Duration kAnswerWithinMin = std::chrono::milliseconds(250);
+constexpr std::uint32_t kPatientDial = 4;
+
+/// Where the round trip is known, an attempt to connect waits for two of them, so that the end of an outage
+/// is seen soon: TCP alone would ask ever more rarely. Now and then it waits longer: the way may have become
+/// longer.
+Duration answer_within(const SessionStream& stream) {
+  const Duration patient = DialRoute().answer_within;
+  if (stream.link.round_trip() == Duration(0) || stream.dials % kPatientDial == 0) return patient;
+  return std::clamp(2 * stream.link.round_trip(), kAnswerWithinMin, patient);
+}
+
+}  // namespace
+
 /// A new session with the peer that the request names.
 void SessionHub::Impl::begin(ProtocolTime now, Session& session) {
   session.restart_at = kNever;
@@ -51,7 +67,8 @@ void SessionHub::Impl::dial(ProtocolTime now, Session& session, std::size_t inde
   stream.bound = false;
   stream.pinged_at = kNever;
   stream.dialled_at = now;
-  requests.push_back(DialRoute{stream.route, session.request.endpoint, index > 0});
+  ++stream.dials;
+  requests.push_back(DialRoute{stream.route, session.request.endpoint, index > 0, answer_within(stream)});
   send_hello(now, session, index);
 }
 

@@ -90,6 +90,7 @@ void SessionHub::Impl::on_session_frame(ProtocolTime now, RouteId route, Session
         stream.pinged_at = kNever;
       }
       stream.redial_after = options.redial_after;
+      stream.dials = 0;
       return receive(now, session, index, frame);
   }
 }

@@ -86,6 +86,8 @@ struct DialRoute {
   RouteId route;
   std::string endpoint;
   bool bulk = false;  ///< for the log
+  /// An attempt to connect that has no answer by then is made anew.
+  Duration answer_within = std::chrono::seconds(2);
 };
 struct HangUpRoute {
   RouteId route;

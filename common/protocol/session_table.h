@@ -24,6 +24,7 @@ struct SessionStream {
   ProtocolTime last_sent;
   ProtocolTime pinged_at = kNever;  // unanswered ping
   ProtocolTime dialled_at;
+  std::uint32_t dials = 0;  // since an answer to more than a hello
   Duration redial_after{0};
 };
 

@@ -82,7 +82,8 @@ follow_fields='
       ((.bytes_up // 0) | floor), ((.bytes_down // 0) | floor), ((.stall_fraction // 0) * 100 | round),
       (.eta_s | whole), (.waiting_for | shown),
       ([(.figures // [])[] | select(.accuracy != null or .loss != null)
-        | "\(.epoch),\(.accuracy | shown),\(.loss | shown)"] | join(" ")) ]
+        | "\(.epoch),\(.accuracy | shown),\(.loss | shown)"] | join(" ")),
+      ([(.evaluations // [])[] | "\(.samples),\(.accuracy)"] | join(" ")) ]
   | map(tostring) | join("\u001f")'
 
 # decimals DIGITS TEXT: numbers rounded, anything else as it is.
@@ -103,22 +104,33 @@ follow_epochs() {
   done
 }
 
+# follow_evaluations "SAMPLES,ACCURACY ...": a line for each evaluation within the epochs, as it comes.
+follow_evaluations() {
+  local item
+  for item in $1; do
+    ((${item%,*} > follow_samples)) || continue
+    follow_samples=${item%,*}
+    follow_print "after $follow_samples samples: accuracy $(follow_decimals 4 "${item#*,}")"
+  done
+}
+
 # follow_stream ID: shows the events of one connection. Returns when it ends.
 follow_stream() {
   local id=$1 json state epoch epochs percent rate loss staleness up down stall eta waiting epochs_done
-  local figures short text stream
+  local evaluations_done figures short text stream
   exec {stream}< <(
     curl_server -N --speed-limit 1 --speed-time 30 -H 'Accept: text/event-stream' "$server/v1/jobs/$id/events" \
       2> /dev/null | sed -un 's/^data: *//p' | jq --unbuffered -r "$follow_fields" 2> /dev/null
   )
   while IFS=$'\x1f' read -r -u "$stream" json state epoch epochs percent rate loss staleness up down stall eta \
-    waiting epochs_done; do
+    waiting epochs_done evaluations_done; do
     follow_last=$json
     follow_check
     short="$rate/s loss $(follow_decimals 3 "$loss") stale $(follow_decimals 1 "$staleness")"
     short+=" up $(follow_human "$up") down $(follow_human "$down") stall $stall% ETA $(follow_clock "$eta")"
     figures="$rate samples/s  loss $(follow_decimals 4 "$loss")  staleness $(follow_decimals 1 "$staleness")"
     figures+="  up $(follow_human "$up")  down $(follow_human "$down")  stall $stall%  ETA $(follow_clock "$eta")"
+    follow_evaluations "$evaluations_done"
     follow_epochs "$epochs" "$epochs_done"
     case $state in
       done | failed | cancelled) break ;;
@@ -144,7 +156,8 @@ follow_is_over() {
 # Returns 0 if it met its target or has none, 1 if it missed it, 2 if it failed, 3 if it was cancelled.
 follow_job() {
   local id=$1 lost=false
-  follow_epoch=0 # the last one whose figures are shown
+  follow_epoch=0   # the last one whose figures are shown
+  follow_samples=0 # and of evaluations
   follow_next=0
   job_api GET "$id"
   while true; do

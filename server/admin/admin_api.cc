@@ -117,8 +117,18 @@ void write(JsonWriter& writer, const JobReport& job) {
         .member("loss", epoch.loss)
         .member("test_loss", epoch.test_loss)
         .member("seconds", epoch.seconds)
+        .member("evaluation_seconds", epoch.evaluation_seconds)
         .end_object();
-  writer.end_array().end_object();
+  writer.end_array().key("evaluations").begin_array();
+  for (const EvaluationReport& evaluation : job.evaluations)
+    writer.begin_object()
+        .member("samples", evaluation.samples)
+        .member("accuracy", evaluation.accuracy)
+        .member("test_loss", evaluation.test_loss)
+        .member("seconds", evaluation.seconds)
+        .member("evaluation_seconds", evaluation.evaluation_seconds)
+        .end_object();
+  writer.end_array().member("evaluations_skipped", job.evaluations_skipped).end_object();
 }
 
 void write_id_or_null(JsonWriter& writer, std::string_view name, std::optional<JobId> id) {

@@ -47,9 +47,14 @@ static_assert((kCutsMax + 1) * shard_payload_bytes_max(kShardParametersMax) <
 inline constexpr std::size_t kParticipantsMax = 1024;
 /// What is kept of a peer's text about its hardware or of why it refuses a job; longer ones are cut off.
 inline constexpr std::size_t kKeptTextBytesMax = 1024;
-/// So many evaluations of one part of the test set may run into their time-out; then the epoch has no
-/// figures.
+/// So many evaluations of one part of the test set may run into their time-out; then the cut has no figures.
 inline constexpr std::uint32_t kEvaluationTriesMax = 5;
+/// Cuts that are open, ends of epochs included, when one within an epoch is taken; beyond: it is skipped.
+/// Less than what the ends of epochs may have, so that those do not wait for it.
+inline constexpr std::size_t kOpenEvaluationsMax = 2;
+static_assert(kOpenEvaluationsMax + 1 < kCutsMax);
+/// Evaluations within the epochs of one job; later ones are skipped.
+inline constexpr std::size_t kEvaluationsMax = 1000;
 /// Workers that are gone, for operators.
 inline constexpr std::size_t kGoneMax = 16;
 
@@ -60,6 +65,8 @@ struct JobPlan {
   std::string spec_text;
   std::uint32_t epochs = 1;
   std::uint64_t round_samples = 1;  ///< local_steps * batch_size
+  /// Samples between cuts that are evaluated beside the ends of epochs; 0: none.
+  std::uint64_t evaluate_every = 0;
   std::uint32_t workers_to_start = 1;
   std::optional<double> target_accuracy;
   /// Exactly `workers_to_start` workers take part, each with samples of its own by rank: the same model bytes
@@ -67,12 +74,23 @@ struct JobPlan {
   bool deterministic = false;
 };
 
-/// Test figures of the parameters at the end of an epoch.
-struct EpochFigures {
-  std::uint32_t epoch = 0;  ///< epochs behind it: 1, 2, ...
+/// Of the parameters of a cut, over the whole test set.
+struct TestFigures {
   std::uint64_t correct = 0;
   std::uint64_t total = 0;
   double loss_sum = 0;
+};
+
+/// At the end of an epoch.
+struct EpochFigures : TestFigures {
+  std::uint32_t epoch = 0;  ///< epochs behind it: 1, 2, ...
+};
+
+/// Within an epoch.
+struct EvaluationFigures : TestFigures {
+  std::uint64_t samples = 0;      ///< that counted when the cut was asked for
+  double seconds = 0;             ///< from the start of training until then
+  double evaluation_seconds = 0;  ///< of these: JobFigures::evaluation_seconds
 };
 
 /// Workers, jobs, leases, membership and evaluation. One job runs at a time, the others are queued. No I/O,
@@ -119,7 +137,7 @@ class CoordinatorCore {
     JobId job;
     std::vector<CutTaken> shards;
   };
-  /// The job's state is another one, or an epoch has its figures.
+  /// The job's state is another one, or a cut has its figures.
   struct JobChanged {
     JobId job;
   };
@@ -139,6 +157,8 @@ class CoordinatorCore {
     std::uint64_t samples_total = 0;
     std::uint64_t repeated_samples = 0;
     std::vector<EpochFigures> figures;
+    std::vector<EvaluationFigures> evaluations;  ///< by samples
+    std::uint64_t evaluations_skipped = 0;
     JobFigures progress;
     std::vector<std::string> warnings;  ///< what the job's owner should know, such as lost reproducibility
     std::vector<ParticipantReport> participants;
@@ -231,13 +251,15 @@ class CoordinatorCore {
     ProtocolTime since;
   };
   struct Cut {
-    std::uint32_t epoch = 0;
+    std::uint32_t epoch = 0;  // that ends; 0: within one
     bool final = false;
     bool saved = false;
     ProtocolTime since;
     std::map<ShardIndex, CutTaken> shards;
     std::map<LeaseId, EvaluationPart> evaluation;
-    EpochFigures figures;
+    EvaluationFigures figures;
+
+    [[nodiscard]] std::string name() const;
   };
   enum class Phase { kPreparing, kPlanning, kOpening, kTraining, kFlushing, kResting, kFinalCut, kSaving };
   struct Run {
@@ -257,6 +279,8 @@ class CoordinatorCore {
     std::map<IncarnationOrder, FenceWait> fences;
     ProtocolTime phase_since;
     std::uint32_t epochs_cut = 0;
+    std::uint64_t evaluations_due = 0;   // times that evaluate_every samples have counted
+    std::size_t evaluations_taken = 0;   // cuts within epochs
     std::uint32_t expired_in_a_row = 0;  // leases, without a push that settled in between
     ProtocolTime last_expired;
     std::map<CutId, Cut> cuts;
@@ -298,6 +322,7 @@ class CoordinatorCore {
   [[nodiscard]] bool is_lockstep() const { return run_ && !run_->ranks.empty(); }
   void retire_idle();
   void cut_complete_epochs();
+  void cut_within_epochs();
   void take_cut(std::uint32_t epoch, bool final);
   void lend_evaluations();
   void finish_cut(CutId id);

@@ -1,4 +1,5 @@
-// Cuts of the parameters at the ends of epochs: checkpoints, and their evaluation by the workers.
+// Cuts of the parameters: checkpoints at the ends of epochs, and evaluation by the workers, there and in
+// between.
 #include <algorithm>
 #include <tuple>
 
@@ -15,12 +16,40 @@ void CoordinatorCore::cut_complete_epochs() {
     take_cut(++run_->epochs_cut, false);
 }
 
+/// Whenever so many further samples count. Those that nobody can evaluate in time are skipped: the next one
+/// is soon due.
+void CoordinatorCore::cut_within_epochs() {
+  JobView& view = view_of_run();
+  const std::uint64_t every = view.plan.evaluate_every;
+  if (every == 0 || run_->data->test_samples == 0) return;
+  const std::uint64_t due = view.samples / every;
+  if (std::exchange(run_->evaluations_due, due) == due) return;
+  // The end of an epoch has a cut of its own.
+  const std::uint64_t epoch = run_->data->train_samples;
+  if (due * every % epoch == 0 || view.samples % epoch == 0) return;
+  if (run_->cuts.size() >= kOpenEvaluationsMax || run_->evaluations_taken >= kEvaluationsMax) {
+    ++view.evaluations_skipped;
+    return;
+  }
+  ++run_->evaluations_taken;
+  take_cut(0, false);
+}
+
+/// For people.
+std::string CoordinatorCore::Cut::name() const {
+  return epoch > 0 ? fmt::format("epoch {}", epoch)
+                   : fmt::format("the cut after {} samples", figures.samples);
+}
+
 void CoordinatorCore::take_cut(std::uint32_t epoch, bool final) {
+  const JobView& view = view_of_run();
   Cut cut;
   cut.epoch = epoch;
   cut.final = final;
   cut.since = now_;
-  cut.figures.epoch = epoch;
+  cut.figures.samples = view.samples;
+  cut.figures.seconds = view.progress.training_seconds(now_, view.samples_total);
+  cut.figures.evaluation_seconds = view.progress.evaluation_seconds();
   const CutId id = run_->next_cut;
   run_->next_cut = id.next();
   run_->cuts.emplace(id, std::move(cut));
@@ -39,9 +68,12 @@ void CoordinatorCore::on_cut_taken(ShardIndex shard, const CutTaken& taken) {
   cut.shards.emplace(shard, taken);
   if (cut.shards.size() < run_->places.size() || cut.saved) return;
   cut.saved = true;
-  SaveCheckpoint save{run_->job, cut.epoch, {}};
-  for (const auto& [index, values] : cut.shards) save.shards.push_back(values);
-  actions_.push_back(std::move(save));
+  if (cut.epoch > 0) {
+    SaveCheckpoint save{run_->job, cut.epoch, {}};
+    for (const auto& [index, values] : cut.shards) save.shards.push_back(values);
+    actions_.push_back(std::move(save));
+  }
+  if (!cut.final) cut.shards.clear();  // workers get the values from the shards
   // Two parts for each worker: who is faster does more.
   std::uint64_t joined = 0;
   for (const auto& [order, worker] : workers_)
@@ -104,9 +136,22 @@ void CoordinatorCore::on_evaluated(Worker& worker, const EvaluationDone& done) {
 void CoordinatorCore::finish_cut(CutId id) {
   const Cut cut = std::move(run_->cuts.at(id));
   run_->cuts.erase(id);
-  std::vector<EpochFigures>& figures = view_of_run().figures;
-  const auto by_epoch = [](const EpochFigures& x, const EpochFigures& y) { return x.epoch < y.epoch; };
-  figures.insert(std::upper_bound(figures.begin(), figures.end(), cut.figures, by_epoch), cut.figures);
+  JobView& view = view_of_run();
+  if (cut.epoch > 0) {
+    const EpochFigures figures{cut.figures, cut.epoch};
+    const auto by_epoch = [](const EpochFigures& x, const EpochFigures& y) { return x.epoch < y.epoch; };
+    view.figures.insert(std::upper_bound(view.figures.begin(), view.figures.end(), figures, by_epoch),
+                        figures);
+  } else if (cut.figures.total > 0) {
+    const auto by_samples = [](const EvaluationFigures& x, const EvaluationFigures& y) {
+      return x.samples < y.samples;
+    };
+    view.evaluations.insert(
+        std::upper_bound(view.evaluations.begin(), view.evaluations.end(), cut.figures, by_samples),
+        cut.figures);
+  } else {
+    ++view.evaluations_skipped;
+  }
   tell_shards(ReleaseCut{run_->job, id});
   actions_.push_back(JobChanged{run_->job});
   if (cut.final)
@@ -116,7 +161,7 @@ void CoordinatorCore::finish_cut(CutId id) {
   actions_.push_back(SaveResult{run_->job, std::move(run_->result)});
 }
 
-/// What nobody does: the epoch has no test figures, and the job goes on. With the training done, nor is
+/// What nobody does: the cut has no test figures, and the job goes on. With the training done, nor is
 /// somebody who could do it waited for without end.
 void CoordinatorCore::give_up_evaluations() {
   std::vector<CutId> given_up;
@@ -132,12 +177,12 @@ void CoordinatorCore::give_up_evaluations() {
   }
   for (const CutId id : given_up) {
     Cut& cut = run_->cuts.at(id);
-    std::vector<std::string>& warnings = view_of_run().warnings;
-    warnings.push_back(
-        fmt::format("epoch {} has no test figures: no worker evaluated all of the test set", cut.epoch));
-    note(warnings.back(), true);
+    const std::string text =
+        fmt::format("{} has no test figures: no worker evaluated all of the test set", cut.name());
+    note(text, true);
+    if (cut.epoch > 0) view_of_run().warnings.push_back(text);
     cut.evaluation.clear();
-    cut.figures = EpochFigures{cut.epoch, 0, 0, 0};
+    static_cast<TestFigures&>(cut.figures) = {};
     finish_cut(id);
   }
 }

@@ -123,8 +123,8 @@ void CoordinatorCore::check_evaluations() {
       const Duration lent_for = now_ - part.since;
       if (!is_stuck(worker, part.since) && lent_for < kUnsettledLeasesMax * options_.lease_timeout) continue;
       worker.evaluates_late = true;
-      note(fmt::format("worker '{}' has not evaluated its part of epoch {} within {:g} s",
-                       worker.registration.name, cut.epoch, seconds(options_.lease_timeout)),
+      note(fmt::format("worker '{}' has not evaluated its part of {} within {:g} s", worker.registration.name,
+                       cut.name(), seconds(options_.lease_timeout)),
            true);
       part.order = IncarnationOrder();
       part.since = now_;
@@ -151,7 +151,7 @@ void CoordinatorCore::check_shards() {
       if ((wait.shards >> k & 1) != 0 && is_over(wait.since)) return fail(k, "fenced a worker that is gone");
     for (const auto& [id, cut] : run_->cuts)
       if (!cut.saved && !cut.shards.contains(shard) && is_over(cut.since))
-        return fail(k, fmt::format("sent its parameters of epoch {}", cut.epoch));
+        return fail(k, fmt::format("sent its parameters of {}", cut.name()));
   }
 }
 

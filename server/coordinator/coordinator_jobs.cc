@@ -68,6 +68,7 @@ void CoordinatorCore::advance(ProtocolTime now) {
     view.samples = run_->book->counted_in_all();
     view.repeated_samples = run_->book->repeated_samples();
     record_progress(now);
+    if (run_->phase == Phase::kTraining) cut_within_epochs();
     lend_evaluations();
     advance_end();
   }

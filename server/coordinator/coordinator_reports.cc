@@ -120,7 +120,8 @@ JobReport CoordinatorCore::report(ProtocolTime now, const JobView& job) const {
     report.samples_per_s = static_cast<double>(job.samples) / report.training_seconds;
   }
   for (const JobFigures::Epoch& epoch : progress.epochs())
-    report.figures.push_back({epoch.epoch, epoch.seconds, {}, {}, epoch.loss, epoch.samples});
+    report.figures.push_back(
+        {epoch.epoch, epoch.seconds, {}, {}, epoch.loss, epoch.samples, epoch.evaluation_seconds});
   std::uint32_t evaluated = 0;
   for (const EpochFigures& figures : job.figures) {
     if (figures.total == 0) continue;
@@ -136,6 +137,12 @@ JobReport CoordinatorCore::report(ProtocolTime now, const JobView& job) const {
     report.accuracy = accuracy;
     report.test_loss = test_loss;
   }
+  for (const EvaluationFigures& figures : job.evaluations) {
+    const auto total = static_cast<double>(figures.total);
+    report.evaluations.push_back({figures.samples, figures.seconds, figures.evaluation_seconds,
+                                  static_cast<double>(figures.correct) / total, figures.loss_sum / total});
+  }
+  report.evaluations_skipped = job.evaluations_skipped;
   if (job.state == JobState::kDone && report.target)
     report.target_met = report.accuracy.value_or(0.0) >= *report.target;
   if (run_ && run_->job == job.plan.id)

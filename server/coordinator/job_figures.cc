@@ -16,6 +16,7 @@ void add(WorkerStatus& sum, const WorkerStatus& status) {
   sum.stall.codec += status.stall.codec;
   sum.stall.data += status.stall.data;
   sum.stall.merge += status.stall.merge;
+  sum.stall.window += status.stall.window;
   sum.compute_cpu_seconds += status.compute_cpu_seconds;
   sum.codec_cpu_seconds += status.codec_cpu_seconds;
   sum.evaluation_seconds += status.evaluation_seconds;
@@ -116,6 +117,7 @@ void JobFigures::on_epoch_settled(ProtocolTime now, std::uint64_t samples) {
   epoch.epoch = static_cast<std::uint32_t>(epochs_.size()) + 1;
   epoch.seconds = seconds(now - *training_since_);
   epoch.samples = samples;
+  epoch.evaluation_seconds = evaluation_seconds();
   if (trained_.sum() > epoch_trained_)
     epoch.loss = (loss_sum_.sum() - epoch_loss_sum_) / (trained_.sum() - epoch_trained_);
   epoch_trained_ = trained_.sum();
@@ -143,6 +145,10 @@ double JobFigures::stall_fraction() const {
   return wall > 0 ? sum.stall.sum() / wall : 0.0;
 }
 
+double JobFigures::evaluation_seconds() const {
+  return total().evaluation_seconds / static_cast<double>(std::max<std::size_t>(workers_.size(), 1));
+}
+
 NamedFigures PipelineReport::named() const {
   const auto whole = [](std::optional<std::uint32_t> value) {
     return value ? std::optional<double>(*value) : std::nullopt;
@@ -154,6 +160,7 @@ NamedFigures PipelineReport::named() const {
           {"stall_codec_seconds", stall.codec},
           {"stall_data_seconds", stall.data},
           {"stall_merge_seconds", stall.merge},
+          {"stall_window_seconds", stall.window},
           {"compute_cpu_seconds", compute_cpu_seconds},
           {"codec_cpu_seconds", codec_cpu_seconds},
           {"pushes_in_flight", static_cast<double>(pushes_in_flight)},
@@ -166,7 +173,8 @@ NamedFigures PipelineReport::named() const {
 PipelineReport JobFigures::pipeline_of(const WorkerStatus& status) {
   PipelineReport report;
   report.compute_seconds = status.compute_seconds;
-  report.stall = {status.stall.gate, status.stall.codec, status.stall.data, status.stall.merge};
+  report.stall = {status.stall.gate, status.stall.codec, status.stall.data, status.stall.merge,
+                  status.stall.window};
   report.utilisation = report.utilisation_min = utilisation(status);
   report.compute_cpu_seconds = status.compute_cpu_seconds;
   report.codec_cpu_seconds = status.codec_cpu_seconds;

@@ -44,10 +44,11 @@ class JobFigures {
     RecentWindow samples;
   };
   struct Epoch {
-    std::uint32_t epoch = 0;     ///< epochs behind it: 1, 2, ...
-    double seconds = 0;          ///< from the start of training until its last sample was settled
-    std::optional<double> loss;  ///< mean training loss of what workers reported since the epoch before
-    std::uint64_t samples = 0;   ///< that count
+    std::uint32_t epoch = 0;        ///< epochs behind it: 1, 2, ...
+    double seconds = 0;             ///< from the start of training until its last sample was settled
+    std::optional<double> loss;     ///< mean training loss of what workers reported since the epoch before
+    std::uint64_t samples = 0;      ///< that count
+    double evaluation_seconds = 0;  ///< of `seconds`: JobFigures::evaluation_seconds
   };
 
   /// The worker takes part from now on: its statuses count.
@@ -72,6 +73,8 @@ class JobFigures {
   /// Stall / (compute + stall) over all workers; evaluation and the time without a lease are in neither.
   [[nodiscard]] double stall_fraction() const;
   [[nodiscard]] PipelineReport pipeline() const;
+  /// Time in which workers evaluated instead of training: all of it, over those that take part now.
+  [[nodiscard]] double evaluation_seconds() const;
   /// Of one worker.
   static PipelineReport pipeline_of(const WorkerStatus& status);
   /// Mean over the samples of the last while; of the last ones known when nothing moves. Empty before any.

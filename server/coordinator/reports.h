@@ -25,8 +25,18 @@ struct EpochReport {
   double seconds = 0;              ///< from the start of training until its last sample was settled
   std::optional<double> accuracy;  ///< on the test set
   std::optional<double> test_loss;
-  std::optional<double> loss;  ///< mean training loss of what workers reported during it
-  std::uint64_t samples = 0;   ///< that count
+  std::optional<double> loss;     ///< mean training loss of what workers reported during it
+  std::uint64_t samples = 0;      ///< that count
+  double evaluation_seconds = 0;  ///< of `seconds`, in which a worker evaluated, in the mean
+};
+
+/// Test figures of the parameters within an epoch.
+struct EvaluationReport {
+  std::uint64_t samples = 0;      ///< that counted then
+  double seconds = 0;             ///< from the start of training
+  double evaluation_seconds = 0;  ///< of these, in which a worker evaluated, in the mean
+  double accuracy = 0;
+  double test_loss = 0;
 };
 
 /// A worker that has taken part in a job, in one life or several.
@@ -42,7 +52,7 @@ struct ParticipantReport {
 /// and the time without samples are apart.
 struct PipelineReport {
   struct Stall {
-    double gate = 0, codec = 0, data = 0, merge = 0;  ///< seconds, as StallSeconds
+    double gate = 0, codec = 0, data = 0, merge = 0, window = 0;  ///< seconds, as StallSeconds
   };
   double compute_seconds = 0;
   Stall stall;
@@ -89,6 +99,8 @@ struct JobReport {
   std::string run;              ///< path of run.json; the same
   double training_seconds = 0;  ///< from the start of training to the last settled sample
   std::vector<EpochReport> figures;
+  std::vector<EvaluationReport> evaluations;    ///< within epochs, by samples
+  std::uint64_t evaluations_skipped = 0;        ///< workers were busy with those before
   std::vector<ParticipantReport> participants;  ///< in the order in which they joined first
   std::vector<std::string> warnings;  ///< such as a deterministic job that cannot be repeated any more
 };

@@ -56,6 +56,7 @@ JobPlan plan_of(JobId id, const JobConfig& config) {
   plan.spec_text = config.source.text;
   plan.epochs = config.training.epochs;
   plan.round_samples = std::uint64_t{config.staleness.local_steps} * config.training.batch_size;
+  plan.evaluate_every = config.evaluate_every;
   plan.workers_to_start = config.workers_to_start;
   plan.deterministic = config.deterministic;
   if (config.target) plan.target_accuracy = config.target->at_least;
@@ -331,7 +332,11 @@ void CoordinatorHost::write_run(const JobReport& report) {
   record.pipeline = report.pipeline.named();
   for (const EpochReport& epoch : report.figures)
     record.epochs.push_back({epoch.epoch, epoch.accuracy, epoch.test_loss, epoch.loss.value_or(std::nan("")),
-                             epoch.seconds, epoch.samples});
+                             epoch.seconds, epoch.samples, epoch.evaluation_seconds});
+  for (const EvaluationReport& evaluation : report.evaluations)
+    record.evaluations.push_back({evaluation.samples, evaluation.accuracy, evaluation.test_loss,
+                                  evaluation.seconds, evaluation.evaluation_seconds});
+  record.evaluations_skipped = report.evaluations_skipped;
   const std::string json = to_json(record);
   Status status;
   {

@@ -160,9 +160,22 @@ json::array epochs_of(const RunRecord& record) {
                                   {"test_loss", optional_number(epoch.test_loss)},
                                   {"loss", epoch.loss},
                                   {"seconds", epoch.seconds},
+                                  {"evaluation_seconds", epoch.evaluation_seconds},
                                   {"samples", epoch.samples}});
   }
   return epochs;
+}
+
+json::array evaluations_of(const RunRecord& record) {
+  json::array evaluations;
+  for (const RunRecord::Evaluation& evaluation : record.evaluations) {
+    evaluations.push_back(json::object{{"samples", evaluation.samples},
+                                       {"accuracy", evaluation.accuracy},
+                                       {"test_loss", evaluation.test_loss},
+                                       {"seconds", evaluation.seconds},
+                                       {"evaluation_seconds", evaluation.evaluation_seconds}});
+  }
+  return evaluations;
 }
 
 }  // namespace
@@ -231,6 +244,8 @@ std::string to_json(const RunRecord& record) {
       {"bytes_down", record.bytes_down},
       {"pipeline", std::move(pipeline)},
       {"epochs", epochs_of(record)},
+      {"evaluations", evaluations_of(record)},
+      {"evaluations_skipped", record.evaluations_skipped},
       {"program_version", text(record.program_version)},
       {"libraries", std::move(libraries)},
       {"server_hardware", text(record.server_hardware)},

@@ -26,8 +26,17 @@ struct RunRecord {
     std::optional<double> accuracy;   ///< on the test set, 0 to 1; empty without one
     std::optional<double> test_loss;  ///< mean over the test set
     double loss = 0;                  ///< mean over the samples trained
-    double seconds = 0;         ///< from the start of training until the epoch's last sample was settled
-    std::uint64_t samples = 0;  ///< that count
+    double seconds = 0;             ///< from the start of training until the epoch's last sample was settled
+    std::uint64_t samples = 0;      ///< that count
+    double evaluation_seconds = 0;  ///< of `seconds`, in which a worker evaluated, in the mean
+  };
+  /// Test figures of the parameters within an epoch.
+  struct Evaluation {
+    std::uint64_t samples = 0;  ///< that counted then, all epochs
+    double accuracy = 0;
+    double test_loss = 0;
+    double seconds = 0;             ///< from the start of training
+    double evaluation_seconds = 0;  ///< the same
   };
 
   JobId job;
@@ -54,6 +63,8 @@ struct RunRecord {
   std::uint64_t bytes_down = 0;
   NamedFigures pipeline;  ///< how well distance was hidden
   std::vector<Epoch> epochs;
+  std::vector<Evaluation> evaluations;
+  std::uint64_t evaluations_skipped = 0;
 };
 
 /// Indented JSON with a line end at its end; keys in a fixed order. Numbers read back to the same double;

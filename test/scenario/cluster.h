@@ -26,6 +26,7 @@ struct JobShape {
   std::uint64_t samples = 200;
   std::uint32_t epochs = 2;
   std::uint64_t round_samples = 8;
+  std::uint64_t evaluate_every = 0;
   std::uint64_t parameters = 3 * kBlockSize;
   std::optional<std::uint32_t> bound = 0;
   bool deterministic = false;
@@ -51,6 +52,7 @@ class Cluster {
     plan.id = JobId(1);
     plan.epochs = shape.epochs;
     plan.round_samples = shape.round_samples;
+    plan.evaluate_every = shape.evaluate_every;
     plan.workers_to_start = shape.workers;
     plan.deterministic = shape.deterministic;
     coordinator_.on_event(now_, CoordinatorCore::SubmitJob{plan});

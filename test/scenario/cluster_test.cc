@@ -212,6 +212,72 @@ TEST_CASE("a deterministic job whose worker dies goes on, takes the next worker 
   CHECK(warned > 0);
 }
 
+TEST_CASE(
+    "parameters are evaluated within epochs, beside every epoch's end, and never more than a few at once") {
+  std::uint64_t evaluated = 0, skipped = 0;
+  for (std::uint64_t seed = 1; seed <= seeds(100); ++seed) {
+    INFO("seed " << seed);
+    JobShape shape;
+    shape.workers = 1 + seed % 3;
+    shape.bound = 2;
+    shape.evaluate_every = 5 + seed % 60;
+    Cluster cluster(shape, seed, count_samples);
+    cluster.run();
+    const CoordinatorCore::JobView& view = cluster.view();
+    REQUIRE(view.state == JobState::kDone);
+    REQUIRE(view.figures.size() == shape.epochs);
+    std::uint64_t before = 0;
+    for (const EvaluationFigures& figures : view.evaluations) {
+      REQUIRE(figures.total == 10);
+      REQUIRE(figures.samples >= before / shape.evaluate_every * shape.evaluate_every + shape.evaluate_every);
+      REQUIRE(figures.samples < shape.epochs * shape.samples);
+      before = figures.samples;
+    }
+    REQUIRE(view.evaluations.size() + view.evaluations_skipped <=
+            shape.epochs * shape.samples / shape.evaluate_every);
+    evaluated += view.evaluations.size();
+    skipped += view.evaluations_skipped;
+  }
+  CHECK(evaluated > 0);
+  CHECK(skipped > 0);
+}
+
+TEST_CASE("evaluations that do not keep up are skipped, and the ends of epochs are not") {
+  JobShape shape;
+  shape.epochs = 2;
+  shape.samples = 400;
+  shape.bound = std::nullopt;
+  shape.evaluate_every = 40;
+  Cluster cluster(shape, 5, count_samples);
+  cluster.slow_evaluator = 0;
+  for (int i = 0; i < 2'000'000 && cluster.step(); ++i) {
+  }
+  CHECK(cluster.view().samples == 800);
+  CHECK(cluster.view().evaluations.empty());
+  CHECK(cluster.view().evaluations_skipped > 10);
+  cluster.slow_evaluator.reset();
+  cluster.run();
+  CHECK(cluster.view().evaluations.size() == kOpenEvaluationsMax);
+  CHECK(cluster.view().figures.size() == 2);
+}
+
+TEST_CASE("a deterministic job gives the same bytes, whether and when it is evaluated within epochs") {
+  std::vector<float> expected;
+  for (std::uint64_t seed = 1; seed <= 12; ++seed) {
+    INFO("seed " << seed);
+    JobShape shape;
+    shape.bound = 2;
+    shape.deterministic = true;
+    shape.evaluate_every = 30 * (seed % 3);
+    Cluster cluster(shape, seed, count_samples);
+    cluster.run();
+    REQUIRE(cluster.view().state == JobState::kDone);
+    REQUIRE(cluster.view().evaluations.empty() == (shape.evaluate_every == 0));
+    if (expected.empty()) expected = cluster.result;
+    REQUIRE(cluster.result == expected);
+  }
+}
+
 TEST_CASE("a job is done when every epoch has its figures, however fast the epochs are") {
   for (std::uint64_t seed = 1; seed <= seeds(300); ++seed) {
     INFO("seed " << seed);

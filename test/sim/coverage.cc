@@ -9,6 +9,8 @@ namespace {
 /// What a run of a few hundred seeds has to reach to be worth its name.
 constexpr const char* kWanted[] = {"event: late join",
                                    "event: session lost",
+                                   "evaluation: done within an epoch",
+                                   "evaluation: skipped",
                                    "fault: connection broken",
                                    "fault: coordinator stopped",
                                    "fault: crash",

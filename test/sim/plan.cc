@@ -222,6 +222,8 @@ Plan make_plan(std::uint64_t seed) {
     plan.unmerged_bytes_max = 1 + random.below(4) * plan.parameters / plan.shards * sizeof(float);
   if (mood != Mood::kCalm) add_faults(plan, random, mood);
   if (RandomStream thin(seed, 8); plan.shards == 1 && thin.chance(0.05)) make_links_thin(plan, thin);
+  if (RandomStream evaluation(seed, 9); evaluation.chance(0.3))
+    plan.evaluate_every = 1 + evaluation.below(plan.samples);
   sort_happenings(plan);
   return plan;
 }

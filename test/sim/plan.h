@@ -78,6 +78,7 @@ struct Plan {
   std::uint64_t test_samples = 10;
   std::uint32_t epochs = 1;
   std::uint64_t round_samples = 4;
+  std::uint64_t evaluate_every = 0;  ///< samples between cuts within epochs
   std::optional<std::uint32_t> bound = 0;
   bool deterministic = false;
   bool sparse = false;             ///< a codec that leaves residuals

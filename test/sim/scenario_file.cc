@@ -193,6 +193,7 @@ void visit_job(Visitor& v, Plan& plan) {
   v.whole("test_samples", plan.test_samples, usual.test_samples, 0, 1 << 20);
   v.whole("epochs", plan.epochs, usual.epochs, 1, 1000);
   v.whole("round_samples", plan.round_samples, usual.round_samples, 1, 1 << 20);
+  v.whole("evaluate_every", plan.evaluate_every, usual.evaluate_every, 0, 1 << 20);
   v.bound("bound", plan.bound);
   v.truth("deterministic", plan.deterministic, usual.deterministic);
   v.truth("sparse", plan.sparse, usual.sparse);

@@ -103,6 +103,7 @@ void add_job_steps(std::vector<Step>& steps) {
   steps.push_back([](Plan& plan) { return halve(plan.epochs, 1u); });
   steps.push_back([](Plan& plan) { return halve(plan.samples, std::uint64_t{1}); });
   steps.push_back([](Plan& plan) { return halve(plan.round_samples, std::uint64_t{1}); });
+  steps.push_back([](Plan& plan) { return set(plan.evaluate_every, std::uint64_t{0}); });
   steps.push_back([](Plan& plan) { return set(plan.test_samples, std::uint64_t{1}); });
   steps.push_back([](Plan& plan) { return set(plan.parameters, std::uint64_t{plan.shards} * kBlockSize); });
   steps.push_back([](Plan& plan) { return set(plan.deterministic, false); });

@@ -92,6 +92,14 @@ void Simulation::play() {
   for (const EpochFigures& figures : view.figures)
     if (figures.total != plan_.test_samples && !((given_up_in_time || everybody_hangs) && figures.total == 0))
       fail("{} test samples were evaluated", figures.total);
+  for (const EvaluationFigures& figures : view.evaluations)
+    if (figures.total != plan_.test_samples)
+      fail("{} test samples were evaluated after {} samples", figures.total, figures.samples);
+  if (plan_.evaluate_every > 0 &&
+      view.evaluations.size() + view.evaluations_skipped > view.samples / plan_.evaluate_every)
+    fail("{} evaluations were done and {} skipped", view.evaluations.size(), view.evaluations_skipped);
+  coverage_.count("evaluation: done within an epoch", view.evaluations.size());
+  coverage_.count("evaluation: skipped", view.evaluations_skipped);
 }
 
 void Simulation::submit() {
@@ -103,6 +111,7 @@ void Simulation::submit() {
     });
   job.epochs = plan_.epochs;
   job.round_samples = plan_.round_samples;
+  job.evaluate_every = plan_.evaluate_every;
   job.deterministic = plan_.deterministic;
   job.workers_to_start = plan_.workers_to_start;
   for (const JobId id : {kCancelledJob, kJob}) {

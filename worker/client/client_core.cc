@@ -284,6 +284,7 @@ void ClientCore::join(const JoinJob& request) {
   options.deterministic = job.loaded->deterministic;
   options.codecs = job.loaded->codecs;
   options.epoch_samples = job.loaded->data.train_samples;
+  options.sees_own_work = job.loaded->sees_own_work;
   options.window_rounds_max = options_.window_rounds_max;
   options.window_bytes_max = options_.window_bytes_max;
   job.places = request.shards;

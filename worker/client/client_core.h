@@ -42,6 +42,7 @@ struct LoadedJob {
   std::optional<std::uint32_t> bound;
   bool deterministic = false;
   JobCodecs codecs;
+  bool sees_own_work = true;  ///< ReplicaOptions::sees_own_work
 };
 
 /// What a worker's host has measured on its threads, since a job was loaded.

@@ -115,10 +115,14 @@ void Replica::begin_round() {
   computation.buffers = take_buffers();
   std::vector<float>& x = computation.buffers->parameters;
   for (const Shard& shard : shards_) {
+    const std::span<float> part = std::span(x).subspan(shard.range.begin, shard.range.size());
     std::span<const float> uncoded;
     if (pending_)
       uncoded = std::span(pending_->buffers->progress).subspan(shard.range.begin, shard.range.size());
-    shard.state.compute_parameters(std::span(x).subspan(shard.range.begin, shard.range.size()), uncoded, rho);
+    if (options_.sees_own_work)
+      shard.state.compute_parameters(part, uncoded, rho);
+    else
+      shard.state.compute_parameters_of_shadow(part, rho);
   }
   actions_.emplace_back(ComputeRound{options_.job, computation.name.round, offer.range, computation.buffers});
   computing_ = std::move(computation);
@@ -264,7 +268,7 @@ std::optional<Round> Replica::slowest() const {
   std::optional<Round> smallest;
   const std::vector<MemberClock>& active = newest().active;
   // Its own it includes from the moment they are computed: alone, a worker waits for nobody at any distance.
-  if (active.size() == 1 && active.front().order == options_.own) return smallest;
+  if (options_.sees_own_work && active.size() == 1 && active.front().order == options_.own) return smallest;
   for (const MemberClock& member : active) {
     for (const Shard& shard : shards_) {
       Round clock = member.entry_clock;

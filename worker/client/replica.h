@@ -29,6 +29,9 @@ struct ReplicaOptions {
   std::size_t window_bytes_max = std::size_t{256} << 20;
   JobCodecs codecs;
   std::uint64_t epoch_samples = 1;  ///< of the training set: how far a round is in the job
+  /// False, for experiments: x leaves out what is in flight and what is not coded yet. Own rounds then count
+  /// at the gate like others', also of a worker that is alone.
+  bool sees_own_work = true;
 };
 
 /// What names a round in its pushes.
@@ -177,6 +180,8 @@ class Replica {
   [[nodiscard]] bool is_lockstep() const;
   [[nodiscard]] Round next_round() const { return round_; }
   [[nodiscard]] const std::optional<OfferRound>& offered() const { return offered_; }
+  /// What the offered round waits for, while nothing is computed.
+  [[nodiscard]] Gate waits_at() const { return reported_gate_; }
   [[nodiscard]] bool is_computing() const { return computing_.has_value(); }
   /// Progress that is not coded yet, shape [parameters]; null: none.
   [[nodiscard]] const std::vector<float>* pending() const {

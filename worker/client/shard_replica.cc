@@ -160,6 +160,11 @@ void ShardReplica::compute_parameters(std::span<float> x, std::span<const float>
   }
 }
 
+void ShardReplica::compute_parameters_of_shadow(std::span<float> x, float rho) const {
+  NANDUTI_CHECK(x.size() == shadow_.size());
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = shadow_[i] - rho * residual_[i];
+}
+
 Push ShardReplica::push(std::span<const float> progress, const Codec& codec, const CodingContext& context) {
   EncodedUpdate encoded = codec.encode(residual_, progress, context);
   add(base_, encoded.update, -1.0f);

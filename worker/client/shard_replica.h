@@ -53,6 +53,8 @@ class ShardReplica {
   /// x = shadow - in-flight - pending - rho * residual. `x` and `pending` have shape [size()]; pending may be
   /// empty: nothing.
   void compute_parameters(std::span<float> x, std::span<const float> pending, float rho) const;
+  /// x = shadow - rho * residual, of shape [size()]: without own work on its way.
+  void compute_parameters_of_shadow(std::span<float> x, float rho) const;
   /// Adds a round's progress (shape [size()]) to the residual, codes what is to be sent and keeps the rest.
   /// The caller fills in what names the round.
   Push push(std::span<const float> progress, const Codec& codec, const CodingContext& context);

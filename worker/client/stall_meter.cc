@@ -38,6 +38,9 @@ void StallMeter::charge(Wait cause, Duration duration) {
     case Wait::kMerge:
       stall_.merge += seconds;
       break;
+    case Wait::kWindow:
+      stall_.window += seconds;
+      break;
   }
 }
 

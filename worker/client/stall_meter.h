@@ -15,6 +15,7 @@ enum class Wait : std::uint8_t {
   kCodec,
   kData,
   kMerge,
+  kWindow,
 };
 
 /// Divides the time in which a thread computes nothing among its causes. The thread's own stretches of work

@@ -86,7 +86,7 @@ struct WorkerHost::Pipeline {
   /// What the computing thread would wait for, were it idle now.
   [[nodiscard]] Wait resting_cause() const {
     if (replica.is_computing()) return Wait::kMerge;  // for what hands over to it
-    if (replica.offered()) return Wait::kGate;
+    if (replica.offered()) return replica.waits_at() == Replica::Gate::kWindow ? Wait::kWindow : Wait::kGate;
     return work_expected ? Wait::kData : Wait::kNone;
   }
 };
@@ -227,6 +227,7 @@ Result<LoadedJob> WorkerHost::load_job(const ClientCore::LoadJob& request) {
   loaded.round_samples = std::uint64_t{job->staleness.local_steps} * job->training.batch_size;
   loaded.bound = job->staleness.bound;
   loaded.deterministic = job->deterministic;
+  loaded.sees_own_work = job->staleness.own_work == OwnWork::kFull;
   Result<JobCodecs> codecs = make_codecs(job->compression, model->space);
   if (!codecs.ok()) return codecs.error();
   loaded.codecs = std::move(codecs).value();

@@ -118,6 +118,11 @@ TEST_CASE("a word that is not one of the allowed ones") {
        "job.yaml:9: training.schedule: found \"linear\", allowed: constant, cosine or step"},
       {"schedule: cosine", "schedule: [cosine]",
        "job.yaml:9: training.schedule: found a list, allowed: constant, cosine or step"},
+      {"schedule: cosine", "evaluate_every: 1e4",
+       "job.yaml:9: training.evaluate_every: found \"1e4\", allowed: a whole number from 0 to 1000000000000"},
+      {"schedule: cosine", "evaluate_every: 1000000000001",
+       "job.yaml:9: training.evaluate_every: found \"1000000000001\", allowed: a whole number from 0 to "
+       "1000000000000"},
       {"schedule: cosine", "deterministic: yes",
        "job.yaml:9: training.deterministic: found \"yes\", allowed: true or false"},
       {"data:", "data:\n  format: csv", "job.yaml:4: data.format: found \"csv\", allowed: idx"},
@@ -197,13 +202,13 @@ TEST_CASE("an unknown key, with the one that was probably meant") {
   check_all({
       {"batch_size: 8", "bach_size: 8",
        "job.yaml:7: training.bach_size: found an unknown key (did you mean \"batch_size\"?), allowed: "
-       "batch_size, epochs, seed, workers, deterministic, optimizer, schedule"},
+       "batch_size, epochs, evaluate_every, seed, workers, deterministic, optimizer, schedule"},
       {"batch_size: 8", "optimiser: {}",
        "job.yaml:7: training.optimiser: found an unknown key (did you mean \"optimizer\"?), allowed: "
-       "batch_size, epochs, seed, workers, deterministic, optimizer, schedule"},
+       "batch_size, epochs, evaluate_every, seed, workers, deterministic, optimizer, schedule"},
       {"batch_size: 8", "gpu: 1",
-       "job.yaml:7: training.gpu: found an unknown key, allowed: batch_size, epochs, seed, workers, "
-       "deterministic, optimizer, schedule"},
+       "job.yaml:7: training.gpu: found an unknown key, allowed: batch_size, epochs, evaluate_every, "
+       "seed, workers, deterministic, optimizer, schedule"},
       {"model:", "modle:",
        "job.yaml:2: modle: found an unknown key (did you mean \"model\"?), allowed: name, model, data, "
        "training, staleness, compression, durability, target"},
@@ -243,6 +248,13 @@ TEST_CASE("keys that do not go together") {
        "number from 0 to 1024 in a deterministic job"},
       {"  test: {images: c, labels: d}\n", "",
        "job.yaml:10: target: found a target without data.test, allowed: a target where there is a test set"},
+      {"  test: {images: c, labels: d}\ntraining:\n  batch_size: 8\n  optimizer: {type: momentum, "
+       "learning_rate: "
+       "0.1}\n  schedule: cosine\nstaleness: {bound: 2}\ntarget: {at_least: 0.5}\n",
+       "training:\n  evaluate_every: 6000\n",
+       "job.yaml:6: training.evaluate_every: found \"6000\" without data.test, allowed: 0 where there is no "
+       "test "
+       "set"},
       {"type: momentum", "type: sgd, momentum: 0.5",
        "job.yaml:8: training.optimizer.momentum: found a momentum beside type: sgd, allowed: to leave it "
        "out, or "

@@ -30,6 +30,7 @@ TEST_CASE("what is left out has its default") {
   CHECK_FALSE(job.data.test);
   CHECK(job.training.batch_size == 64);
   CHECK(job.training.epochs == 1);
+  CHECK(job.evaluate_every == 0);
   CHECK(job.training.seed == 1);
   CHECK(job.training.optimizer.type == OptimizerType::kMomentum);
   CHECK(job.training.optimizer.learning_rate == 0.05);
@@ -40,6 +41,7 @@ TEST_CASE("what is left out has its default") {
   CHECK(job.workers_to_start == 1);
   CHECK(job.staleness.bound == 0u);
   CHECK(job.staleness.local_steps == 1);
+  CHECK(job.staleness.own_work == OwnWork::kFull);
   CHECK(job.compression.push.density == 1.0);
   CHECK(job.compression.publish.value_bits == 32);
   CHECK_FALSE(job.target);
@@ -67,12 +69,13 @@ data:
 training:
   batch_size: 65536
   epochs: 7
+  evaluate_every: 6000
   seed: 18446744073709551615
   workers: 3
   deterministic: true
   optimizer: {type: sgd, learning_rate: 1e-3, weight_decay: 5e-4}
   schedule: {type: step, factor: 0.5, epochs: 2}
-staleness: {bound: 1024, local_steps: 4, at_bound: wait}
+staleness: {bound: 1024, local_steps: 4, at_bound: wait, own_work: none}
 compression:
   push: {density: 0.01, value_bits: 2, warmup_epochs: 1.5, tensors: {0.weight: 0.05, 2.weight: 1}}
   publish: {density: 1, value_bits: 32}
@@ -88,6 +91,7 @@ target: {metric: accuracy, at_least: 0.89}
   CHECK(job.data.test->labels == "d");
   CHECK(job.training.batch_size == 65536);
   CHECK(job.training.epochs == 7);
+  CHECK(job.evaluate_every == 6000);
   CHECK(job.training.seed == ~std::uint64_t{0});
   CHECK(job.workers_to_start == 3);
   CHECK(job.deterministic);
@@ -101,6 +105,7 @@ target: {metric: accuracy, at_least: 0.89}
   CHECK(job.staleness.local_steps == 4);
   CHECK(job.compression.push == CodingSpec{0.01, 2, 1.5, {{"0.weight", 0.05}, {"2.weight", 1}}});
   CHECK(job.compression.publish.is_exact());
+  CHECK(job.staleness.own_work == OwnWork::kNone);
   CHECK(job.target->at_least == 0.89);
 }
 

@@ -107,7 +107,7 @@ class AnyMessageFrom {
     m.clock = id<Round>();
     m.samples = number();
     m.loss_sum = m.compute_seconds = m.evaluation_seconds = 1e300;
-    m.stall = {1e300, 1e300, 0, 1};
+    m.stall = {1e300, 1e300, 0, 1, 2};
     m.bytes_up = number();
     m.bytes_down = number();
     m.staleness = m.pushes_in_flight = 7;

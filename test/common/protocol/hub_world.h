@@ -38,6 +38,7 @@ struct HubWorld {
     for (const TransportRequest& request : from.take_requests()) {
       if (const auto* dial = std::get_if<DialRoute>(&request)) {
         dials.emplace_back(now, dial->bulk);
+        answers_within.push_back(dial->answer_within);
         reconnect(dial->route);
       }
       if (const auto* hang_up = std::get_if<HangUpRoute>(&request)) accepted_as.erase(hang_up->route);
@@ -133,6 +134,7 @@ struct HubWorld {
   std::map<RouteId, RouteId> accepted_as;
   std::priority_queue<Packet> network;
   std::vector<std::pair<ProtocolTime, bool>> dials;  // time, bulk
+  std::vector<Duration> answers_within;              ///< of the dials
   std::vector<TransmitFrame> hellos;                 // all that were sent, as the server would see them
   std::vector<SessionEvent> at_client, at_server;
 };

@@ -151,6 +151,31 @@ TEST_CASE("redials back off up to the maximum while the server is gone, and begi
   }
 }
 
+TEST_CASE("a dial waits for an answer for two round trips where they are known, and now and then longer") {
+  World world(4);
+  world.hello.stream_count = 1;
+  world.open();
+  world.run(5s);
+  CHECK(world.answers_within == std::vector<Duration>{2s});
+  for (int outage = 0; outage < 2; ++outage) {
+    world.answers_within.clear();
+    world.cut = true;
+    world.run(115s);  // within the server's forget_after
+    REQUIRE(world.answers_within.size() >= 5);
+    for (std::size_t i = 0; i < world.answers_within.size(); ++i) {
+      INFO("outage " << outage << ", dial " << i);
+      if (i % 4 == 3) {
+        CHECK(world.answers_within[i] == 2s);
+      } else {
+        CHECK(world.answers_within[i] >= 250ms);
+        CHECK(world.answers_within[i] < 1s);
+      }
+    }
+    world.cut = false;
+    world.run(60s);
+  }
+}
+
 TEST_CASE("a dial helps when more than its hello is answered, and the back-off goes on until then") {
   SessionHub hub(0, {}, RandomStream(1));
   ProtocolTime now(1h);

@@ -10,7 +10,8 @@ namespace {
 
 #define NO_PIPELINE                                                                                      \
   R"("pipeline":{"utilisation":null,"utilisation_min":null,"compute_seconds":0,"stall_gate_seconds":0,)" \
-  R"("stall_codec_seconds":0,"stall_data_seconds":0,"stall_merge_seconds":0,"compute_cpu_seconds":0,)"   \
+  R"("stall_codec_seconds":0,"stall_data_seconds":0,"stall_merge_seconds":0,)"                           \
+  R"("stall_window_seconds":0,"compute_cpu_seconds":0,)"                                                 \
   R"("codec_cpu_seconds":0,"pushes_in_flight":0,"turnaround_p50_s":null,"turnaround_p99_s":null,)"       \
   R"("age_p50":null,"age_p99":null})"
 
@@ -141,7 +142,8 @@ TEST_CASE("a job's fields have the names that the scripts read, unknown ones are
         R"("epoch":0,"epochs":5,"samples":0,"samples_total":0,"repeated_samples":0,"samples_per_s":0,)"
         R"("accuracy":null,"loss":null,"test_loss":null,"staleness":null,"stall_fraction":0,"bytes_up":0,)"
         R"x("bytes_down":0,"eta_s":null,"waiting_for":"2 workers (1 is here)","workers":0,"model":null,)x"
-        R"("run":null,"warnings":[],)" NO_PIPELINE R"(,"training_seconds":0,"figures":[]})"
+        R"("run":null,"warnings":[],)" NO_PIPELINE
+        R"(,"training_seconds":0,"figures":[],"evaluations":[],"evaluations_skipped":0})"
         "\n");
   JobReport& full = desk.reports[0];
   full = job(12, JobState::kDone);
@@ -171,7 +173,9 @@ TEST_CASE("a job's fields have the names that the scripts read, unknown ones are
   full.pipeline.age_p50 = 4;
   full.pipeline.age_p99 = 9;
   full.warnings = {"it \"went\" on"};
-  full.figures = {{1, 12.5, 0.85, 0.4, 0.5}, {2, 24.0, {}, {}, {}}};
+  full.figures = {{1, 12.5, 0.85, 0.4, 0.5, 60'000, 1.25}, {2, 24.0, {}, {}, {}}};
+  full.evaluations = {{20'032, 4.5, 0.25, 0.75, 0.625}};
+  full.evaluations_skipped = 3;
   CHECK(
       response_of(desk, request("GET", "/v1/jobs")).body ==
       R"({"jobs":[{"id":"12","name":"fashion","state":"done","reason":null,"target":0.89,"target_met":true,)"
@@ -180,11 +184,15 @@ TEST_CASE("a job's fields have the names that the scripts read, unknown ones are
       R"("stall_fraction":0.125,"bytes_up":1000000000000,"bytes_down":3,"eta_s":0,"waiting_for":null,)"
       R"("workers":2,"model":"/m.safetensors","run":"/run.json","warnings":["it \"went\" on"],)"
       R"("pipeline":{"utilisation":0.875,"utilisation_min":null,"compute_seconds":7,"stall_gate_seconds":0.5,)"
-      R"("stall_codec_seconds":0.25,"stall_data_seconds":0.125,"stall_merge_seconds":0.125,"compute_cpu_seconds":0,)"
+      R"("stall_codec_seconds":0.25,"stall_data_seconds":0.125,"stall_merge_seconds":0.125,)"
+      R"("stall_window_seconds":0,"compute_cpu_seconds":0,)"
       R"("codec_cpu_seconds":0,"pushes_in_flight":3,"turnaround_p50_s":0.2,"turnaround_p99_s":null,"age_p50":4,"age_p99":9},)"
       R"("training_seconds":60.25,"figures":[)"
-      R"({"epoch":1,"accuracy":0.85,"loss":0.5,"test_loss":0.4,"seconds":12.5},)"
-      R"({"epoch":2,"accuracy":null,"loss":null,"test_loss":null,"seconds":24}]}]})"
+      R"({"epoch":1,"accuracy":0.85,"loss":0.5,"test_loss":0.4,"seconds":12.5,"evaluation_seconds":1.25},)"
+      R"({"epoch":2,"accuracy":null,"loss":null,"test_loss":null,"seconds":24,"evaluation_seconds":0}],)"
+      R"("evaluations":[)"
+      R"({"samples":20032,"accuracy":0.75,"test_loss":0.625,"seconds":4.5,"evaluation_seconds":0.25}],)"
+      R"("evaluations_skipped":3}]})"
       "\n");
 }
 

@@ -56,6 +56,8 @@ struct CoordinatorBench {
       if (auto* note = std::get_if<CoordinatorCore::Note>(&action)) notes.push_back(note->text);
       if (auto* model = std::get_if<CoordinatorCore::PlanModel>(&action)) plans.push_back(model->job);
       if (std::holds_alternative<CoordinatorCore::SaveResult>(action)) ++saves;
+      if (auto* save = std::get_if<CoordinatorCore::SaveCheckpoint>(&action))
+        checkpoints.push_back(save->epoch);
     }
   }
   void add_shard(std::uint64_t index, JobId job = {}, std::optional<PeerId> peer = {}) {
@@ -76,6 +78,7 @@ struct CoordinatorBench {
     job.id = JobId(id);
     job.epochs = 2;
     job.round_samples = 10;
+    job.evaluate_every = evaluate_every;
     job.workers_to_start = workers;
     job.deterministic = deterministic;
     core.on_event(now, CoordinatorCore::SubmitJob{job});
@@ -145,6 +148,7 @@ struct CoordinatorBench {
     return *core.view(JobId(id));
   }
 
+  std::uint64_t evaluate_every = 0;  ///< of jobs that are submitted
   ProtocolTime now{std::chrono::hours(1)};
   CoordinatorCore core;
   std::vector<SendMessage> sent;
@@ -152,6 +156,7 @@ struct CoordinatorBench {
   std::vector<std::string> notes;
   std::vector<JobId> plans;
   int saves = 0;
+  std::vector<std::uint32_t> checkpoints;  ///< their epochs
 };
 
 }  // namespace nanduti

@@ -259,3 +259,44 @@ TEST_CASE("a model that is too large for the shards ends the job, which says how
     CHECK(bench.plans.size() == 2);
   }
 }
+
+TEST_CASE("an evaluation within an epoch has the samples and the time of its cut, and is no checkpoint") {
+  CoordinatorBench bench;
+  bench.evaluate_every = 10;
+  bench.start();
+  const auto evaluated_for = [&](double evaluation_seconds) {
+    WorkerStatus status = CoordinatorBench::status();
+    status.evaluation_seconds = evaluation_seconds;
+    bench.say(PeerId(1), status);
+  };
+  bench.now += 5s;
+  bench.train(1, 1, 0);
+  bench.now += 1s;
+  bench.take_cut();
+  bench.evaluate(1);
+  evaluated_for(2);
+  bench.now += 4s;
+  bench.train(1, 1, 1);  // the end of an epoch has one of its own
+  bench.take_cut();
+  bench.evaluate(1);
+  bench.now += 2s;
+  bench.train(1, 1, 2);
+  bench.take_cut();
+  bench.evaluate(1);
+  CHECK(bench.to<TakeCut>(CoordinatorBench::shard(0)).size() == 3);
+  CHECK(bench.checkpoints == std::vector<std::uint32_t>{1});
+  const JobReport report = *bench.core.job_report(bench.now, JobId(1));
+  REQUIRE(report.evaluations.size() == 2);
+  CHECK(report.evaluations[0].samples == 10);
+  CHECK(report.evaluations[0].seconds == 5);
+  CHECK(report.evaluations[0].evaluation_seconds == 0);
+  CHECK(report.evaluations[0].accuracy == 1);
+  CHECK(report.evaluations[0].test_loss == Approx(0.2));
+  CHECK(report.evaluations[1].samples == 30);
+  CHECK(report.evaluations[1].seconds == 12);
+  CHECK(report.evaluations[1].evaluation_seconds == 2);
+  REQUIRE(report.figures.size() == 1);
+  CHECK(report.figures[0].seconds == 10);
+  CHECK(report.figures[0].evaluation_seconds == 2);
+  CHECK(report.evaluations_skipped == 0);
+}

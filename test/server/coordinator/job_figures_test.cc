@@ -164,7 +164,8 @@ TEST_CASE("the pipeline's figures are sums, the worst worker's, and ages of push
   CHECK_FALSE(figures.pipeline().utilisation);
   CHECK_FALSE(figures.pipeline().age_p50);
   WorkerStatus slow = status(10, 20, 3, 1);
-  slow.stall.codec = 1;
+  slow.stall.codec = 0.75;
+  slow.stall.window = 0.25;
   slow.pushes_in_flight = 2;
   slow.turnaround_p50_seconds = 0.5;
   WorkerStatus fast = status(5, 5, 5, 0);
@@ -176,7 +177,8 @@ TEST_CASE("the pipeline's figures are sums, the worst worker's, and ages of push
   PipelineReport report = figures.pipeline();
   CHECK(report.compute_seconds == 8);
   CHECK(report.stall.gate == 1);
-  CHECK(report.stall.codec == 1);
+  CHECK(report.stall.codec == 0.75);
+  CHECK(report.stall.window == 0.25);
   CHECK(*report.utilisation == Approx(0.8));
   CHECK(*report.utilisation_min == Approx(0.6));
   CHECK(report.pushes_in_flight == 3);

@@ -421,6 +421,22 @@ TEST_CASE("workers that are cut off from the shards together are no sign of roun
   CHECK(bench.view().state == JobState::kRunning);
 }
 
+TEST_CASE("an evaluation within an epoch that nobody does counts as skipped, and is no warning") {
+  CoordinatorBench bench(quick());
+  bench.evaluate_every = 10;
+  bench.start();
+  bench.train(1, 1, 0);
+  bench.take_cut();
+  for (std::uint32_t i = 0; i < 31 * kEvaluationTriesMax && bench.view().evaluations_skipped == 0; ++i)
+    bench.live(1s, {1});
+  CHECK(bench.view().evaluations_skipped == 1);
+  CHECK(bench.view().evaluations.empty());
+  CHECK(bench.view().figures.empty());
+  CHECK(bench.view().warnings.empty());
+  CHECK(has(bench.notes, "the cut after 10 samples has no test figures"));
+  CHECK(bench.to<ReleaseCut>(kShard).size() == 1);
+}
+
 TEST_CASE("an evaluation that its only worker does not do is given up after some time-outs") {
   CoordinatorBench bench(quick());
   bench.start();

@@ -34,7 +34,9 @@ RunRecord example() {
   record.bytes_up = 1000;
   record.bytes_down = 2000;
   record.pipeline = {{"utilisation", 0.5}, {"age_p99", {}}};
-  record.epochs = {{1, 0.89, 0.3, 0.1, 18.5, 60000}};
+  record.epochs = {{1, 0.89, 0.3, 0.1, 18.5, 60000, 1.5}};
+  record.evaluations = {{20032, 0.75, 0.5, 6.25, 0.5}};
+  record.evaluations_skipped = 2;
   return record;
 }
 
@@ -68,9 +70,20 @@ TEST_CASE("run.json of a small run is this text") {
       "test_loss": 0.3,
       "loss": 0.1,
       "seconds": 18.5,
+      "evaluation_seconds": 1.5,
       "samples": 60000
     }
   ],
+  "evaluations": [
+    {
+      "samples": 20032,
+      "accuracy": 0.75,
+      "test_loss": 0.5,
+      "seconds": 6.25,
+      "evaluation_seconds": 0.5
+    }
+  ],
+  "evaluations_skipped": 2,
   "program_version": "0.1.0",
   "libraries": {
     "libzmq": "4.3.4",

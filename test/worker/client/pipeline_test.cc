@@ -31,7 +31,10 @@ TEST_CASE("a wait is divided among the causes that were named for it") {
   CHECK(meter.stall().data == Approx(0.005));
   meter.on_work(at(420), at(500));  // still at the gate since 350
   CHECK(meter.stall().gate == Approx(0.050));
-  CHECK(meter.stall().sum() == Approx(0.085));
+  meter.set_cause(at(500), Wait::kWindow);
+  meter.on_work(at(507), at(600));
+  CHECK(meter.stall().window == Approx(0.007));
+  CHECK(meter.stall().sum() == Approx(0.092));
 }
 
 TEST_CASE("work that follows at once is no wait, and evaluations are work") {

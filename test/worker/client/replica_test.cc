@@ -76,7 +76,7 @@ class RandomCodec final : public Codec {
 struct Bench {
   explicit Bench(std::optional<std::uint32_t> bound, bool deterministic = false,
                  std::shared_ptr<const Codec> codec = std::make_shared<DenseFloat32Codec>(),
-                 std::uint32_t window = 64)
+                 std::uint32_t window = 64, bool sees_own_work = true)
       : replica({kJob,
                  {{0, kSize / 2}, {kSize / 2, kSize}},
                  kOwn,
@@ -84,7 +84,9 @@ struct Bench {
                  deterministic,
                  window,
                  std::size_t{1} << 20,
-                 both_ways(std::move(codec))}) {}
+                 both_ways(std::move(codec)),
+                 1,
+                 sees_own_work}) {}
 
   void tell(Replica::Event event) {
     replica.on_event(std::move(event));
@@ -174,6 +176,55 @@ void publish(Bench& bench, std::uint32_t shard, const VersionHeader& h, float ch
 std::vector<float> all_of(float value) { return std::vector<float>(kSize, value); }
 
 }  // namespace
+
+TEST_CASE(
+    "a worker that does not see its own work computes on the shadow less its residual, until a version has "
+    "it") {
+  Bench bench(8, false, std::make_shared<FirstOnlyCodec>(), 64, false);
+  assign_all(bench, 1.0f, {0, 0});
+  CHECK(bench.run_round(0.5f) == all_of(1.0f));
+  // rho = 1/2 of what was not sent; nothing of what is in flight.
+  std::vector<float> x = bench.run_round(0.25f);
+  CHECK(x == std::vector<float>{1, 0.75f, 0.75f, 0.75f, 1, 0.75f, 0.75f, 0.75f});
+  // Nor of what is not coded.
+  bench.offer();
+  bench.offer();
+  bench.finish(0.5f);
+  REQUIRE(bench.computing);
+  CHECK(bench.computing->buffers->parameters[0] == 1.0f);
+  bench.finish(0.0f);
+  bench.code();
+  // The first push has settled: what the shadow has of it is all that is seen of it.
+  publish(bench, 0, header(1, 1, {1, 1}, 1), -0.25f);
+  x = bench.run_round(0.0f);
+  CHECK(x[0] == 0.75f);
+  CHECK(x[kSize / 2] == 1.0f);
+}
+
+TEST_CASE("a worker that does not see its own work waits for it at the gate, though it is alone") {
+  Bench bench(2, false, std::make_shared<DenseFloat32Codec>(), 64, false);
+  assign_all(bench, 1.0f, {0});
+  for (int round = 0; round < 3; ++round) bench.run_round(0.25f);
+  bench.offer();
+  CHECK_FALSE(bench.computing);
+  CHECK(bench.replica.gate(Round(3), MembershipEpoch(1)) == Replica::Gate::kStaleness);
+  publish(bench, 0, header(1, 1, {1}, 1), -0.25f);
+  CHECK_FALSE(bench.computing);
+  publish(bench, 1, header(1, 1, {1}, 1), -0.25f);
+  CHECK(bench.computing);
+}
+
+TEST_CASE("alone a worker waits for nobody, but for its window: and says which it is") {
+  Bench bench(2, false, std::make_shared<DenseFloat32Codec>(), 4);
+  assign_all(bench, 1.0f, {0});
+  for (int round = 0; round < 4; ++round) bench.run_round(0.25f);
+  bench.offer();
+  CHECK_FALSE(bench.computing);
+  CHECK(bench.replica.waits_at() == Replica::Gate::kWindow);
+  for (std::uint32_t k = 0; k < 2; ++k) bench.tell(Replica::TakeAck{ShardIndex(k), Sequence(1), {}});
+  CHECK(bench.computing);
+  CHECK(bench.replica.waits_at() == Replica::Gate::kOpen);
+}
 
 TEST_CASE("a worker sees its own work at once, at full weight, and hands it over without counting it twice") {
   Bench bench(8);
