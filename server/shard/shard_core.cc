@@ -18,19 +18,24 @@ ShardCore::ShardCore(const ShardOptions& options, RandomStream random) : options
 }
 
 void ShardCore::on_event(ProtocolTime now, const Event& event) {
-  std::visit([&](const auto& e) { handle(now, e); }, event);
-  settle(now);
+  now_ = now;
+  std::visit([&](const auto& e) { handle(e); }, event);
+  settle();
   answer_subscribers();
-  publish_if_due(now);
+  publish_if_due();
   send_acks();
   send_reports();
 }
 
-void ShardCore::on_deadline(ProtocolTime now) { publish_if_due(now); }
+void ShardCore::on_deadline(ProtocolTime now) {
+  now_ = now;
+  publish_if_due();
+}
 
 ProtocolTime ShardCore::next_deadline() const {
-  if (!job_ || !job_->values || !job_->unpublished || is_lockstep()) return kNever;
-  return job_->unpublished_since + options_.unpublished_age_max;
+  if (!job_ || !job_->values || is_lockstep()) return kNever;
+  if (job_->held_since) return *job_->held_since + options_.hold_max;
+  return job_->unpublished ? job_->unpublished_since + options_.unpublished_age_max : kNever;
 }
 
 std::vector<ShardCore::Action> ShardCore::take_actions() { return std::exchange(actions_, {}); }
@@ -58,7 +63,7 @@ ShardCore::Occupancy ShardCore::occupancy() const {
   return occupancy;
 }
 
-void ShardCore::handle(ProtocolTime, const PeerConnected& event) {
+void ShardCore::handle(const PeerConnected& event) {
   if (event.peer != kCoordinator) return;  // a worker: it subscribes next
   coordinator_connected_ = true;
   RegisterShard registration = options_.registration;
@@ -67,7 +72,7 @@ void ShardCore::handle(ProtocolTime, const PeerConnected& event) {
   for (const auto& [tag, report] : unacked_reports_) send_to_coordinator(report, tag);
 }
 
-void ShardCore::handle(ProtocolTime, const PeerClosed& event) {
+void ShardCore::handle(const PeerClosed& event) {
   if (event.peer == kCoordinator) {
     coordinator_connected_ = false;
     note("the coordinator is away: " + event.reason, true);
@@ -76,8 +81,8 @@ void ShardCore::handle(ProtocolTime, const PeerClosed& event) {
   }
 }
 
-void ShardCore::handle(ProtocolTime now, const MessageReceived& event) {
-  if (event.peer == kCoordinator) return on_coordinator_message(now, event.message);
+void ShardCore::handle(const MessageReceived& event) {
+  if (event.peer == kCoordinator) return on_coordinator_message(event.message);
   std::visit(Overloaded{[&](const Subscribe& m) { on_subscribe(event.peer, m); },
                         [&](const Push& m) { on_push(event.peer, m); },
                         [&](const FetchCut& m) { on_fetch_cut(event.peer, m); },
@@ -88,7 +93,7 @@ void ShardCore::handle(ProtocolTime now, const MessageReceived& event) {
              event.message);
 }
 
-void ShardCore::handle(ProtocolTime, const MessageAcked& event) {
+void ShardCore::handle(const MessageAcked& event) {
   if (event.peer == kCoordinator) {
     const auto report = unacked_reports_.find(event.tag);
     if (report == unacked_reports_.end()) return;
@@ -101,7 +106,7 @@ void ShardCore::handle(ProtocolTime, const MessageAcked& event) {
   if (subscriber != job_->subscribers.end()) on_acked(event.peer, subscriber->second, event.tag);
 }
 
-void ShardCore::handle(ProtocolTime, const ShardLoaded& event) {
+void ShardCore::handle(const ShardLoaded& event) {
   if (!job_ || job_->request.job != event.job || job_->values) return;
   if (!event.start.ok()) {
     send_to_coordinator(ShardFailed{event.job, event.start.error().message});
@@ -121,7 +126,7 @@ void ShardCore::handle(ProtocolTime, const ShardLoaded& event) {
   send_to_coordinator(ShardOpened{event.job});
 }
 
-void ShardCore::on_coordinator_message(ProtocolTime now, const Message& message) {
+void ShardCore::on_coordinator_message(const Message& message) {
   const bool loaded = job_ && job_->values;
   const auto is_ours = [&](JobId job) { return loaded && job_->request.job == job; };
   std::visit(Overloaded{[&](const OpenShard& m) { open(m); },
@@ -138,7 +143,7 @@ void ShardCore::on_coordinator_message(ProtocolTime now, const Message& message)
                           if (is_ours(m.job)) job_->cuts.erase(m.cut);
                         },
                         [&](const Rest& m) {
-                          if (is_ours(m.job)) rest(now);
+                          if (is_ours(m.job)) rest();
                         },
                         [&](const CloseShard& m) {
                           if (job_ && job_->request.job == m.job) close();
@@ -225,9 +230,9 @@ void ShardCore::take_cut(CutId cut) {
   send_to_coordinator(std::move(taken));
 }
 
-void ShardCore::rest(ProtocolTime now) {
+void ShardCore::rest() {
   if (!job_->at_rest) {
-    publish(now, true);
+    publish(true);
     job_->at_rest = true;
   }
   send_to_coordinator(ShardAtRest{job_->request.job, job_->values->version()});

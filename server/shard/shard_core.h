@@ -28,6 +28,8 @@ struct ShardOptions {
   RegisterShard registration;
   Duration unpublished_age_max =
       std::chrono::milliseconds(500);  ///< settled work waits for the slower workers at most this long
+  /// A version that is due waits so long at most for links that are full (Subscriber::draining).
+  Duration hold_max = std::chrono::seconds(1);
   /// Unacknowledged versions of a subscriber, beside the one that was sent when nothing was; beyond: caught
   /// up later.
   std::size_t subscriber_bytes_max = std::size_t{32} << 20;
@@ -93,13 +95,15 @@ class ShardCore {
   struct Counters {
     std::uint64_t settled = 0, refused = 0, duplicates = 0, no_room = 0, fenced = 0, malformed = 0;
     std::uint64_t versions = 0, catch_ups = 0;
+    std::uint64_t held = 0;      ///< versions that were due and waited for a link that was full
     std::uint64_t repeated = 0;  ///< requests whose last answer was still under way: answered after it
 
     /// All of them by name, for people.
     [[nodiscard]] std::vector<NamedCount> named() const {
       return {{"settled", settled},   {"refused", refused},     {"duplicates", duplicates},
               {"no_room", no_room},   {"fenced", fenced},       {"malformed", malformed},
-              {"versions", versions}, {"catch_ups", catch_ups}, {"repeated", repeated}};
+              {"versions", versions}, {"catch_ups", catch_ups}, {"held", held},
+              {"repeated", repeated}};
     }
   };
   [[nodiscard]] const Counters& counters() const { return counters_; }
@@ -125,8 +129,14 @@ class ShardCore {
     bool answered = false;  // one was, so it is who it says
     bool lagging = false;   // versions are skipped until everything sent is acknowledged
     Version version;        // newest sent
-    // Tag to bytes that count: 0 for what was sent when nothing else was unacknowledged.
-    std::map<std::uint64_t, std::size_t> unacked;
+    struct Sent {
+      std::size_t bytes = 0;  // that count: 0 for what was sent when nothing else was unacknowledged
+      ProtocolTime at;
+      bool measures = false;  // a version that was sent when nothing else was unacknowledged
+    };
+    std::map<std::uint64_t, Sent> unacked;  // by tag, oldest first
+    Duration unloaded{0};   // from sending a version to its acknowledgement where nothing else was on the way
+    bool draining = false;  // versions took twice as long: none is sent until all are acknowledged
     std::size_t unacked_bytes = 0;
     std::map<CutId, Fetch> fetches;
   };
@@ -149,24 +159,25 @@ class ShardCore {
     bool unpublished = false;
     ProtocolTime unpublished_since;
     bool membership_unpublished = false;
+    std::optional<ProtocolTime> held_since;  // a version is due, and waits for a link that is full
     bool at_rest = false;
     std::vector<SettleEntry> report;
     RoundAges ages;
   };
 
-  void handle(ProtocolTime now, const PeerConnected& event);
-  void handle(ProtocolTime now, const PeerClosed& event);
-  void handle(ProtocolTime now, const MessageReceived& event);
-  void handle(ProtocolTime now, const MessageAcked& event);
-  void handle(ProtocolTime now, const ShardLoaded& event);
+  void handle(const PeerConnected& event);
+  void handle(const PeerClosed& event);
+  void handle(const MessageReceived& event);
+  void handle(const MessageAcked& event);
+  void handle(const ShardLoaded& event);
 
-  void on_coordinator_message(ProtocolTime now, const Message& message);
+  void on_coordinator_message(const Message& message);
   void open(const OpenShard& request);
   void close();
   void merge(const Membership& membership);
   void fence(IncarnationOrder order);
   void take_cut(CutId cut);
-  void rest(ProtocolTime now);
+  void rest();
 
   void on_subscribe(PeerId peer, const Subscribe& request);
   void on_acked(PeerId peer, Subscriber& subscriber, std::uint64_t tag);
@@ -174,7 +185,7 @@ class ShardCore {
   void on_fetch_cut(PeerId peer, const FetchCut& request);
   void refuse(PeerId peer, std::string reason, CutId cut = {});
 
-  void settle(ProtocolTime now);
+  void settle();
   [[nodiscard]] const PushLedger::Waiting* next_to_settle(IncarnationOrder order, Worker& worker);
   [[nodiscard]] bool settle_head(IncarnationOrder order, Worker& worker);
   [[nodiscard]] bool is_unconfirmed() const {
@@ -182,11 +193,12 @@ class ShardCore {
   }
   /// One push of every active worker is one step, and one version: as long as the first membership holds.
   [[nodiscard]] bool is_lockstep() const;
-  void publish_if_due(ProtocolTime now);
+  void publish_if_due();
+  [[nodiscard]] bool is_a_link_full();
   void keep(const Publish& version);
   void forget_oldest_kept();
   void catch_up(PeerId peer, Subscriber& subscriber, Version since);
-  void publish(ProtocolTime now, bool exactly);
+  void publish(bool exactly);
   void answer_subscribers();
   void send_assign(PeerId peer, Subscriber& subscriber, Version since, bool whole);
   void send_version(PeerId peer, Subscriber& subscriber, Message message, std::size_t bytes);
@@ -205,6 +217,7 @@ class ShardCore {
   std::size_t unconfirmed_entries_ = 0;  // of the reports, those not sent yet included
   std::optional<Job> job_;
   Counters counters_;
+  ProtocolTime now_;  // of the event in hand
   std::vector<Action> actions_;
 };
 

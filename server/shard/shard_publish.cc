@@ -10,6 +10,9 @@ namespace {
 // The largest header, and what FlatBuffers adds to it, is a message's.
 static_assert(kMembersMax * (128 + kRefusalsKept * sizeof(Sequence)) < kMessageHeaderBytesMax);
 
+/// Longer than the load of a machine delays an acknowledgement; shorter than anybody misses.
+constexpr Duration kHiccup = std::chrono::milliseconds(50);
+
 /// Payload and, about, header.
 template <class VersionMessage>
 std::size_t size_bytes(const VersionMessage& message) {
@@ -51,8 +54,14 @@ void ShardCore::on_acked(PeerId peer, Subscriber& subscriber, std::uint64_t tag)
   }
   const auto sent = subscriber.unacked.find(tag);
   if (sent == subscriber.unacked.end()) return;
-  subscriber.unacked_bytes -= sent->second;
+  subscriber.unacked_bytes -= sent->second.bytes;
+  if (sent->second.measures) {
+    const Duration took = now_ - sent->second.at;
+    const bool first = subscriber.unloaded == Duration(0);
+    subscriber.unloaded = first ? took : subscriber.unloaded + (took - subscriber.unloaded) / 4;
+  }
   subscriber.unacked.erase(sent);
+  if (subscriber.unacked.empty()) subscriber.draining = false;
   // Who has asked anew is answered instead.
   if (!subscriber.lagging || subscriber.asks || !subscriber.unacked.empty()) return;
   subscriber.lagging = false;
@@ -123,16 +132,42 @@ Round ShardCore::smallest_active_clock() const {
   return any ? smallest : job_->published_through;
 }
 
-void ShardCore::publish_if_due(ProtocolTime now) {
+void ShardCore::publish_if_due() {
   if (!job_ || !job_->values) return;
   Job& job = *job_;
   if (is_lockstep()) return;  // settle() publishes every step
   const bool round_done = smallest_active_clock() > job.published_through;
-  const bool old = job.unpublished && now >= job.unpublished_since + options_.unpublished_age_max;
-  if (round_done || old || job.membership_unpublished) publish(now, false);
+  const bool old = job.unpublished && now_ >= job.unpublished_since + options_.unpublished_age_max;
+  const bool due = round_done || old || job.membership_unpublished;
+  if (due && !job.membership_unpublished && is_a_link_full()) {
+    if (!job.held_since) {
+      job.held_since = now_;
+      ++counters_.held;
+    }
+    if (now_ < *job.held_since + options_.hold_max) return;
+  }
+  job.held_since.reset();
+  if (due) publish(false);
 }
 
-void ShardCore::publish(ProtocolTime, bool exactly) {
+/// Whether versions queue up on the way to an active worker: what is due now had better wait and become one
+/// version with what settles meanwhile. Once one takes twice as long as alone, the way has to be empty first,
+/// which also shows again how long one takes alone.
+bool ShardCore::is_a_link_full() {
+  bool full = false;
+  for (auto& [peer, subscriber] : job_->subscribers) {
+    if (subscriber.asks || subscriber.lagging || subscriber.unacked.empty()) continue;
+    const auto worker = job_->workers.find(subscriber.request.order);
+    if (worker == job_->workers.end() || worker->second.member.state != MemberState::kActive) continue;
+    const Duration oldest = now_ - subscriber.unacked.begin()->second.at;
+    if (subscriber.unloaded > Duration(0) && oldest > 2 * subscriber.unloaded + kHiccup)
+      subscriber.draining = true;
+    full = full || subscriber.draining;
+  }
+  return full;
+}
+
+void ShardCore::publish(bool exactly) {
   Job& job = *job_;
   const Version before = job.values->version();
   Publish message;
@@ -232,8 +267,10 @@ void ShardCore::send_assign(PeerId peer, Subscriber& subscriber, Version since, 
 
 void ShardCore::send_version(PeerId peer, Subscriber& subscriber, Message message, std::size_t bytes) {
   const std::uint64_t tag = next_tag_++;
-  if (subscriber.unacked.empty()) bytes = 0;  // there is always room for one
-  subscriber.unacked.emplace(tag, bytes);
+  const bool alone = subscriber.unacked.empty();
+  if (alone) bytes = 0;  // there is always room for one
+  subscriber.unacked.emplace(
+      tag, Subscriber::Sent{bytes, now_, alone && std::holds_alternative<Publish>(message)});
   subscriber.unacked_bytes += bytes;
   subscriber.version = job_->values->version();
   actions_.push_back(SendMessage{peer, kBulk, std::move(message), tag});

@@ -47,7 +47,7 @@ void ShardCore::on_push(PeerId peer, const Push& push) {
   }
 }
 
-void ShardCore::settle(ProtocolTime now) {
+void ShardCore::settle() {
   if (!job_ || !job_->values) return;
   Job& job = *job_;
   if (!is_lockstep()) {
@@ -56,7 +56,7 @@ void ShardCore::settle(ProtocolTime now) {
       while (!is_unconfirmed() && settle_head(order, worker)) any = true;
     if (any && !job.unpublished) {
       job.unpublished = true;
-      job.unpublished_since = now;
+      job.unpublished_since = now_;
     }
     return;
   }
@@ -80,7 +80,7 @@ void ShardCore::settle(ProtocolTime now) {
     if (!complete || (flushes != 0 && flushes != active)) return;
     for (auto& [order, worker] : job.workers)
       if (worker.member.state == MemberState::kActive) NANDUTI_CHECK(settle_head(order, worker));
-    publish(now, false);
+    publish(false);
   }
 }
 

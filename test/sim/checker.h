@@ -34,7 +34,8 @@ class Checker {
   /// Before the shard does it: a cut is w of this instant.
   void on_take_cut(ShardIndex shard, CutId cut);
   /// After every event of a shard core, with the actions it gave.
-  void after_shard(ShardIndex shard, const ShardCore& core, std::span<const ShardCore::Action> actions);
+  void after_shard(ProtocolTime now, ShardIndex shard, const ShardCore& core,
+                   std::span<const ShardCore::Action> actions);
 
   // ---- workers ----
   /// The round that is computed has given this; its replica hears of it next.
@@ -107,6 +108,7 @@ class Checker {
     std::map<IncarnationOrder, std::vector<Sequence>> refused;
     std::set<IncarnationOrder> fenced;
     Round published_through;  // smallest active clock of the newest version
+    std::optional<ProtocolTime> withheld_since;
     std::map<Version, std::shared_ptr<const VersionRecord>> history;
     std::map<CutId, CutRecord> cuts;
   };
@@ -116,7 +118,7 @@ class Checker {
                  const SampleRange& range, bool flush);
   void settle(std::size_t k, IncarnationOrder order, std::uint64_t sequence, bool refused);
   [[nodiscard]] std::optional<Round> smallest_active_clock(const Shard& shard) const;
-  void check_publishes(std::size_t k) const;
+  void check_publishes(std::size_t k, ProtocolTime now);
   void check_bounds(std::size_t k, const ShardCore& core,
                     const std::map<IncarnationOrder, std::size_t>& settled) const;
   void take_back(Incarnation& of, std::size_t k, const ShardReplica& state);

@@ -153,7 +153,7 @@ void Checker::publish(std::size_t k, const Publish* message, const ShardCore& co
   shard.shadow = shard.w;
 }
 
-void Checker::after_shard(ShardIndex index, const ShardCore& core,
+void Checker::after_shard(ProtocolTime now, ShardIndex index, const ShardCore& core,
                           std::span<const ShardCore::Action> actions) {
   const std::size_t k = index.value();
   Shard& shard = shards_.at(k);
@@ -248,7 +248,7 @@ void Checker::after_shard(ShardIndex index, const ShardCore& core,
     check_header(k, *header);
   }
   for (const Assign* assign : assigns) check_assign(k, *assign);
-  check_publishes(k);
+  check_publishes(k, now);
   check_bounds(k, core, settled_now);
 }
 
@@ -263,14 +263,20 @@ std::optional<Round> Checker::smallest_active_clock(const Shard& shard) const {
   return smallest;
 }
 
-/// P5: a round that every active worker has done is published, and so is a new membership.
-void Checker::check_publishes(std::size_t k) const {
-  const Shard& shard = shards_[k];
+/// P5: a round that every active worker has done is published, and so is a new membership; the former may
+/// wait for a link that is full, but not for long.
+void Checker::check_publishes(std::size_t k, ProtocolTime now) {
+  Shard& shard = shards_[k];
   if (plan_.deterministic && shard.epoch <= MembershipEpoch(1)) return;  // every step is a version
   const VersionRecord& newest = *shard.history.at(shard.version);
   if (newest.epoch != shard.epoch) fail("P5: shard {} has not published membership {}", k, shard.epoch);
   const std::optional<Round> clock = smallest_active_clock(shard);
-  if (clock && *clock > shard.published_through)
+  if (!clock || *clock <= shard.published_through) {
+    shard.withheld_since.reset();
+    return;
+  }
+  if (!shard.withheld_since) shard.withheld_since = now;
+  if (now > *shard.withheld_since + ShardOptions().hold_max)
     fail("P5: shard {} withholds the rounds below {} of all active workers", k, *clock);
 }
 

@@ -80,7 +80,7 @@ void Simulation::observe(CoordinatorHost& host, const std::vector<CoordinatorCor
 
 void Simulation::observe(ShardHost& host, const std::vector<ShardCore::Action>& actions) {
   if (!shard_indices_.contains(host.node)) return;
-  checker(host).after_shard(shard_of(host), host.core, actions);
+  checker(host).after_shard(now(host), shard_of(host), host.core, actions);
   for (const auto& action : actions)
     if (const auto* send = std::get_if<SendMessage>(&action))
       if (const auto* report = std::get_if<SettleReport>(&send->message))

@@ -191,7 +191,17 @@ TEST_CASE("warm-up doubles the density up to a quarter, and never lowers it") {
   CHECK(selected_per_block(0.25, 0, 8) == 2);
   RandomStream random(1);
   std::vector<float> values = random_update(UpdateKind::kBell, 4096, random);
-  CHECK(BlockCodec(options_of(0.01, 2)).encode(values, {}, {0, 0, 1}).update.indices.size() == 82);
+  BlockCodecOptions options = options_of(0.01, 2);
+  options.warmup_epochs = 2;
+  const auto doublings = [&](double epochs) { return warmup_doublings(options, epochs); };
+  CHECK(doublings(0) == 5);  // 0.32, of which a quarter is sent
+  CHECK(doublings(0.41) == 4);
+  CHECK(doublings(1.59) == 2);
+  CHECK(doublings(1.61) == 1);
+  CHECK(doublings(2) == 0);
+  CHECK(BlockCodec(options).encode(values, {}, {0, 0, 1.8}).update.indices.size() == 82);
+  options.warmup_epochs = 0;
+  CHECK(doublings(0) == 0);
 }
 
 TEST_CASE("an update that is mostly zero goes without loss where that takes no more than usual") {
