@@ -11,6 +11,7 @@ void ClientCore::handle(ProtocolTime, const CutEvaluated& event) {
   job_->evaluating.reset();
   drop_unneeded_cuts();
   job_->status.evaluation_seconds += event.seconds;
+  tell_status();  // cuts that follow are to know its time
   tell_coordinator(EvaluationDone{event.job, event.lease, event.correct, event.total, event.loss_sum});
 }
 

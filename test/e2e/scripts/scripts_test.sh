@@ -165,7 +165,7 @@ says out '^5 +scripted +running'
 run "$scripts/job.sh" status 5 --json
 has_status 0
 json '[.id, .state, .waiting_for] | join(",")' '5,running,2 workers (1 is here)'
-json 'keys | length' 28
+json 'keys | length' 30
 run "$scripts/job.sh" status 5
 says out '^waiting_for +2 workers \(1 is here\)$'
 says out '^accuracy +-$'
@@ -232,6 +232,9 @@ for ending in "${ids[@]}"; do
   says err '^epoch 1/3: accuracy 0\.8300, loss 0\.5000$'
   says err '^epoch 2/3: accuracy 0\.8600, loss 0\.4000$'
   says err '^epoch 3/3: accuracy 0\.8900, loss 0\.3000$'
+  says err '^after 90016 samples: accuracy 0\.8450$'
+  checks=$((checks + 1))
+  [[ $(grep -c '^after ' "$work/err") == 1 ]] || fail "$what: an evaluation is not one line"
   checks=$((checks + 1))
   [[ $(grep -c '^epoch ./3: accuracy' "$work/err") == 3 ]] || fail "$what: not one line for each epoch"
   says_not err $'\r'

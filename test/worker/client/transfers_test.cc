@@ -63,6 +63,10 @@ TEST_CASE("a cut is fetched once for all evaluations of it, and dropped with the
   CHECK(parameters[kSize / 2 - 1] == 1);
   CHECK(parameters[kSize / 2] == 2);
   CHECK(bench.to<EvaluationDone>(kCoordinator).size() == 3);
+  std::vector<double> told;  // with each answer, the time of all so far
+  for (const WorkerStatus& status : bench.to<WorkerStatus>(kCoordinator))
+    told.push_back(status.evaluation_seconds);
+  CHECK(told == std::vector<double>{1, 2, 3});
   CHECK(bench.evaluations.size() == 3);
   const std::weak_ptr<const std::vector<float>> held = bench.evaluations[0].parameters;
   bench.evaluations.clear();
