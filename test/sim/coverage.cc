@@ -93,6 +93,7 @@ constexpr const char* kWanted[] = {"event: late join",
                                    "session: more than N bytes wait for it",
                                    "session: nothing was heard of it for too long",
                                    "version: caught up",
+                                   "version: held",
                                    "version: published"};
 
 }  // namespace

@@ -144,7 +144,9 @@ void make_job(Plan& plan, RandomStream& random) {
   plan.bound = pick < 10 ? std::optional(kBounds[pick]) : std::nullopt;
   plan.deterministic = random.chance(0.2);
   if (plan.deterministic) plan.workers_to_start = plan.workers;
-  plan.sparse = random.chance(0.4);
+  constexpr PlanCodec kCodecs[] = {PlanCodec::kDense, PlanCodec::kDense, PlanCodec::kQuarter,
+                                   PlanCodec::kBlocks, PlanCodec::kBlocks};
+  plan.codec = kCodecs[random.below(std::size(kCodecs))];
   plan.step = between(random, milliseconds(5), milliseconds(150));
   plan.unpublished_age_max = between(random, milliseconds(20), milliseconds(800));
   if (random.chance(0.2)) plan.window_rounds_max = 1 + static_cast<std::uint32_t>(random.below(12));
@@ -307,8 +309,11 @@ std::string describe(const Plan& plan) {
       "{}{}{}; place 0: {} us, {}loss {:.3f}; {} partitions, {} pauses, {} happenings, heals after {:.1f} s",
       plan.seed, plan.workers, plan.shards, plan.parameters, plan.samples, plan.epochs, plan.round_samples,
       plan.bound ? fmt::format("{}", *plan.bound) : "none", plan.deterministic ? ", deterministic" : "",
-      plan.sparse ? ", sparse" : "", link.delay.count() / 1000, link.fifo ? "fifo, " : "", link.loss,
-      plan.partitions.size(), plan.pauses.size(), plan.happenings.size(),
+      plan.codec == PlanCodec::kDense    ? ""
+      : plan.codec == PlanCodec::kBlocks ? ", blocks"
+                                         : ", quarters",
+      link.delay.count() / 1000, link.fifo ? "fifo, " : "", link.loss, plan.partitions.size(),
+      plan.pauses.size(), plan.happenings.size(),
       std::chrono::duration<double>(plan.heal_at - kBeginning).count());
 }
 

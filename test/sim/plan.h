@@ -67,6 +67,13 @@ struct PlacePlan {
   LinkPlan link;
 };
 
+/// What pushes and versions are coded with (problem.h).
+enum class PlanCodec : std::uint8_t {
+  kDense,    ///< float32, everything
+  kQuarter,  ///< float32, a quarter of the coordinates in turns
+  kBlocks,   ///< the product's: a quarter of the coordinates, exact in pushes and with 2 bits in versions
+};
+
 struct Plan {
   std::uint64_t seed = 0;
   std::uint64_t network_seed = 0;  ///< of delays, faults and durations; the job itself depends on `seed` only
@@ -81,7 +88,7 @@ struct Plan {
   std::uint64_t evaluate_every = 0;  ///< samples between cuts within epochs
   std::optional<std::uint32_t> bound = 0;
   bool deterministic = false;
-  bool sparse = false;             ///< a codec that leaves residuals
+  PlanCodec codec = PlanCodec::kDense;
   Duration step{0};                ///< of a round on the fastest worker
   CoordinatorOptions coordinator;  ///< `shards` is set from above
   Duration unpublished_age_max = std::chrono::milliseconds(500);

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "common/codec/block_codec.h"
+
 namespace nanduti::sim {
 
 std::vector<float> initial_values(std::uint64_t begin, std::uint64_t end) {
@@ -67,8 +69,15 @@ Result<Update> QuarterCodec::decode(const SharedBytes& payload, std::uint64_t si
 }
 
 JobCodecs codecs_of(const Plan& plan) {
+  if (plan.codec == PlanCodec::kBlocks) {
+    BlockCodecOptions push, publish;
+    push.value_bits = 32;  // sums of progress stay exact
+    publish.value_bits = 2;
+    push.density = publish.density = 0.25;
+    return {std::make_shared<BlockCodec>(push), std::make_shared<BlockCodec>(publish)};
+  }
   std::shared_ptr<const Codec> codec = std::make_shared<DenseFloat32Codec>();
-  if (plan.sparse) codec = std::make_shared<QuarterCodec>();
+  if (plan.codec == PlanCodec::kQuarter) codec = std::make_shared<QuarterCodec>();
   return {codec, codec};
 }
 

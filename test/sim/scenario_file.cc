@@ -196,7 +196,9 @@ void visit_job(Visitor& v, Plan& plan) {
   v.whole("evaluate_every", plan.evaluate_every, usual.evaluate_every, 0, 1 << 20);
   v.bound("bound", plan.bound);
   v.truth("deterministic", plan.deterministic, usual.deterministic);
-  v.truth("sparse", plan.sparse, usual.sparse);
+  const std::vector<Choice<PlanCodec>> codecs = {
+      {"dense", PlanCodec::kDense}, {"quarter", PlanCodec::kQuarter}, {"blocks", PlanCodec::kBlocks}};
+  v.choice("codec", codecs, plan.codec);
   v.duration("step", plan.step, usual.step);
   v.duration("unpublished_age_max", plan.unpublished_age_max, usual.unpublished_age_max);
   v.whole("window_rounds_max", plan.window_rounds_max, usual.window_rounds_max, 1);

@@ -107,7 +107,7 @@ void add_job_steps(std::vector<Step>& steps) {
   steps.push_back([](Plan& plan) { return set(plan.test_samples, std::uint64_t{1}); });
   steps.push_back([](Plan& plan) { return set(plan.parameters, std::uint64_t{plan.shards} * kBlockSize); });
   steps.push_back([](Plan& plan) { return set(plan.deterministic, false); });
-  steps.push_back([](Plan& plan) { return set(plan.sparse, false); });
+  steps.push_back([](Plan& plan) { return set(plan.codec, PlanCodec::kDense); });
   steps.push_back([](Plan& plan) { return set(plan.workers_to_start, 1u); });
   const Plan usual;
   steps.push_back([usual](Plan& plan) { return set(plan.epochs_kept, usual.epochs_kept); });

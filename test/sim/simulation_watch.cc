@@ -162,6 +162,7 @@ void Simulation::count_host(const Host& host) {
   coverage_.count("push: of the dead", shard.fenced);
   coverage_.count("version: published", shard.versions);
   coverage_.count("version: caught up", shard.catch_ups);
+  coverage_.count("version: held", shard.held);
 }
 
 std::uint64_t Simulation::detail(const Message& message) {
