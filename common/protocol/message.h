@@ -137,6 +137,7 @@ struct WorkerStatus {
   std::uint32_t pushes_in_flight = 0;  ///< rounds that are not part of the shadow on every shard
   double turnaround_p50_seconds = 0;   ///< from a round's pushes to a shadow that holds them; 0: not measured
   double turnaround_p99_seconds = 0;
+  double residual_norm = 0;  ///< Euclidean, of what compression has left unsent
 };
 /// Everything this worker had left has been pushed (FlushResidual, drain) and acknowledged.
 struct ResidualFlushed {
@@ -256,6 +257,7 @@ struct CutTaken {
   Version version;
   std::vector<SettledPosition> settled;
   SharedBytes payload;
+  double residual_norm = 0;  ///< Euclidean, of what the shadow lacks: w - shadow
 };
 /// shadow == w bit for bit and no push is open.
 struct ShardAtRest {

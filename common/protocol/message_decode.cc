@@ -55,7 +55,8 @@ class Reader {
          seconds("round_trip_seconds", t.round_trip_seconds()),
          t.pushes_in_flight(),
          seconds("turnaround_p50", t.turnaround_p50()),
-         seconds("turnaround_p99", t.turnaround_p99())};
+         seconds("turnaround_p99", t.turnaround_p99()),
+         seconds("residual_norm", t.residual_norm())};
   }
   void read(const wire::ResidualFlushed& t, ResidualFlushed& m) { m = {JobId(t.job())}; }
   void read(const wire::Draining&, Draining&) {}
@@ -100,7 +101,12 @@ class Reader {
     m = {JobId(t.job()), IncarnationOrder(t.order()), Sequence(t.next_sequence())};
   }
   void read(const wire::CutTaken& t, CutTaken& m) {
-    m = {JobId(t.job()), CutId(t.cut()), Version(t.version()), {}, floats()};
+    m = {JobId(t.job()),
+         CutId(t.cut()),
+         Version(t.version()),
+         {},
+         floats(),
+         seconds("residual_norm", t.residual_norm())};
     if (!count("settled", t.settled(), kMembersMax)) return;
     for (const wire::Position* p : *t.settled())
       m.settled.push_back({IncarnationOrder(p->order()), Sequence(p->next_sequence()), Round(p->clock())});

@@ -31,11 +31,12 @@ class Writer {
     return wire::CreateEvaluationDone(b_, m.job.value(), m.lease.value(), m.correct, m.total, m.loss_sum);
   }
   auto write(const WorkerStatus& m) {
-    return wire::CreateWorkerStatus(
-        b_, m.job.value(), m.clock.value(), m.samples, m.loss_sum, m.compute_seconds, m.stall.gate,
-        m.stall.codec, m.stall.data, m.stall.merge, m.compute_cpu_seconds, m.codec_cpu_seconds,
-        m.evaluation_seconds, m.bytes_up, m.bytes_down, m.staleness, m.at_gate, m.round_trip_seconds,
-        m.pushes_in_flight, m.turnaround_p50_seconds, m.turnaround_p99_seconds, m.stall.window);
+    return wire::CreateWorkerStatus(b_, m.job.value(), m.clock.value(), m.samples, m.loss_sum,
+                                    m.compute_seconds, m.stall.gate, m.stall.codec, m.stall.data,
+                                    m.stall.merge, m.compute_cpu_seconds, m.codec_cpu_seconds,
+                                    m.evaluation_seconds, m.bytes_up, m.bytes_down, m.staleness, m.at_gate,
+                                    m.round_trip_seconds, m.pushes_in_flight, m.turnaround_p50_seconds,
+                                    m.turnaround_p99_seconds, m.stall.window, m.residual_norm);
   }
   auto write(const ResidualFlushed& m) { return wire::CreateResidualFlushed(b_, m.job.value()); }
   auto write(const Draining&) { return wire::CreateDraining(b_); }
@@ -82,7 +83,7 @@ class Writer {
     for (const SettledPosition& p : m.settled)
       settled.emplace_back(p.order.value(), p.next_sequence.value(), p.clock.value());
     return wire::CreateCutTaken(b_, m.job.value(), m.cut.value(), m.version.value(),
-                                b_.CreateVectorOfStructs(settled));
+                                b_.CreateVectorOfStructs(settled), m.residual_norm);
   }
   auto write(const ShardAtRest& m) { return wire::CreateShardAtRest(b_, m.job.value(), m.version.value()); }
   auto write(const OpenShard& m) {

@@ -1,6 +1,7 @@
 // Cuts of the parameters: checkpoints at the ends of epochs, and evaluation by the workers, there and in
 // between.
 #include <algorithm>
+#include <cmath>
 #include <tuple>
 
 #include "server/coordinator/coordinator_core.h"
@@ -73,6 +74,9 @@ void CoordinatorCore::on_cut_taken(ShardIndex shard, const CutTaken& taken) {
     for (const auto& [index, values] : cut.shards) save.shards.push_back(values);
     actions_.push_back(std::move(save));
   }
+  double squares = 0;
+  for (const auto& [index, values] : cut.shards) squares += values.residual_norm * values.residual_norm;
+  view_of_run().progress.on_publish_residual(std::sqrt(squares));
   if (!cut.final) cut.shards.clear();  // workers get the values from the shards
   // Two parts for each worker: who is faster does more.
   std::uint64_t joined = 0;

@@ -166,6 +166,8 @@ NamedFigures PipelineReport::named() const {
           {"pushes_in_flight", static_cast<double>(pushes_in_flight)},
           {"turnaround_p50_s", turnaround_p50_s},
           {"turnaround_p99_s", turnaround_p99_s},
+          {"residual_norm", residual_norm},
+          {"publish_residual_norm", publish_residual_norm},
           {"age_p50", whole(age_p50)},
           {"age_p99", whole(age_p99)}};
 }
@@ -179,6 +181,7 @@ PipelineReport JobFigures::pipeline_of(const WorkerStatus& status) {
   report.compute_cpu_seconds = status.compute_cpu_seconds;
   report.codec_cpu_seconds = status.codec_cpu_seconds;
   report.pushes_in_flight = status.pushes_in_flight;
+  report.residual_norm = status.residual_norm;
   if (status.turnaround_p50_seconds > 0) report.turnaround_p50_s = status.turnaround_p50_seconds;
   if (status.turnaround_p99_seconds > 0) report.turnaround_p99_s = status.turnaround_p99_seconds;
   return report;
@@ -191,9 +194,11 @@ PipelineReport JobFigures::pipeline() const {
     const PipelineReport of = pipeline_of(worker.last);
     report.utilisation_min = lower(report.utilisation_min, of.utilisation);
     report.pushes_in_flight += of.pushes_in_flight;
+    report.residual_norm = std::max(report.residual_norm, of.residual_norm);
     report.turnaround_p50_s = std::max(report.turnaround_p50_s, of.turnaround_p50_s);
     report.turnaround_p99_s = std::max(report.turnaround_p99_s, of.turnaround_p99_s);
   }
+  report.publish_residual_norm = publish_residual_norm_;
   report.age_p50 = ages_.percentile(0.5);
   report.age_p99 = ages_.percentile(0.99);
   return report;

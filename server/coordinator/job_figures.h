@@ -57,6 +57,8 @@ class JobFigures {
   void on_status(ProtocolTime now, IncarnationOrder worker, const WorkerStatus& status);
   /// It died or left; what it did stays counted.
   void on_gone(IncarnationOrder worker);
+  /// Of all shards at a cut.
+  void on_publish_residual(double norm) { publish_residual_norm_ = norm; }
   void on_push_settled(std::uint32_t age) { ages_.add(age); }
   void on_training(ProtocolTime now);
   /// So many samples count (LeaseBook::counted_in_all).
@@ -98,6 +100,7 @@ class JobFigures {
   WorkerStatus gone_;  // sums of those that are no more
   std::optional<double> gone_utilisation_min_;
   AgeHistogram ages_;
+  double publish_residual_norm_ = 0;
   RecentWindow settled_;
   RecentWindow trained_;   // samples as workers report them, a second behind at most
   RecentWindow loss_sum_;  // over those

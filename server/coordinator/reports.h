@@ -64,6 +64,8 @@ struct PipelineReport {
   /// Of the last rounds, from a push to a shadow that holds it; the slowest worker's.
   std::optional<double> turnaround_p50_s;
   std::optional<double> turnaround_p99_s;
+  double residual_norm = 0;  ///< what compression has left unsent, Euclidean; the worker with the largest
+  double publish_residual_norm = 0;      ///< what the shadow lacked at the last cut, all shards
   std::optional<std::uint32_t> age_p50;  ///< rounds settled between a push's base version and itself
   std::optional<std::uint32_t> age_p99;
 

@@ -222,7 +222,7 @@ void ShardCore::take_cut(CutId cut) {
   while (job.cuts.size() >= kCutsMax && !job.cuts.contains(cut)) job.cuts.erase(job.cuts.begin());
   const auto [it, is_new] = job.cuts.try_emplace(cut);
   if (is_new) it->second = job.values->copy_of_w();
-  CutTaken taken{job.request.job, cut, job.values->version(), {}, it->second};
+  CutTaken taken{job.request.job, cut, job.values->version(), {}, it->second, job.values->residual_norm()};
   for (const auto& [order, worker] : job.workers)
     if (!worker.ledger.fenced() && taken.settled.size() < kMembersMax)
       taken.settled.push_back({order, worker.ledger.next_sequence(), worker.ledger.clock()});

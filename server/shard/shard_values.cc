@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 #include "common/tensor/parameter_space.h"
 
@@ -60,5 +61,14 @@ SharedBytes ShardValues::shadow_at(const std::vector<AssignedRange>& ranges) con
 }
 
 SharedBytes ShardValues::copy_of_w() const { return SharedBytes::take(std::vector<float>(w_)); }
+
+double ShardValues::residual_norm() const {
+  double squares = 0;
+  for (std::size_t i = 0; i < w_.size(); ++i) {
+    const auto lacks = static_cast<double>(w_[i]) - static_cast<double>(shadow_[i]);
+    squares += lacks * lacks;
+  }
+  return std::isfinite(squares) ? std::sqrt(squares) : 0;
+}
 
 }  // namespace nanduti

@@ -36,6 +36,8 @@ class ShardValues {
   /// Shadow values at the ranges, one after the other.
   [[nodiscard]] SharedBytes shadow_at(const std::vector<AssignedRange>& ranges) const;
   [[nodiscard]] SharedBytes copy_of_w() const;
+  /// Euclidean, of w - shadow; 0 if that is not finite.
+  [[nodiscard]] double residual_norm() const;
 
  private:
   std::vector<float> w_;

@@ -156,6 +156,7 @@ void ClientCore::handle(ProtocolTime, const PipelineMeasured& event) {
   job_->status.stall = event.figures.stall;
   job_->status.compute_cpu_seconds = event.figures.compute_cpu_seconds;
   job_->status.codec_cpu_seconds = event.figures.codec_cpu_seconds;
+  job_->status.residual_norm = event.figures.residual_norm;
 }
 
 void ClientCore::handle(ProtocolTime, const WorkFailed& event) {

@@ -50,6 +50,7 @@ struct PipelineFigures {
   StallSeconds stall;
   double compute_cpu_seconds = 0;  ///< of the computing thread, evaluations included
   double codec_cpu_seconds = 0;    ///< of the thread that codes and merges
+  double residual_norm = 0;        ///< Replica::residual_norm(), now and then
 };
 
 /// What a worker's host has counted on its sockets since the process began.

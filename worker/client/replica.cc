@@ -325,6 +325,13 @@ bool Replica::has_residual() const {
   return false;
 }
 
+double Replica::residual_norm() const {
+  double squares = 0;
+  for (const Shard& shard : shards_)
+    for (const float value : shard.state.residual()) squares += static_cast<double>(value) * value;
+  return std::isfinite(squares) ? std::sqrt(squares) : 0;
+}
+
 std::string_view to_string(Replica::Gate gate) {
   switch (gate) {
     case Replica::Gate::kOpen:

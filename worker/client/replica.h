@@ -182,6 +182,8 @@ class Replica {
   [[nodiscard]] const std::optional<OfferRound>& offered() const { return offered_; }
   /// What the offered round waits for, while nothing is computed.
   [[nodiscard]] Gate waits_at() const { return reported_gate_; }
+  /// Euclidean, of what compression has left unsent, all shards; 0 if that is not finite.
+  [[nodiscard]] double residual_norm() const;
   [[nodiscard]] bool is_computing() const { return computing_.has_value(); }
   /// Progress that is not coded yet, shape [parameters]; null: none.
   [[nodiscard]] const std::vector<float>* pending() const {

@@ -31,6 +31,9 @@ ClientOptions client_options(const WorkerConfig& config, const Backend& backend)
   return options;
 }
 
+/// A pass over the parameters each time.
+constexpr Duration kNormEvery = std::chrono::seconds(5);
+
 double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
@@ -82,6 +85,7 @@ struct WorkerHost::Pipeline {
   bool work_expected = false;
   PipelineFigures figures;
   double cpu_seconds_before = 0;
+  ProtocolTime norm_due{};  // the residual's
 
   /// What the computing thread would wait for, were it idle now.
   [[nodiscard]] Wait resting_cause() const {
@@ -147,7 +151,7 @@ void WorkerHost::carry_out(const ClientCore::Action& action) {
 void WorkerHost::open_replica(const ReplicaOptions& options, std::stop_token stop) {
   if (stop.stop_requested()) return;
   try {
-    pipeline_ = std::make_unique<Pipeline>(Pipeline{options.job, Replica(options), {}, false, {}, 0});
+    pipeline_ = std::make_unique<Pipeline>(Pipeline{options.job, Replica(options), {}, false, {}, 0, {}});
   } catch (const std::bad_alloc&) {
     pipeline_.reset();
     return runner_.post(
@@ -185,6 +189,9 @@ void WorkerHost::worked(ProtocolTime begin, ProtocolTime end, double cpu_seconds
   pipeline.figures.stall = pipeline.meter.stall();
   pipeline.figures.compute_cpu_seconds += cpu_seconds;
   pipeline.figures.codec_cpu_seconds = thread_cpu_seconds() - pipeline.cpu_seconds_before;
+  if (end < pipeline.norm_due) return;
+  pipeline.norm_due = end + kNormEvery;
+  pipeline.figures.residual_norm = pipeline.replica.residual_norm();
 }
 
 void WorkerHost::load(const ClientCore::LoadJob& request, std::stop_token stop) {

@@ -112,6 +112,7 @@ class AnyMessageFrom {
     m.bytes_down = number();
     m.staleness = m.pushes_in_flight = 7;
     m.at_gate = number() == 0;
+    m.residual_norm = 1e300;
     m.round_trip_seconds = m.turnaround_p99_seconds = 1e300;
   }
   void fill(Draining&) {}
@@ -145,7 +146,7 @@ class AnyMessageFrom {
                            random_.below(2) == 0});
   }
   void fill(FenceDone& m) { m = {job(), id<IncarnationOrder>(), id<Sequence>()}; }
-  void fill(CutTaken& m) { m = {job(), id<CutId>(), id<Version>(), {}, floats()}; }
+  void fill(CutTaken& m) { m = {job(), id<CutId>(), id<Version>(), {}, floats(), 2.5}; }
   void fill(ShardAtRest& m) { m = {job(), id<Version>()}; }
   void fill(OpenShard& m) {
     const std::uint64_t begin = number();
