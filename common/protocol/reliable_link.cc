@@ -13,7 +13,8 @@ constexpr std::size_t kResendBurst = 8;
 /// smoothed one while it proves too short.
 constexpr int kToleranceDivisor = 4;
 constexpr std::uint32_t kToleranceDoublingsMax = 4;
-constexpr Duration kToleranceMin = std::chrono::milliseconds(1);
+/// Who acknowledges without taking anything has no more sent again than kResendBurst in this time.
+constexpr Duration kToleranceMin = std::chrono::milliseconds(20);
 /// The slowest path on which the first frames are not sent twice: half of it may be somebody else's.
 constexpr double kBytesPerSecondMin = 64 * 1024;
 constexpr double kSharing = 2;
