@@ -116,6 +116,20 @@ TEST_CASE("a frame that is lost again is sent again") {
   }
 }
 
+TEST_CASE("a frame is missing although one before it has been sent again since") {
+  Pair pair = measured_pair();
+  pair.queue(2);
+  (void)pair.sent();
+  Frame ping;
+  ping.kind = FrameKind::kPing;
+  pair.sender.stamp(ping);
+  pair.now = pair.sender.next_deadline();
+  REQUIRE(pair.sent().at(0).sequence == 1);
+  pair.deliver(ping);
+  pair.acknowledge();
+  CHECK(pair.sent_within(30ms) == Sequences{2});
+}
+
 TEST_CASE("what is held beyond a gap is not sent again, in as many runs as can be named") {
   Pair pair = measured_pair();
   pair.queue(40);
