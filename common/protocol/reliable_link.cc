@@ -166,6 +166,7 @@ std::size_t ReliableLink::take_acked(ProtocolTime now, const Frame& frame) {
     if (first.tag != 0) acked_tags_.push_back(first.tag);
     was_missing = was_missing || (first.found_missing && first.frame.attempt > 0);
     bytes += first.bytes;
+    if (first.held) held_by_peer_bytes_ -= first.bytes;
   }
   if (bytes == 0) return 0;
   in_flight_bytes_ -= bytes;
@@ -188,6 +189,7 @@ bool ReliableLink::note_held(const std::vector<HeldRange>& ranges) {
       InFlight& sent = in_flight_[sequence - acked_through_];
       if (std::exchange(sent.held, true)) continue;
       sent.resend_at = kNever;
+      held_by_peer_bytes_ += sent.bytes;
       more = true;
     }
   return more;

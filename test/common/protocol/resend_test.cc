@@ -151,6 +151,24 @@ TEST_CASE("what is held beyond a gap is not sent again, in as many runs as can b
   for (const std::uint64_t sequence : later) CHECK(sequence == 1);
 }
 
+TEST_CASE("what is held beyond a gap counts as being there, once") {
+  Pair pair = measured_pair();
+  pair.queue(3);
+  const std::vector<Frame> frames = pair.sent();
+  const std::size_t all = pair.sender.missing_bytes();
+  pair.deliver(frames.at(2));
+  pair.acknowledge();
+  CHECK(pair.sender.missing_bytes() == all / 3 * 2);
+  pair.acknowledge();
+  CHECK(pair.sender.missing_bytes() == all / 3 * 2);
+  CHECK(pair.sender.outstanding_bytes() == all);
+  pair.deliver(frames.at(0));
+  pair.deliver(frames.at(1));
+  pair.acknowledge();
+  CHECK(pair.sender.missing_bytes() == 0);
+  CHECK(pair.sender.outstanding_bytes() == 0);
+}
+
 TEST_CASE("runs that are held grow together whatever order they come in") {
   RandomStream random(1);
   for (int round = 0; round < 50; ++round) {
