@@ -13,7 +13,8 @@ constexpr std::size_t kResendBurst = 8;
 /// smoothed one while it proves too short.
 constexpr int kToleranceDivisor = 4;
 constexpr std::uint32_t kToleranceDoublingsMax = 4;
-constexpr Duration kToleranceMin = std::chrono::milliseconds(1);
+/// Who acknowledges without taking anything has no more sent again than kResendBurst in this time.
+constexpr Duration kToleranceMin = std::chrono::milliseconds(20);
 /// The slowest path on which the first frames are not sent twice: half of it may be somebody else's.
 constexpr double kBytesPerSecondMin = 64 * 1024;
 constexpr double kSharing = 2;
@@ -165,6 +166,7 @@ std::size_t ReliableLink::take_acked(ProtocolTime now, const Frame& frame) {
     if (first.tag != 0) acked_tags_.push_back(first.tag);
     was_missing = was_missing || (first.found_missing && first.frame.attempt > 0);
     bytes += first.bytes;
+    if (first.held) held_by_peer_bytes_ -= first.bytes;
   }
   if (bytes == 0) return 0;
   in_flight_bytes_ -= bytes;
@@ -187,6 +189,7 @@ bool ReliableLink::note_held(const std::vector<HeldRange>& ranges) {
       InFlight& sent = in_flight_[sequence - acked_through_];
       if (std::exchange(sent.held, true)) continue;
       sent.resend_at = kNever;
+      held_by_peer_bytes_ += sent.bytes;
       more = true;
     }
   return more;

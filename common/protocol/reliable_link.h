@@ -69,6 +69,8 @@ class ReliableLink {
   /// Bytes and entries (messages and frames) that wait to be sent or acknowledged.
   [[nodiscard]] std::size_t outstanding_bytes() const { return queued_bytes_ + in_flight_bytes_; }
   [[nodiscard]] std::size_t outstanding_entries() const { return queue_.size() + in_flight_.size(); }
+  /// Of those bytes, what the other side does not have either, be it acknowledged or held beyond a gap.
+  [[nodiscard]] std::size_t missing_bytes() const { return outstanding_bytes() - held_by_peer_bytes_; }
   /// Bytes received that make no whole message yet, with the room reserved for more of it.
   [[nodiscard]] std::size_t held_bytes() const {
     return ahead_bytes_ + partial_payload_.capacity() + (partial_ ? partial_->header.size() : 0);
@@ -141,6 +143,7 @@ class ReliableLink {
   std::deque<InFlight> in_flight_;  // sequences [acked_through_, next_sequence_)
   std::size_t queued_bytes_ = 0;
   std::size_t in_flight_bytes_ = 0;
+  std::size_t held_by_peer_bytes_ = 0;
   std::uint64_t next_sequence_ = 0;
   std::uint64_t acked_through_ = 0;
   std::uint64_t peer_credit_ = std::uint64_t{256} << 10;  // until the other side has said more

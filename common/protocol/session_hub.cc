@@ -101,9 +101,9 @@ void SessionHub::Impl::receive(ProtocolTime now, Session& session, std::size_t i
     return;
   }
   ReliableLink& link = session.streams[index].link;
-  const std::size_t outstanding_bytes = link.outstanding_bytes();
+  const std::size_t missing_bytes = link.missing_bytes();
   link.on_frame(now, frame);
-  counters.bytes_acked += outstanding_bytes - link.outstanding_bytes();
+  counters.bytes_acked += missing_bytes - link.missing_bytes();
   for (const std::uint64_t tag : link.take_acked())
     if (!session.closing) events.push_back(MessageAcked{session.peer, tag});
   for (const EncodedMessage& encoded : link.take_messages()) {

@@ -113,8 +113,8 @@ struct SessionOptions {
   /// Acceptor: a peer that is heard, but takes nothing of what is in flight to it for so long, is closed,
   /// silently: it may come back as a new session.
   Duration stalled_after = std::chrono::seconds(120);
-  /// Where nothing comes back, a frame is sent again, adapting to the measured round trip, backing off between
-  /// these. What is missing is sent again when something newer has arrived (ReliableLink).
+  /// Where nothing comes back, a frame is sent again, adapting to the measured round trip, backing off
+  /// between these. What is missing is sent again when something newer has arrived (ReliableLink).
   Duration resend_min = std::chrono::milliseconds(200);
   Duration resend_max = std::chrono::seconds(5);
   std::size_t control_credit_bytes = std::size_t{4} << 20;

@@ -89,8 +89,14 @@ void ShardCore::answer_subscribers() {
     if (!subscriber.unacked.empty()) continue;
     subscriber.asks = subscriber.lagging = false;
     subscriber.answered = true;
-    actions_.push_back(
-        SendMessage{peer, kControl, Subscribed{job.request.job, worker->second.ledger.next_sequence()}});
+    const PushLedger& ledger = worker->second.ledger;
+    // The acknowledgement that named them may have gone with a session: what Subscribed counts as settled
+    // would be taken for applied.
+    if (!ledger.refused().empty())
+      actions_.push_back(SendMessage{
+          peer, kControl,
+          PushAck{job.request.job, AckLevel::kDurableHere, ledger.next_sequence(), ledger.refused()}});
+    actions_.push_back(SendMessage{peer, kControl, Subscribed{job.request.job, ledger.next_sequence()}});
     const bool continues =
         subscriber.request.chain == job.chain && subscriber.request.version <= job.values->version();
     if (continues)

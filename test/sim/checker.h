@@ -117,6 +117,10 @@ class Checker {
   void make_push(Incarnation& of, std::size_t shard, std::span<const float> progress, Round round,
                  const SampleRange& range, bool flush);
   void settle(std::size_t k, IncarnationOrder order, std::uint64_t sequence, bool refused);
+  /// In lockstep: every version is a step, with one push of everybody.
+  [[nodiscard]] bool takes_steps(const Shard& shard) const {
+    return plan_.deterministic && shard.epoch <= MembershipEpoch(1);
+  }
   [[nodiscard]] std::optional<Round> smallest_active_clock(const Shard& shard) const;
   void check_publishes(std::size_t k, ProtocolTime now);
   void check_bounds(std::size_t k, const ShardCore& core,

@@ -244,3 +244,27 @@ TEST_CASE(
   CHECK(bench.to<Publish>(Bench::peer(1)).empty());
   CHECK(bench.to<Assign>(Bench::peer(1)).size() == 1);
 }
+
+TEST_CASE("who subscribes again hears of refusals before it hears what is settled") {
+  ShardOptions options;
+  options.epochs_kept = 1;
+  Bench bench(false, options);
+  bench.members(1, {Bench::active(1)});
+  bench.subscribe(1);
+  bench.members(2, {Bench::active(1)});
+  bench.push(1, 0, 0.5f, 1);
+  bench.acknowledge(Bench::peer(1));
+  bench.sent.clear();  // lost with the session
+  bench.tell(PeerClosed{Bench::peer(1), "it is gone", false});
+  bench.subscribe(1);
+  std::vector<Message> heard;
+  for (const auto& [peer, message] : bench.sent)
+    if (peer == Bench::peer(1)) heard.push_back(message);
+  REQUIRE(heard.size() >= 2);
+  const auto* ack = std::get_if<PushAck>(&heard[0]);
+  REQUIRE(ack != nullptr);
+  CHECK(ack->refused == std::vector<Sequence>{Sequence(0)});
+  const auto* subscribed = std::get_if<Subscribed>(&heard[1]);
+  REQUIRE(subscribed != nullptr);
+  CHECK(subscribed->next_sequence == Sequence(1));
+}
