@@ -51,8 +51,12 @@ struct GroupEntry {
   std::uint16_t scales[2] = {0, 0};  ///< upper halves of float32
 
   [[nodiscard]] constexpr std::uint32_t count() const { return count_and_form & 0xFFFFFF; }
-  [[nodiscard]] constexpr IndexForm form() const { return static_cast<IndexForm>((count_and_form >> 24) & 3); }
-  [[nodiscard]] constexpr ValueCode code() const { return static_cast<ValueCode>((count_and_form >> 26) & 3); }
+  [[nodiscard]] constexpr IndexForm form() const {
+    return static_cast<IndexForm>((count_and_form >> 24) & 3);
+  }
+  [[nodiscard]] constexpr ValueCode code() const {
+    return static_cast<ValueCode>((count_and_form >> 26) & 3);
+  }
   [[nodiscard]] constexpr std::uint32_t unary_bytes() const { return unary_and_rice & 0xFFFFFF; }
   [[nodiscard]] constexpr std::uint32_t rice_parameter() const { return (unary_and_rice >> 24) & 15; }
   [[nodiscard]] bool reserved_bits() const { return ((count_and_form | unary_and_rice) >> 28) != 0; }

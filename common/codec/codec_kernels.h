@@ -40,8 +40,7 @@ struct CodecKernels {
   std::size_t (*keep)(Candidates from, std::size_t count, std::uint32_t magnitude, std::size_t equals,
                       std::uint32_t offset, std::uint32_t* out_indices, float* out_values);
 
-  /// The positions of the ones among the 8 * `byte_count` bits, which are exactly as many as `out` has room
-  /// for.
+  /// The positions of the ones among the 8 * `byte_count` bits.
   void (*positions_of_ones)(const std::byte* bytes, std::size_t byte_count, std::uint32_t* out);
 
   /// Turns the positions of Rice quotients' ends into what they stand for:
@@ -56,9 +55,12 @@ struct CodecKernels {
 
 /// Loops without intrinsics.
 const CodecKernels& plain_kernels();
+/// Null where the processor or the build does not have them.
+const CodecKernels* avx2_kernels();
+const CodecKernels* avx512_kernels();
 /// The fastest that this processor has.
 const CodecKernels& best_kernels();
-/// All that this processor has, plain first.
+/// All that this processor has, the plain ones first and the best last.
 std::vector<const CodecKernels*> available_kernels();
 
 }  // namespace nanduti
