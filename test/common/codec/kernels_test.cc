@@ -46,6 +46,16 @@ std::vector<float> special_update(std::uint64_t seed, std::size_t size) {
 
 }  // namespace
 
+#if defined(__x86_64__)
+TEST_CASE("what the processor has is chosen, and tested here") {
+  std::size_t forms = 1;
+  if (__builtin_cpu_supports("avx2") != 0) ++forms;
+  if (__builtin_cpu_supports("avx512vbmi2") != 0) ++forms;
+  CHECK(available_kernels().size() == forms);
+  CHECK(&best_kernels() == available_kernels().back());
+}
+#endif
+
 TEST_CASE("all forms select alike") {
   for (std::uint64_t seed = 1; seed <= 400; ++seed) {
     INFO("seed " << seed);
