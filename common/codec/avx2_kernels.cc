@@ -9,6 +9,8 @@ namespace nanduti {
 namespace {
 
 constexpr std::size_t kLanes = 8;
+/// Values between those worked on and those fetched: behind the block's end begins the next one.
+constexpr std::size_t kFetchAhead = 1024;
 
 /// The positions of the ones in a byte, ascending.
 struct PositionTable {
@@ -50,6 +52,8 @@ std::size_t accumulate_and_collect(float* residual, const float* progress, std::
   };
   std::size_t at = 0;
   for (; at + kLanes <= size; at += kLanes) {
+    _mm_prefetch(residual + at + kFetchAhead, _MM_HINT_T0);
+    _mm_prefetch(progress + at + kFetchAhead, _MM_HINT_T0);
     __m256 values = _mm256_loadu_ps(residual + at);
     if (progress != nullptr) {
       values = _mm256_add_ps(values, _mm256_loadu_ps(progress + at));
@@ -80,30 +84,9 @@ std::size_t count_from(const std::uint32_t* bits, std::size_t count, std::uint32
   return reached;
 }
 
-/// The smallest magnitude that reaches `least`.
-std::uint32_t smallest_from(const std::uint32_t* bits, std::size_t count, std::uint32_t least) {
-  std::uint32_t smallest = kMagnitudeBits;
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::uint32_t magnitude = bits[i] & kMagnitudeBits;
-    if (magnitude >= least && magnitude < smallest) smallest = magnitude;
-  }
-  return smallest;
-}
-
-std::uint32_t magnitude_of_rank(const std::uint32_t* bits, std::size_t count, std::size_t wanted,
-                                std::uint32_t threshold) {
-  std::uint32_t low = threshold, high = kMagnitudeBits + 1;
-  while (high - low > 1) {
-    const std::uint32_t middle = low + (high - low) / 2;
-    const std::size_t reached = count_from(bits, count, middle);
-    if (reached == wanted) return smallest_from(bits, count, middle);
-    (reached > wanted ? low : high) = middle;
-  }
-  return low;
-}
-
-std::size_t keep(Candidates from, std::size_t count, std::uint32_t magnitude, std::size_t equals,
-                 std::uint32_t offset, std::uint32_t* out_indices, float* out_values) {
+void keep_largest(Candidates from, std::size_t count, std::size_t wanted, std::uint32_t magnitude,
+                  std::uint32_t offset, std::uint32_t* out_indices, float* out_values) {
+  std::size_t equals = wanted - count_from(from.bits, count, magnitude + 1);
   const __m256i magnitudes = set(kMagnitudeBits), limit = set(magnitude), offsets = set(offset);
   std::size_t kept = 0;
   for (std::size_t at = 0; at < count; at += kLanes) {
@@ -120,7 +103,6 @@ std::size_t keep(Candidates from, std::size_t count, std::uint32_t magnitude, st
           _mm256_add_epi32(_mm256_permutevar8x32_epi32(load(from.indices + at), order), offsets));
     kept += ones(mask);
   }
-  return kept;
 }
 
 void positions_of_ones(const std::byte* bytes, std::size_t byte_count, std::uint32_t* out) {
@@ -191,7 +173,7 @@ void look_up(const std::byte* codes, std::uint32_t code_bits, std::size_t count,
 }
 
 constexpr CodecKernels kKernels{
-    "avx2", accumulate_and_collect, magnitude_of_rank, keep, positions_of_ones, rice_indices, look_up};
+    "avx2", accumulate_and_collect, count_from, keep_largest, positions_of_ones, rice_indices, look_up};
 
 }  // namespace
 

@@ -9,6 +9,8 @@ namespace nanduti {
 namespace {
 
 constexpr std::size_t kLanes = 16;
+/// Values between those worked on and those fetched: behind the block's end begins the next one.
+constexpr std::size_t kFetchAhead = 1024;
 
 __m512i load(const void* at) { return _mm512_loadu_si512(at); }
 void store(void* at, __m512i value) { _mm512_storeu_si512(at, value); }
@@ -25,19 +27,37 @@ std::size_t accumulate_and_collect(float* residual, const float* progress, std::
   const __m512i magnitude = set(kMagnitudeBits), least = set(threshold);
   __m512i index = iota();
   std::size_t count = 0;
-  for (std::size_t at = 0; at < size; at += kLanes) {
-    const __mmask16 there = lanes_left(size - at);
-    __m512 values = _mm512_maskz_loadu_ps(there, residual + at);
-    if (progress != nullptr) {
-      values = _mm512_add_ps(values, _mm512_maskz_loadu_ps(there, progress + at));
-      _mm512_mask_storeu_ps(residual + at, there, values);
-    }
+  const auto collect = [&](__m512 values, __mmask16 there) __attribute__((always_inline)) {
     const __m512i bits = _mm512_castps_si512(values);
     const __mmask16 found = _mm512_mask_cmpge_epu32_mask(there, _mm512_and_si512(bits, magnitude), least);
     store(out.bits + count, _mm512_maskz_compress_epi32(found, bits));
     store(out.indices + count, _mm512_maskz_compress_epi32(found, index));
     index = _mm512_add_epi32(index, set(kLanes));
     count += ones(found);
+  };
+  std::size_t at = 0;
+  if (progress == nullptr) {
+    for (; at + kLanes <= size; at += kLanes) {
+      _mm_prefetch(residual + at + kFetchAhead, _MM_HINT_T0);
+      collect(_mm512_loadu_ps(residual + at), 0xFFFF);
+    }
+  } else {
+    for (; at + kLanes <= size; at += kLanes) {
+      _mm_prefetch(residual + at + kFetchAhead, _MM_HINT_T0);
+      _mm_prefetch(progress + at + kFetchAhead, _MM_HINT_T0);
+      const __m512 values = _mm512_add_ps(_mm512_loadu_ps(residual + at), _mm512_loadu_ps(progress + at));
+      _mm512_storeu_ps(residual + at, values);
+      collect(values, 0xFFFF);
+    }
+  }
+  if (at < size) {
+    const __mmask16 there = lanes_left(size - at);
+    __m512 values = _mm512_maskz_loadu_ps(there, residual + at);
+    if (progress != nullptr) {
+      values = _mm512_add_ps(values, _mm512_maskz_loadu_ps(there, progress + at));
+      _mm512_mask_storeu_ps(residual + at, there, values);
+    }
+    collect(values, there);
   }
   return count;
 }
@@ -52,40 +72,9 @@ std::size_t count_from(const std::uint32_t* bits, std::size_t count, std::uint32
   return reached;
 }
 
-/// The smallest magnitude that reaches `least`.
-std::uint32_t smallest_from(const std::uint32_t* bits, std::size_t count, std::uint32_t least) {
-  const __m512i magnitude = set(kMagnitudeBits), limit = set(least);
-  __m512i smallest = magnitude;
-  for (std::size_t at = 0; at < count; at += kLanes) {
-    const __m512i key = _mm512_and_si512(load(bits + at), magnitude);
-    const __mmask16 reaches = _mm512_mask_cmpge_epu32_mask(lanes_left(count - at), key, limit);
-    smallest = _mm512_mask_min_epu32(smallest, reaches, smallest, key);
-  }
-  return _mm512_reduce_min_epu32(smallest);
-}
-
-std::uint32_t largest_of(const std::uint32_t* bits, std::size_t count) {
-  __m512i largest = _mm512_setzero_si512();
-  for (std::size_t at = 0; at < count; at += kLanes)
-    largest = _mm512_mask_max_epu32(largest, lanes_left(count - at), largest,
-                                    _mm512_and_si512(load(bits + at), set(kMagnitudeBits)));
-  return _mm512_reduce_max_epu32(largest);
-}
-
-std::uint32_t magnitude_of_rank(const std::uint32_t* bits, std::size_t count, std::size_t wanted,
-                                std::uint32_t threshold) {
-  std::uint32_t low = threshold, high = largest_of(bits, count) + 1;
-  while (high - low > 1) {
-    const std::uint32_t middle = low + (high - low) / 2;
-    const std::size_t reached = count_from(bits, count, middle);
-    if (reached == wanted) return smallest_from(bits, count, middle);
-    (reached > wanted ? low : high) = middle;
-  }
-  return low;
-}
-
-std::size_t keep(Candidates from, std::size_t count, std::uint32_t magnitude, std::size_t equals,
-                 std::uint32_t offset, std::uint32_t* out_indices, float* out_values) {
+void keep_largest(Candidates from, std::size_t count, std::size_t wanted, std::uint32_t magnitude,
+                  std::uint32_t offset, std::uint32_t* out_indices, float* out_values) {
+  std::size_t equals = wanted - count_from(from.bits, count, magnitude + 1);
   const __m512i magnitudes = set(kMagnitudeBits), limit = set(magnitude), offsets = set(offset);
   std::size_t kept = 0;
   for (std::size_t at = 0; at < count; at += kLanes) {
@@ -101,7 +90,6 @@ std::size_t keep(Candidates from, std::size_t count, std::uint32_t magnitude, st
           _mm512_maskz_compress_epi32(mask, _mm512_add_epi32(load(from.indices + at), offsets)));
     kept += ones(mask);
   }
-  return kept;
 }
 
 void positions_of_ones(const std::byte* bytes, std::size_t byte_count, std::uint32_t* out) {
@@ -174,8 +162,8 @@ void look_up(const std::byte* codes, std::uint32_t code_bits, std::size_t count,
   }
 }
 
-constexpr CodecKernels kKernels{
-    "avx512", accumulate_and_collect, magnitude_of_rank, keep, positions_of_ones, rice_indices, look_up};
+constexpr CodecKernels kKernels{"avx512",          accumulate_and_collect, count_from, keep_largest,
+                                positions_of_ones, rice_indices,           look_up};
 
 }  // namespace
 

@@ -42,22 +42,33 @@ std::size_t BlockSelector::collect(std::span<float> residual, const float* progr
   return count;
 }
 
+std::uint32_t BlockSelector::dividing_magnitude(std::size_t count, std::size_t wanted) const {
+  // At least `wanted` reach `low`, fewer reach `high`.
+  std::uint32_t low = threshold_, high = kMagnitudeBits + 1;
+  std::size_t of_low = count, of_high = 0;
+  for (std::uint32_t turn = 0; of_low != wanted && high - low > 1; ++turn) {
+    // By proportion as long as it helps; magnitudes have a long tail, so that the first guesses stay low.
+    const std::uint64_t width = high - low;
+    const std::uint64_t step = turn % 3 == 2 ? width / 2
+                               : turn == 0   ? kMargin
+                                             : width * (of_low - wanted) / (of_low - of_high);
+    const auto guess = low + static_cast<std::uint32_t>(std::clamp<std::uint64_t>(step, 1, width - 1));
+    const std::size_t reached = kernels_.count_from(bits_.data(), count, guess);
+    (reached >= wanted ? low : high) = guess;
+    (reached >= wanted ? of_low : of_high) = reached;
+  }
+  return low;
+}
+
 void BlockSelector::select(std::span<float> residual, const float* progress, std::size_t wanted,
                            std::uint32_t offset, Selection& out) {
   NANDUTI_CHECK(residual.size() <= kBlockSize && out.count + wanted + kKernelSlack <= out.indices.size());
   const std::size_t count = collect(residual, progress, wanted);
-  const Candidates candidates{indices_.data(), bits_.data()};
-  std::uint32_t* const indices = out.indices.data() + out.count;
-  float* const values = out.values.data() + out.count;
-  if (count <= wanted) {
-    out.count += kernels_.keep(candidates, count, 0, 0, offset, indices, values);
-    threshold_ = lowered(threshold_, kMargin);
-    return;
-  }
-  const std::uint32_t magnitude = kernels_.magnitude_of_rank(bits_.data(), count, wanted, threshold_);
-  std::size_t above = 0;
-  for (std::size_t i = 0; i < count; ++i) above += (bits_[i] & kMagnitudeBits) > magnitude ? 1 : 0;
-  out.count += kernels_.keep(candidates, count, magnitude, wanted - above, offset, indices, values);
+  const std::size_t kept = std::min(count, wanted);
+  const std::uint32_t magnitude = count > wanted ? dividing_magnitude(count, wanted) : threshold_;
+  kernels_.keep_largest({indices_.data(), bits_.data()}, count, kept, magnitude, offset,
+                        out.indices.data() + out.count, out.values.data() + out.count);
+  out.count += kept;
   threshold_ = lowered(magnitude, kMargin);
 }
 

@@ -34,9 +34,11 @@ class BlockSelector {
  private:
   /// Collects at least `wanted` candidates, or all that are not zero. Returns how many.
   std::size_t collect(std::span<float> residual, const float* progress, std::size_t wanted);
+  /// A magnitude that at least `wanted` < `count` candidates reach and no more than `wanted` exceed.
+  [[nodiscard]] std::uint32_t dividing_magnitude(std::size_t count, std::size_t wanted) const;
 
   const CodecKernels& kernels_;
-  std::uint32_t threshold_ = 1;  ///< that the last collection began with or ended at
+  std::uint32_t threshold_ = 1;  ///< that all candidates reach
   std::vector<std::uint32_t> indices_;
   std::vector<std::uint32_t> bits_;
 };

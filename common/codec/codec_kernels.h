@@ -30,15 +30,13 @@ struct CodecKernels {
   std::size_t (*accumulate_and_collect)(float* residual, const float* progress, std::size_t size,
                                         std::uint32_t threshold, Candidates out);
 
-  /// The largest number that at least `wanted` of the `count` >= `wanted` > 0 magnitudes reach, if
-  /// `threshold` is one that all reach.
-  std::uint32_t (*magnitude_of_rank)(const std::uint32_t* bits, std::size_t count, std::size_t wanted,
-                                     std::uint32_t threshold);
+  /// How many of the magnitudes reach `least` > 0.
+  std::size_t (*count_from)(const std::uint32_t* bits, std::size_t count, std::uint32_t least);
 
-  /// Appends to `out`, in order: what is above `magnitude`, and the first `equals` of what is equal to it;
-  /// `offset` is added to the indices. Returns how many.
-  std::size_t (*keep)(Candidates from, std::size_t count, std::uint32_t magnitude, std::size_t equals,
-                      std::uint32_t offset, std::uint32_t* out_indices, float* out_values);
+  /// Writes the `wanted` largest candidates in order, of equal ones the first; `offset` is added to the
+  /// indices. `magnitude` is one that at least `wanted` reach and no more than `wanted` exceed.
+  void (*keep_largest)(Candidates from, std::size_t count, std::size_t wanted, std::uint32_t magnitude,
+                       std::uint32_t offset, std::uint32_t* out_indices, float* out_values);
 
   /// The positions of the ones among the 8 * `byte_count` bits.
   void (*positions_of_ones)(const std::byte* bytes, std::size_t byte_count, std::uint32_t* out);

@@ -89,21 +89,25 @@ double GroupEncoder::density_at(std::uint64_t position) const {
   return options_.density;
 }
 
+std::uint64_t GroupEncoder::allowed(std::uint64_t begin, std::uint64_t size, Amount amount) const {
+  return amount == Amount::kAll ? size
+                                : selected_per_block(density_at(begin), context_.density_doublings, size);
+}
+
 std::uint64_t GroupEncoder::select(const ParameterRange& place, Amount amount, Accumulate accumulate) {
-  selection_.reset(place.size());
-  std::uint64_t allowed = 0;
+  const auto block_size = [&](std::uint64_t begin) { return std::min(kBlockSize, place.end - begin); };
+  std::uint64_t sum = 0;
+  for (std::uint64_t begin = place.begin; begin < place.end; begin += kBlockSize)
+    sum += allowed(begin, block_size(begin), amount);
+  selection_.reset(sum);
   for (std::uint64_t begin = place.begin; begin < place.end; begin += kBlockSize) {
-    const std::uint64_t size = std::min(kBlockSize, place.end - begin);
-    const std::uint64_t wanted =
-        amount == Amount::kAll ? size
-                               : selected_per_block(density_at(begin), context_.density_doublings, size);
+    const std::uint64_t size = block_size(begin);
     const float* const progress =
         accumulate == Accumulate::kDone || progress_.empty() ? nullptr : progress_.data() + begin;
-    selector_.select(residual_.subspan(begin, size), progress, wanted,
+    selector_.select(residual_.subspan(begin, size), progress, allowed(begin, size, amount),
                      static_cast<std::uint32_t>(begin - place.begin), selection_);
-    allowed += wanted;
   }
-  return allowed;
+  return sum;
 }
 
 ValueCode GroupEncoder::choose_code(Amount amount) const {

@@ -39,6 +39,8 @@ class GroupEncoder {
   enum class Accumulate { kDue, kDone };
 
   [[nodiscard]] double density_at(std::uint64_t position) const;
+  /// How many of the block at `begin` are sent at most.
+  [[nodiscard]] std::uint64_t allowed(std::uint64_t begin, std::uint64_t size, Amount amount) const;
   /// Fills selection_; returns how many values it may have.
   std::uint64_t select(const ParameterRange& place, Amount amount, Accumulate accumulate);
   [[nodiscard]] ValueCode choose_code(Amount amount) const;

@@ -22,21 +22,15 @@ std::size_t accumulate_and_collect(float* residual, const float* progress, std::
   return count;
 }
 
-/// Halves the interval of magnitudes until one is left.
-std::uint32_t magnitude_of_rank(const std::uint32_t* bits, std::size_t count, std::size_t wanted,
-                                std::uint32_t threshold) {
-  std::uint32_t low = threshold, high = kMagnitudeBits + 1;
-  while (high - low > 1) {
-    const std::uint32_t middle = low + (high - low) / 2;
-    std::size_t reached = 0;
-    for (std::size_t i = 0; i < count; ++i) reached += (bits[i] & kMagnitudeBits) >= middle ? 1 : 0;
-    (reached >= wanted ? low : high) = middle;
-  }
-  return low;
+std::size_t count_from(const std::uint32_t* bits, std::size_t count, std::uint32_t least) {
+  std::size_t reached = 0;
+  for (std::size_t i = 0; i < count; ++i) reached += (bits[i] & kMagnitudeBits) >= least ? 1 : 0;
+  return reached;
 }
 
-std::size_t keep(Candidates from, std::size_t count, std::uint32_t magnitude, std::size_t equals,
-                 std::uint32_t offset, std::uint32_t* out_indices, float* out_values) {
+void keep_largest(Candidates from, std::size_t count, std::size_t wanted, std::uint32_t magnitude,
+                  std::uint32_t offset, std::uint32_t* out_indices, float* out_values) {
+  std::size_t equals = wanted - count_from(from.bits, count, magnitude + 1);
   std::size_t kept = 0;
   for (std::size_t i = 0; i < count; ++i) {
     const std::uint32_t of_this = from.bits[i] & kMagnitudeBits;
@@ -45,7 +39,6 @@ std::size_t keep(Candidates from, std::size_t count, std::uint32_t magnitude, st
     out_indices[kept] = from.indices[i] + offset;
     out_values[kept++] = std::bit_cast<float>(from.bits[i]);
   }
-  return kept;
 }
 
 void positions_of_ones(const std::byte* bytes, std::size_t byte_count, std::uint32_t* out) {
@@ -83,8 +76,8 @@ void look_up(const std::byte* codes, std::uint32_t code_bits, std::size_t count,
 }  // namespace
 
 const CodecKernels& plain_kernels() {
-  static constexpr CodecKernels kKernels{
-      "plain", accumulate_and_collect, magnitude_of_rank, keep, positions_of_ones, rice_indices, look_up};
+  static constexpr CodecKernels kKernels{"plain",           accumulate_and_collect, count_from, keep_largest,
+                                         positions_of_ones, rice_indices,           look_up};
   return kKernels;
 }
 

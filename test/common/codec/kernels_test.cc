@@ -72,22 +72,18 @@ TEST_CASE("all forms select alike") {
     const std::size_t count = plain_kernels().accumulate_and_collect(expected_residual.data(), added, size,
                                                                      threshold, expected.candidates());
     const std::size_t wanted = count == 0 ? 0 : 1 + random.below(count);
-    std::uint32_t rank = 0;
-    std::size_t above = 0;
+    std::vector<std::uint32_t> magnitudes(expected.bits.begin(),
+                                          expected.bits.begin() + static_cast<std::ptrdiff_t>(count));
+    for (std::uint32_t& bits : magnitudes) bits &= kMagnitudeBits;
+    std::sort(magnitudes.begin(), magnitudes.end(), std::greater<>());
+    const std::uint32_t rank = count == 0 ? 1 : magnitudes[wanted - 1];
+    const auto from_rank = static_cast<std::size_t>(std::count_if(
+        magnitudes.begin(), magnitudes.end(), [&](std::uint32_t bits) { return bits >= rank; }));
+    REQUIRE(plain_kernels().count_from(expected.bits.data(), count, rank) == from_rank);
     std::vector<std::uint32_t> kept_indices(wanted + kKernelSlack);
     std::vector<float> kept(wanted + kKernelSlack);
-    if (count > 0) {
-      rank = plain_kernels().magnitude_of_rank(expected.bits.data(), count, wanted, threshold);
-      std::vector<std::uint32_t> magnitudes(expected.bits.begin(),
-                                            expected.bits.begin() + static_cast<std::ptrdiff_t>(count));
-      for (std::uint32_t& bits : magnitudes) bits &= kMagnitudeBits;
-      std::sort(magnitudes.begin(), magnitudes.end(), std::greater<>());
-      REQUIRE(rank == magnitudes[wanted - 1]);
-      above = static_cast<std::size_t>(std::count_if(magnitudes.begin(), magnitudes.end(),
-                                                     [&](std::uint32_t bits) { return bits > rank; }));
-      REQUIRE(plain_kernels().keep(expected.candidates(), count, rank, wanted - above, 7, kept_indices.data(),
-                                   kept.data()) == wanted);
-    }
+    plain_kernels().keep_largest(expected.candidates(), count, wanted, rank, 7, kept_indices.data(),
+                                 kept.data());
     for_each_form([&](const CodecKernels& kernels) {
       std::vector<float> got_residual = residual;
       Buffers got(size);
@@ -97,11 +93,10 @@ TEST_CASE("all forms select alike") {
       REQUIRE(same(got.indices, expected.indices, count));
       REQUIRE(same(got.bits, expected.bits, count));
       if (count == 0) return;
-      REQUIRE(kernels.magnitude_of_rank(got.bits.data(), count, wanted, threshold) == rank);
+      REQUIRE(kernels.count_from(got.bits.data(), count, rank) == from_rank);
       std::vector<std::uint32_t> indices(wanted + kKernelSlack);
       std::vector<float> values(wanted + kKernelSlack);
-      REQUIRE(kernels.keep(got.candidates(), count, rank, wanted - above, 7, indices.data(), values.data()) ==
-              wanted);
+      kernels.keep_largest(got.candidates(), count, wanted, rank, 7, indices.data(), values.data());
       REQUIRE(same(indices, kept_indices, wanted));
       REQUIRE(same(values, kept, wanted));
     });
