@@ -9,8 +9,6 @@ namespace nanduti {
 namespace {
 
 constexpr std::size_t kLanes = 8;
-/// Values between those worked on and those fetched: behind the block's end begins the next one.
-constexpr std::size_t kFetchAhead = 1024;
 
 /// The positions of the ones in a byte, ascending.
 struct PositionTable {
@@ -39,49 +37,74 @@ __m256i lanes_left(std::size_t remaining) {
   return _mm256_cmpgt_epi32(set(remaining < kLanes ? static_cast<std::uint32_t>(remaining) : 8u), iota());
 }
 
-std::size_t accumulate_and_collect(float* residual, const float* progress, std::size_t size,
-                                   std::uint32_t threshold, Candidates out) {
+std::size_t accumulate(float* residual, const float* progress, std::size_t size, std::uint32_t bin_log2,
+                       std::uint32_t* bin_maxima) {
+  const __m256i magnitude = set(kMagnitudeBits);
+  std::size_t at = 0;
+  std::uint32_t* out = bin_maxima;
+  for (; at < size; out += kBinLanes) {
+    // A bin's lane is one of two vectors'.
+    __m256i maxima[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    const std::size_t end = at + (kBinLanes << bin_log2);
+    for (std::size_t half = 0; at < end && at + kLanes <= size; at += kLanes, half ^= 1) {
+      __m256 values = _mm256_loadu_ps(residual + at);
+      if (progress != nullptr) {
+        values = _mm256_add_ps(values, _mm256_loadu_ps(progress + at));
+        _mm256_storeu_ps(residual + at, values);
+      }
+      maxima[half] = _mm256_max_epu32(maxima[half], _mm256_and_si256(_mm256_castps_si256(values), magnitude));
+    }
+    if (at < end && at < size) {
+      const __m256i left = lanes_left(size - at);
+      __m256 values = _mm256_maskload_ps(residual + at, left);
+      if (progress != nullptr) {
+        values = _mm256_add_ps(values, _mm256_maskload_ps(progress + at, left));
+        _mm256_maskstore_ps(residual + at, left, values);
+      }
+      const std::size_t half = at / kLanes % 2;
+      maxima[half] = _mm256_max_epu32(maxima[half], _mm256_and_si256(_mm256_castps_si256(values), magnitude));
+      at = size;
+    }
+    store(out, maxima[0]);
+    store(out + kLanes, maxima[1]);
+  }
+  return static_cast<std::size_t>(out - bin_maxima);
+}
+
+std::size_t collect(const float* values, const float* progress, std::size_t size, std::uint32_t threshold,
+                    Candidates out) {
   const __m256i magnitude = set(kMagnitudeBits), below = set(threshold - 1);
-  std::size_t count = 0;
-  const auto collect = [&](__m256i bits, std::size_t at, std::uint32_t there) __attribute__((always_inline)) {
+  const float* const next = values + size;
+  const float* const next_progress = progress == nullptr ? next : progress + size;
+  std::size_t count = 0, at = 0;
+  const auto append = [&](__m256i bits, std::uint32_t there) __attribute__((always_inline)) {
     const std::uint32_t mask = mask_of(_mm256_cmpgt_epi32(_mm256_and_si256(bits, magnitude), below)) & there;
     const __m256i order = positions(mask);
     store(out.bits + count, _mm256_permutevar8x32_epi32(bits, order));
     store(out.indices + count, _mm256_add_epi32(order, set(static_cast<std::uint32_t>(at))));
     count += ones(mask);
   };
-  std::size_t at = 0;
   for (; at + kLanes <= size; at += kLanes) {
-    _mm_prefetch(residual + at + kFetchAhead, _MM_HINT_T0);
-    _mm_prefetch(progress + at + kFetchAhead, _MM_HINT_T0);
-    __m256 values = _mm256_loadu_ps(residual + at);
-    if (progress != nullptr) {
-      values = _mm256_add_ps(values, _mm256_loadu_ps(progress + at));
-      _mm256_storeu_ps(residual + at, values);
-    }
-    collect(_mm256_castps_si256(values), at, 0xFF);
+    _mm_prefetch(next + at, _MM_HINT_T1);
+    _mm_prefetch(next_progress + at, _MM_HINT_T1);
+    append(load(values + at), 0xFF);
   }
   if (at < size) {
     const __m256i left = lanes_left(size - at);
-    __m256 values = _mm256_maskload_ps(residual + at, left);
-    if (progress != nullptr) {
-      values = _mm256_add_ps(values, _mm256_maskload_ps(progress + at, left));
-      _mm256_maskstore_ps(residual + at, left, values);
-    }
-    collect(_mm256_castps_si256(values), at, mask_of(left));
+    append(_mm256_castps_si256(_mm256_maskload_ps(values + at, left)), mask_of(left));
   }
   return count;
 }
 
-/// How many of `count` magnitudes reach `least` > 0.
 std::size_t count_from(const std::uint32_t* bits, std::size_t count, std::uint32_t least) {
   const __m256i magnitude = set(kMagnitudeBits), below = set(least - 1);
-  std::size_t reached = 0;
-  for (std::size_t at = 0; at < count; at += kLanes) {
-    const __m256i found = _mm256_cmpgt_epi32(_mm256_and_si256(load(bits + at), magnitude), below);
-    reached += ones(mask_of(_mm256_and_si256(found, lanes_left(count - at))));
-  }
-  return reached;
+  const auto reached = [&](std::size_t at) __attribute__((always_inline)) {
+    return _mm256_cmpgt_epi32(_mm256_and_si256(load(bits + at), magnitude), below);
+  };
+  std::size_t sum = 0, at = 0;
+  for (; at + kLanes <= count; at += kLanes) sum += ones(mask_of(reached(at)));
+  if (at == count) return sum;
+  return sum + ones(mask_of(_mm256_and_si256(reached(at), lanes_left(count - at))));
 }
 
 void keep_largest(Candidates from, std::size_t count, std::size_t wanted, std::uint32_t magnitude,
@@ -172,8 +195,8 @@ void look_up(const std::byte* codes, std::uint32_t code_bits, std::size_t count,
   }
 }
 
-constexpr CodecKernels kKernels{
-    "avx2", accumulate_and_collect, count_from, keep_largest, positions_of_ones, rice_indices, look_up};
+constexpr CodecKernels kKernels{"avx2",       accumulate,        collect,      count_from,
+                                keep_largest, positions_of_ones, rice_indices, look_up};
 
 }  // namespace
 

@@ -9,9 +9,6 @@ namespace nanduti {
 namespace {
 
 constexpr std::size_t kLanes = 16;
-/// Values between those worked on and those fetched: behind the block's end begins the next one.
-constexpr std::size_t kFetchAhead = 1024;
-
 __m512i load(const void* at) { return _mm512_loadu_si512(at); }
 void store(void* at, __m512i value) { _mm512_storeu_si512(at, value); }
 __m512i set(std::uint32_t value) { return _mm512_set1_epi32(static_cast<int>(value)); }
@@ -22,54 +19,70 @@ __mmask16 lanes_left(std::size_t remaining) {
   return static_cast<__mmask16>(remaining < kLanes ? (1u << remaining) - 1 : 0xFFFFu);
 }
 
-std::size_t accumulate_and_collect(float* residual, const float* progress, std::size_t size,
-                                   std::uint32_t threshold, Candidates out) {
+std::size_t accumulate(float* residual, const float* progress, std::size_t size, std::uint32_t bin_log2,
+                       std::uint32_t* bin_maxima) {
+  const __m512i magnitude = set(kMagnitudeBits);
+  std::size_t at = 0;
+  std::uint32_t* out = bin_maxima;
+  for (; at < size; out += kLanes) {
+    __m512i maxima = _mm512_setzero_si512();
+    const std::size_t end = at + (kLanes << bin_log2);
+    for (; at < end && at + kLanes <= size; at += kLanes) {
+      __m512 values = _mm512_loadu_ps(residual + at);
+      if (progress != nullptr) {
+        values = _mm512_add_ps(values, _mm512_loadu_ps(progress + at));
+        _mm512_storeu_ps(residual + at, values);
+      }
+      maxima = _mm512_max_epu32(maxima, _mm512_and_si512(_mm512_castps_si512(values), magnitude));
+    }
+    if (at < end && at < size) {
+      const __mmask16 there = lanes_left(size - at);
+      __m512 values = _mm512_maskz_loadu_ps(there, residual + at);
+      if (progress != nullptr) {
+        values = _mm512_add_ps(values, _mm512_maskz_loadu_ps(there, progress + at));
+        _mm512_mask_storeu_ps(residual + at, there, values);
+      }
+      maxima = _mm512_max_epu32(maxima, _mm512_and_si512(_mm512_castps_si512(values), magnitude));
+      at = size;
+    }
+    store(out, maxima);
+  }
+  return static_cast<std::size_t>(out - bin_maxima);
+}
+
+std::size_t collect(const float* values, const float* progress, std::size_t size, std::uint32_t threshold,
+                    Candidates out) {
   const __m512i magnitude = set(kMagnitudeBits), least = set(threshold);
+  const float* const next = values + size;
+  const float* const next_progress = progress == nullptr ? next : progress + size;
   __m512i index = iota();
-  std::size_t count = 0;
-  const auto collect = [&](__m512 values, __mmask16 there) __attribute__((always_inline)) {
-    const __m512i bits = _mm512_castps_si512(values);
+  std::size_t count = 0, at = 0;
+  const auto append = [&](__m512i bits, __mmask16 there) __attribute__((always_inline)) {
     const __mmask16 found = _mm512_mask_cmpge_epu32_mask(there, _mm512_and_si512(bits, magnitude), least);
     store(out.bits + count, _mm512_maskz_compress_epi32(found, bits));
     store(out.indices + count, _mm512_maskz_compress_epi32(found, index));
     index = _mm512_add_epi32(index, set(kLanes));
     count += ones(found);
   };
-  std::size_t at = 0;
-  if (progress == nullptr) {
-    for (; at + kLanes <= size; at += kLanes) {
-      _mm_prefetch(residual + at + kFetchAhead, _MM_HINT_T0);
-      collect(_mm512_loadu_ps(residual + at), 0xFFFF);
-    }
-  } else {
-    for (; at + kLanes <= size; at += kLanes) {
-      _mm_prefetch(residual + at + kFetchAhead, _MM_HINT_T0);
-      _mm_prefetch(progress + at + kFetchAhead, _MM_HINT_T0);
-      const __m512 values = _mm512_add_ps(_mm512_loadu_ps(residual + at), _mm512_loadu_ps(progress + at));
-      _mm512_storeu_ps(residual + at, values);
-      collect(values, 0xFFFF);
-    }
+  for (; at + kLanes <= size; at += kLanes) {
+    _mm_prefetch(next + at, _MM_HINT_T1);
+    _mm_prefetch(next_progress + at, _MM_HINT_T1);
+    append(load(values + at), 0xFFFF);
   }
-  if (at < size) {
-    const __mmask16 there = lanes_left(size - at);
-    __m512 values = _mm512_maskz_loadu_ps(there, residual + at);
-    if (progress != nullptr) {
-      values = _mm512_add_ps(values, _mm512_maskz_loadu_ps(there, progress + at));
-      _mm512_mask_storeu_ps(residual + at, there, values);
-    }
-    collect(values, there);
-  }
+  if (at < size)
+    append(_mm512_castps_si512(_mm512_maskz_loadu_ps(lanes_left(size - at), values + at)),
+           lanes_left(size - at));
   return count;
 }
 
-/// How many of `count` magnitudes reach `least`.
 std::size_t count_from(const std::uint32_t* bits, std::size_t count, std::uint32_t least) {
   const __m512i magnitude = set(kMagnitudeBits), limit = set(least);
-  std::size_t reached = 0;
-  for (std::size_t at = 0; at < count; at += kLanes)
-    reached += ones(_mm512_mask_cmpge_epu32_mask(lanes_left(count - at),
-                                                 _mm512_and_si512(load(bits + at), magnitude), limit));
-  return reached;
+  const auto reached = [&](std::size_t at, __mmask16 there) __attribute__((always_inline)) {
+    return ones(_mm512_mask_cmpge_epu32_mask(there, _mm512_and_si512(load(bits + at), magnitude), limit));
+  };
+  std::size_t sum = 0, at = 0;
+  for (; at + kLanes <= count; at += kLanes) sum += reached(at, 0xFFFF);
+  return at < count ? sum + reached(at, lanes_left(count - at)) : sum;
 }
 
 void keep_largest(Candidates from, std::size_t count, std::size_t wanted, std::uint32_t magnitude,
@@ -162,8 +175,8 @@ void look_up(const std::byte* codes, std::uint32_t code_bits, std::size_t count,
   }
 }
 
-constexpr CodecKernels kKernels{"avx512",          accumulate_and_collect, count_from, keep_largest,
-                                positions_of_ones, rice_indices,           look_up};
+constexpr CodecKernels kKernels{"avx512",     accumulate,        collect,      count_from,
+                                keep_largest, positions_of_ones, rice_indices, look_up};
 
 }  // namespace
 

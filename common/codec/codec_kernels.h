@@ -14,6 +14,9 @@ inline constexpr std::size_t kKernelSlackBytes = 64;
 /// |value| as bits: orders like the magnitude, NaN above infinity above all numbers.
 inline constexpr std::uint32_t kMagnitudeBits = 0x7FFFFFFF;
 
+/// Values of a bin share a vector lane.
+inline constexpr std::size_t kBinLanes = 16;
+
 /// Values that may be selected, ascending by index.
 struct Candidates {
   std::uint32_t* indices;
@@ -25,10 +28,16 @@ struct Candidates {
 struct CodecKernels {
   const char* name;
 
-  /// residual[i] += progress[i] for i < size (where progress is not null), and lists the values whose
-  /// magnitude bits are at least `threshold` > 0. Returns how many; `out` has room for `size`.
-  std::size_t (*accumulate_and_collect)(float* residual, const float* progress, std::size_t size,
-                                        std::uint32_t threshold, Candidates out);
+  /// residual[i] += progress[i] for i < size (where progress is not null), and the largest magnitude bits of
+  /// each bin: value i is in bin i / (16 << bin_log2) * 16 + i % 16, so that a bin has 2^bin_log2 values.
+  /// Returns how many bins there are, a multiple of 16; where values are missing they count as 0.
+  std::size_t (*accumulate)(float* residual, const float* progress, std::size_t size, std::uint32_t bin_log2,
+                            std::uint32_t* bin_maxima);
+
+  /// Lists the values whose magnitude bits are at least `threshold` > 0. Returns how many; `out` has room for
+  /// `size`. What lies behind `values` and behind `progress` (if not null) is needed next: it is fetched.
+  std::size_t (*collect)(const float* values, const float* progress, std::size_t size,
+                         std::uint32_t threshold, Candidates out);
 
   /// How many of the magnitudes reach `least` > 0.
   std::size_t (*count_from)(const std::uint32_t* bits, std::size_t count, std::uint32_t least);

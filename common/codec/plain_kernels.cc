@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -6,15 +7,25 @@
 namespace nanduti {
 namespace {
 
-std::uint32_t bits_of_float(float value) { return std::bit_cast<std::uint32_t>(value); }
+std::size_t accumulate(float* residual, const float* progress, std::size_t size, std::uint32_t bin_log2,
+                       std::uint32_t* bin_maxima) {
+  const std::size_t chunk = kBinLanes << bin_log2;
+  const std::size_t bins = (size + chunk - 1) / chunk * kBinLanes;
+  std::fill_n(bin_maxima, bins, 0);
+  for (std::size_t i = 0; i < size; ++i) {
+    if (progress != nullptr) residual[i] += progress[i];
+    const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(residual[i]) & kMagnitudeBits;
+    std::uint32_t& maximum = bin_maxima[i / chunk * kBinLanes + i % kBinLanes];
+    maximum = std::max(maximum, magnitude);
+  }
+  return bins;
+}
 
-std::size_t accumulate_and_collect(float* residual, const float* progress, std::size_t size,
-                                   std::uint32_t threshold, Candidates out) {
-  if (progress != nullptr)
-    for (std::size_t i = 0; i < size; ++i) residual[i] += progress[i];
+std::size_t collect(const float* values, const float* /*progress*/, std::size_t size, std::uint32_t threshold,
+                    Candidates out) {
   std::size_t count = 0;
   for (std::size_t i = 0; i < size; ++i) {
-    const std::uint32_t bits = bits_of_float(residual[i]);
+    const auto bits = std::bit_cast<std::uint32_t>(values[i]);
     if ((bits & kMagnitudeBits) < threshold) continue;
     out.indices[count] = static_cast<std::uint32_t>(i);
     out.bits[count++] = bits;
@@ -76,8 +87,8 @@ void look_up(const std::byte* codes, std::uint32_t code_bits, std::size_t count,
 }  // namespace
 
 const CodecKernels& plain_kernels() {
-  static constexpr CodecKernels kKernels{"plain",           accumulate_and_collect, count_from, keep_largest,
-                                         positions_of_ones, rice_indices,           look_up};
+  static constexpr CodecKernels kKernels{"plain",      accumulate,        collect,      count_from,
+                                         keep_largest, positions_of_ones, rice_indices, look_up};
   return kKernels;
 }
 

@@ -69,8 +69,12 @@ TEST_CASE("all forms select alike") {
     std::vector<float> expected_residual = residual;
     Buffers expected(size);
     const float* const added = random.chance(0.8) ? progress.data() : nullptr;
-    const std::size_t count = plain_kernels().accumulate_and_collect(expected_residual.data(), added, size,
-                                                                     threshold, expected.candidates());
+    const auto bin_log2 = static_cast<std::uint32_t>(random.below(5));
+    std::vector<std::uint32_t> expected_maxima(size + 16 * 16);
+    const std::size_t bins =
+        plain_kernels().accumulate(expected_residual.data(), added, size, bin_log2, expected_maxima.data());
+    const std::size_t count =
+        plain_kernels().collect(expected_residual.data(), added, size, threshold, expected.candidates());
     const std::size_t wanted = count == 0 ? 0 : 1 + random.below(count);
     std::vector<std::uint32_t> magnitudes(expected.bits.begin(),
                                           expected.bits.begin() + static_cast<std::ptrdiff_t>(count));
@@ -87,9 +91,11 @@ TEST_CASE("all forms select alike") {
     for_each_form([&](const CodecKernels& kernels) {
       std::vector<float> got_residual = residual;
       Buffers got(size);
-      REQUIRE(kernels.accumulate_and_collect(got_residual.data(), added, size, threshold, got.candidates()) ==
-              count);
+      std::vector<std::uint32_t> maxima(expected_maxima.size());
+      REQUIRE(kernels.accumulate(got_residual.data(), added, size, bin_log2, maxima.data()) == bins);
       REQUIRE(same(got_residual, expected_residual, size));
+      REQUIRE(same(maxima, expected_maxima, bins));
+      REQUIRE(kernels.collect(got_residual.data(), added, size, threshold, got.candidates()) == count);
       REQUIRE(same(got.indices, expected.indices, count));
       REQUIRE(same(got.bits, expected.bits, count));
       if (count == 0) return;
