@@ -124,6 +124,7 @@ EncodedUpdate BlockCodec::encode(std::span<float> residual, std::span<const floa
   const GroupGrid grid = grid_of(options_, context, residual.size());
   GroupEncoder encoder(options_, context, grid, residual, progress, best_kernels());
   EncodedGroups groups;
+  encoder.reserve(0, grid.count(), groups);
   for (std::uint64_t index = 0; index < grid.count(); ++index) encoder.encode(index, groups);
   SharedBytes payload = assemble(grid, groups);
   return {std::move(payload), update_of(residual.size(), std::move(groups))};
