@@ -11,8 +11,8 @@
 namespace nanduti {
 namespace {
 
-/// A header of 12 bytes among so many values is a tenth of a bit for each.
-constexpr std::uint64_t kGroupValuesMin = 1024;
+/// A header of 12 bytes among so many values is less than a tenth of a bit for each.
+constexpr std::uint64_t kGroupValuesMin = 1200;
 
 ValueCode code_of_bits(std::uint32_t bits) {
   for (const ValueCode code : {ValueCode::kTwoBits, ValueCode::kFourBits, ValueCode::kEightBits})
@@ -85,7 +85,6 @@ GroupEncoder::GroupEncoder(const BlockCodecOptions& options, const CodingContext
       grid_(grid),
       residual_(residual),
       progress_(progress),
-      kernels_(kernels),
       selector_(kernels) {}
 
 double GroupEncoder::density_at(std::uint64_t position) const {

@@ -55,7 +55,6 @@ class GroupEncoder {
   const GroupGrid& grid_;
   const std::span<float> residual_;
   const std::span<const float> progress_;
-  const CodecKernels& kernels_;
   BlockSelector selector_;
   Selection selection_;
   QuantisedValues quantised_;
