@@ -8,8 +8,8 @@ case "${1:-}" in
   -h | --help)
     echo "usage: scripts/test.sh [--full]"
     echo "Installs what is missing, checks the sources, builds release and asan, runs all tests in both, and fuzzes briefly."
-    echo "--full adds ThreadSanitizer, 20,000 fresh simulator seeds, planted faults, three jobs of 20 disturbances each, and the"
-    echo "quickstart. The long run of the fuzzers is scripts/fuzz.sh --minutes 20."
+    echo "--full adds ThreadSanitizer, 20,000 fresh simulator seeds, planted faults, the golden bytes of four builds, three jobs of 20"
+    echo "disturbances each, and the quickstart. The long run of the fuzzers is scripts/fuzz.sh --minutes 20."
     exit 0
     ;;
   --full) full=true ;;
@@ -85,6 +85,7 @@ if $full; then
   NANDUTI_SEEDS_PERCENT=10 run_ctest tsan -E 'deterministic jobs repeat'
   stage "simulator, 20,000 fresh seeds" scripts/sim.sh --seeds 20000
   stage "simulator, planted faults" scripts/sim.sh --mutants
+  stage "golden bytes, two compilers" test/golden/compilers_test.sh
   stage "chaos, three jobs of 20 disturbances" chaos
   stage "quickstart" scripts/quickstart.sh
 fi
