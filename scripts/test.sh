@@ -8,8 +8,9 @@ case "${1:-}" in
   -h | --help)
     echo "usage: scripts/test.sh [--full]"
     echo "Installs what is missing, checks the sources, builds release and asan, runs all tests in both, and fuzzes briefly."
-    echo "--full adds ThreadSanitizer, 20,000 fresh simulator seeds, planted faults, three jobs of 20 disturbances each, a"
-    echo "job with three minutes of blackout, and the quickstart. The long run of the fuzzers is scripts/fuzz.sh --minutes 20."
+    echo "--full adds ThreadSanitizer, 20,000 fresh simulator seeds, planted faults, the golden bytes of four builds, three jobs of 20"
+    echo "disturbances each, a job with three minutes of blackout, and the quickstart. The long run of the fuzzers is"
+    echo "scripts/fuzz.sh --minutes 20."
     exit 0
     ;;
   --full) full=true ;;
@@ -85,6 +86,7 @@ if $full; then
   NANDUTI_SEEDS_PERCENT=10 run_ctest tsan -E 'deterministic jobs repeat'
   stage "simulator, 20,000 fresh seeds" scripts/sim.sh --seeds 20000
   stage "simulator, planted faults" scripts/sim.sh --mutants
+  stage "golden bytes, two compilers" test/golden/compilers_test.sh
   stage "chaos, three jobs of 20 disturbances" chaos
   BIN=$PWD/build/release/bin stage "a blackout of three minutes" test/wan/blackout_test.sh 180
   stage "quickstart" scripts/quickstart.sh

@@ -7,13 +7,30 @@
 namespace nanduti {
 namespace {
 
-/// How far below the last block's threshold the next block's candidates begin: an eighth of a binade.
-constexpr std::uint32_t kMargin = 1u << 20;
-/// How far the threshold falls if too few were found: a binade, then four, then to the smallest magnitude.
-constexpr std::uint32_t kBinade = 1u << 23;
+/// So many bins for each value that is wanted: then few others are above the largest of a bin.
+constexpr std::size_t kBinsPerWanted = 2;
+constexpr std::uint32_t kBinLog2Max = 4;
 
-std::uint32_t lowered(std::uint32_t threshold, std::uint32_t by) {
-  return threshold > by ? threshold - by : 1;
+/// Magnitude bits, and how many of them reach it.
+struct Division {
+  std::uint32_t magnitude = 1;
+  std::size_t reached = 0;
+};
+
+/// Finds a magnitude that at least `wanted` reach, by bisection from `low`, which is one: exactly `wanted`,
+/// if ties allow, or `enough` and fewer. Magnitudes as bits are about logarithmic.
+Division divide(const CodecKernels& kernels, const std::vector<std::uint32_t>& bits, std::size_t count,
+                Division low, std::size_t wanted, std::size_t enough) {
+  std::uint32_t high = kMagnitudeBits + 1;
+  while (low.reached > enough && high - low.magnitude > 1) {
+    const std::uint32_t guess = low.magnitude + (high - low.magnitude) / 2;
+    const std::size_t reached = kernels.count_from(bits.data(), count, guess);
+    if (reached >= wanted)
+      low = {guess, reached};
+    else
+      high = guess;
+  }
+  return low;
 }
 
 }  // namespace
@@ -27,38 +44,29 @@ void Selection::reset(std::size_t capacity) {
 }
 
 BlockSelector::BlockSelector(const CodecKernels& kernels)
-    : kernels_(kernels), indices_(kBlockSize + kKernelSlack), bits_(kBlockSize + kKernelSlack) {}
-
-std::size_t BlockSelector::collect(std::span<float> residual, const float* progress, std::size_t wanted) {
-  const Candidates candidates{indices_.data(), bits_.data()};
-  if (2 * wanted >= residual.size()) threshold_ = 1;
-  std::size_t count =
-      kernels_.accumulate_and_collect(residual.data(), progress, residual.size(), threshold_, candidates);
-  for (std::uint32_t fall = kBinade; count < wanted && threshold_ > 1; fall *= 4) {
-    threshold_ = fall > 4 * kBinade ? 1 : lowered(threshold_, fall);
-    count =
-        kernels_.accumulate_and_collect(residual.data(), nullptr, residual.size(), threshold_, candidates);
-  }
-  return count;
-}
+    : kernels_(kernels),
+      bin_maxima_(kBlockSize + kKernelSlack),
+      indices_(kBlockSize + kKernelSlack),
+      bits_(kBlockSize + kKernelSlack) {}
 
 void BlockSelector::select(std::span<float> residual, const float* progress, std::size_t wanted,
                            std::uint32_t offset, Selection& out) {
-  NANDUTI_CHECK(residual.size() <= kBlockSize && out.count + wanted + kKernelSlack <= out.indices.size());
-  const std::size_t count = collect(residual, progress, wanted);
+  const std::size_t size = residual.size();
+  NANDUTI_CHECK(size <= kBlockSize && out.count + wanted + kKernelSlack <= out.indices.size());
+  std::uint32_t bin_log2 = kBinLog2Max;
+  while (bin_log2 > 0 && (size >> bin_log2) < kBinsPerWanted * wanted) --bin_log2;
+  const std::size_t bins = kernels_.accumulate(residual.data(), progress, size, bin_log2, bin_maxima_.data());
+
+  // What `wanted` bins reach, at least `wanted` values reach.
+  Division least{1, kernels_.count_from(bin_maxima_.data(), bins, 1)};
+  if (least.reached > wanted) least = divide(kernels_, bin_maxima_, bins, least, wanted, wanted + wanted / 8);
   const Candidates candidates{indices_.data(), bits_.data()};
-  std::uint32_t* const indices = out.indices.data() + out.count;
-  float* const values = out.values.data() + out.count;
-  if (count <= wanted) {
-    out.count += kernels_.keep(candidates, count, 0, 0, offset, indices, values);
-    threshold_ = lowered(threshold_, kMargin);
-    return;
-  }
-  const std::uint32_t magnitude = kernels_.magnitude_of_rank(bits_.data(), count, wanted, threshold_);
-  std::size_t above = 0;
-  for (std::size_t i = 0; i < count; ++i) above += (bits_[i] & kMagnitudeBits) > magnitude ? 1 : 0;
-  out.count += kernels_.keep(candidates, count, magnitude, wanted - above, offset, indices, values);
-  threshold_ = lowered(magnitude, kMargin);
+  const std::size_t count = kernels_.collect(residual.data(), progress, size, least.magnitude, candidates);
+  const std::size_t kept = std::min(count, wanted);
+  const Division last = divide(kernels_, bits_, count, {least.magnitude, count}, wanted, wanted);
+  kernels_.keep_largest(candidates, count, kept, last.magnitude, offset, out.indices.data() + out.count,
+                        out.values.data() + out.count);
+  out.count += kept;
 }
 
 }  // namespace nanduti

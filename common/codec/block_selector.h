@@ -19,8 +19,7 @@ struct Selection {
   void reset(std::size_t capacity);
 };
 
-/// Selects within blocks. What it selects depends on the block alone; what it has seen before only makes it
-/// faster. One thread.
+/// Selects within blocks. One thread.
 class BlockSelector {
  public:
   explicit BlockSelector(const CodecKernels& kernels);
@@ -32,12 +31,9 @@ class BlockSelector {
               Selection& out);
 
  private:
-  /// Collects at least `wanted` candidates, or all that are not zero. Returns how many.
-  std::size_t collect(std::span<float> residual, const float* progress, std::size_t wanted);
-
   const CodecKernels& kernels_;
-  std::uint32_t threshold_ = 1;  ///< that the last collection began with or ended at
-  std::vector<std::uint32_t> indices_;
+  std::vector<std::uint32_t> bin_maxima_;
+  std::vector<std::uint32_t> indices_;  ///< of candidates
   std::vector<std::uint32_t> bits_;
 };
 

@@ -54,9 +54,9 @@ Status decode_rice(const GroupEntry& entry, std::uint64_t begin, std::uint64_t s
   if (((last + 1 - count) << parameter) >= size || !zero_from(remainders, std::uint64_t{count} * parameter))
     return corrupt("indices beyond their group");
   kernels.positions_of_ones(unary.data(), unary.size(), indices);
-  kernels.rice_indices(remainders.data(), parameter, count, 0, indices);
-  if (indices[count - 1] >= size) return corrupt("indices beyond their group");
-  for (std::uint32_t k = 0; k < count; ++k) indices[k] += static_cast<std::uint32_t>(begin);
+  const auto offset = static_cast<std::uint32_t>(begin);
+  kernels.rice_indices(remainders.data(), parameter, count, offset, indices);
+  if (indices[count - 1] - offset >= size) return corrupt("indices beyond their group");
   return {};
 }
 

@@ -11,8 +11,8 @@
 namespace nanduti {
 namespace {
 
-/// A header of 12 bytes among so many values is a tenth of a bit for each.
-constexpr std::uint64_t kGroupValuesMin = 1024;
+/// A header of 12 bytes among so many values is less than a tenth of a bit for each.
+constexpr std::uint64_t kGroupValuesMin = 1200;
 
 ValueCode code_of_bits(std::uint32_t bits) {
   for (const ValueCode code : {ValueCode::kTwoBits, ValueCode::kFourBits, ValueCode::kEightBits})
@@ -56,6 +56,12 @@ std::uint64_t usual_bits(std::uint64_t size, std::uint64_t allowed, ValueCode co
   return allowed * bits_of(code) + index_bits;
 }
 
+template <class Body>
+void for_each_block(const ParameterRange& place, Body body) {
+  for (std::uint64_t begin = place.begin; begin < place.end; begin += kBlockSize)
+    body(begin, std::min(kBlockSize, place.end - begin));
+}
+
 }  // namespace
 
 GroupGrid grid_of(const BlockCodecOptions& options, const CodingContext& context, std::uint64_t size) {
@@ -80,7 +86,6 @@ GroupEncoder::GroupEncoder(const BlockCodecOptions& options, const CodingContext
       grid_(grid),
       residual_(residual),
       progress_(progress),
-      kernels_(kernels),
       selector_(kernels) {}
 
 double GroupEncoder::density_at(std::uint64_t position) const {
@@ -90,22 +95,28 @@ double GroupEncoder::density_at(std::uint64_t position) const {
   return options_.density;
 }
 
-std::uint64_t GroupEncoder::select(const ParameterRange& place, Amount amount, Accumulate accumulate) {
-  selection_.reset(place.size());
-  std::uint64_t allowed = 0;
-  for (std::uint64_t begin = place.begin; begin < place.end; begin += kBlockSize) {
-    const std::uint64_t size = std::min(kBlockSize, place.end - begin);
-    const std::uint64_t wanted =
-        amount == Amount::kAll
-            ? size
-            : selected_per_block(density_at(begin), warmup_doublings(options_, context_.epochs_done), size);
+GroupEncoder::Amount GroupEncoder::amount_of(std::uint64_t index) const {
+  return index < grid_.sparse_count() ? Amount::kDensity : Amount::kAll;
+}
+
+std::uint64_t GroupEncoder::allowed(const ParameterRange& place, Amount amount) const {
+  if (amount == Amount::kAll) return place.size();
+  const std::uint32_t doublings = warmup_doublings(options_, context_.epochs_done);
+  std::uint64_t sum = 0;
+  for_each_block(place, [&](std::uint64_t begin, std::uint64_t size) {
+    sum += selected_per_block(density_at(begin), doublings, size);
+  });
+  return sum;
+}
+
+void GroupEncoder::select(const ParameterRange& place, Amount amount, Accumulate accumulate) {
+  selection_.reset(allowed(place, amount));
+  for_each_block(place, [&](std::uint64_t begin, std::uint64_t size) {
     const float* const progress =
         accumulate == Accumulate::kDone || progress_.empty() ? nullptr : progress_.data() + begin;
-    selector_.select(residual_.subspan(begin, size), progress, wanted,
+    selector_.select(residual_.subspan(begin, size), progress, allowed({begin, begin + size}, amount),
                      static_cast<std::uint32_t>(begin - place.begin), selection_);
-    allowed += wanted;
-  }
-  return allowed;
+  });
 }
 
 ValueCode GroupEncoder::choose_code(Amount amount) const {
@@ -116,12 +127,27 @@ ValueCode GroupEncoder::choose_code(Amount amount) const {
   return amount == Amount::kAll ? ValueCode::kEightBits : code_of_bits(options_.value_bits);
 }
 
+void GroupEncoder::reserve(std::uint64_t begin, std::uint64_t end, EncodedGroups& out) const {
+  std::uint64_t values = 0, bits = 0;
+  for (std::uint64_t index = begin; index < end; ++index) {
+    const ParameterRange place = grid_.place(index);
+    const std::uint64_t most = allowed(place, amount_of(index));
+    values += most;
+    bits += usual_bits(place.size(), most, code_of_bits(options_.value_bits));
+  }
+  out.directory.reserve(end - begin);
+  out.indices.reserve(values);
+  out.values.reserve(values);
+  out.bodies.reserve(bytes_of_bits(bits));
+}
+
 void GroupEncoder::encode(std::uint64_t index, EncodedGroups& out) {
   const ParameterRange place = grid_.place(index);
-  const Amount amount = index < grid_.sparse_count() ? Amount::kDensity : Amount::kAll;
-  const std::uint64_t allowed = select(place, amount, Accumulate::kDue);
+  const Amount amount = amount_of(index);
+  const std::uint64_t most = allowed(place, amount);
+  select(place, amount, Accumulate::kDue);
   ValueCode code = choose_code(amount);
-  const std::uint64_t usual = usual_bits(place.size(), allowed, code);
+  const std::uint64_t usual = usual_bits(place.size(), most, code);
   if (code != ValueCode::kFloat32 && selection_.count * bits_of(ValueCode::kFloat32) <= usual) {
     // So few that all may be within what is usual, exactly.
     const std::size_t selected = selection_.count;
@@ -166,10 +192,11 @@ void GroupEncoder::append(const ParameterRange& place, ValueCode code, EncodedGr
       write_rice(indices, entry.rice_parameter(), index_section, index_section + sections.index_bytes);
     else
       for (const std::uint32_t index : indices) set_bit(index_section, index);
-    for (std::size_t k = 0; k < indices.size(); ++k) {
-      codes.write(quantised_.codes[k], code_bits);
-      out.indices.push_back(static_cast<std::uint32_t>(place.begin) + indices[k]);
-    }
+    for (const std::uint32_t value_code : quantised_.codes) codes.write(value_code, code_bits);
+    const std::size_t first = out.indices.size();
+    out.indices.insert(out.indices.end(), indices.begin(), indices.end());
+    for (std::size_t k = first; k < out.indices.size(); ++k)
+      out.indices[k] += static_cast<std::uint32_t>(place.begin);
     out.values.insert(out.values.end(), quantised_.sent.begin(), quantised_.sent.end());
   }
   codes.finish();

@@ -31,6 +31,9 @@ class GroupEncoder {
   GroupEncoder(const BlockCodecOptions& options, const CodingContext& context, const GroupGrid& grid,
                std::span<float> residual, std::span<const float> progress, const CodecKernels& kernels);
 
+  /// Makes room for what groups [begin, end) usually take.
+  void reserve(std::uint64_t begin, std::uint64_t end, EncodedGroups& out) const;
+
   /// Error feedback of group `index`, appended to `out`.
   void encode(std::uint64_t index, EncodedGroups& out);
 
@@ -39,8 +42,11 @@ class GroupEncoder {
   enum class Accumulate { kDue, kDone };
 
   [[nodiscard]] double density_at(std::uint64_t position) const;
-  /// Fills selection_; returns how many values it may have.
-  std::uint64_t select(const ParameterRange& place, Amount amount, Accumulate accumulate);
+  [[nodiscard]] Amount amount_of(std::uint64_t index) const;
+  /// How many values of `place`, which begins a block, may be sent.
+  [[nodiscard]] std::uint64_t allowed(const ParameterRange& place, Amount amount) const;
+  /// Fills selection_.
+  void select(const ParameterRange& place, Amount amount, Accumulate accumulate);
   [[nodiscard]] ValueCode choose_code(Amount amount) const;
   void append(const ParameterRange& place, ValueCode code, EncodedGroups& out);
 
@@ -49,7 +55,6 @@ class GroupEncoder {
   const GroupGrid& grid_;
   const std::span<float> residual_;
   const std::span<const float> progress_;
-  const CodecKernels& kernels_;
   BlockSelector selector_;
   Selection selection_;
   QuantisedValues quantised_;

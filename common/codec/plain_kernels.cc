@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -6,15 +7,25 @@
 namespace nanduti {
 namespace {
 
-std::uint32_t bits_of_float(float value) { return std::bit_cast<std::uint32_t>(value); }
+std::size_t accumulate(float* residual, const float* progress, std::size_t size, std::uint32_t bin_log2,
+                       std::uint32_t* bin_maxima) {
+  const std::size_t chunk = kBinLanes << bin_log2;
+  const std::size_t bins = (size + chunk - 1) / chunk * kBinLanes;
+  std::fill_n(bin_maxima, bins, 0);
+  for (std::size_t i = 0; i < size; ++i) {
+    if (progress != nullptr) residual[i] += progress[i];
+    const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(residual[i]) & kMagnitudeBits;
+    std::uint32_t& maximum = bin_maxima[i / chunk * kBinLanes + i % kBinLanes];
+    maximum = std::max(maximum, magnitude);
+  }
+  return bins;
+}
 
-std::size_t accumulate_and_collect(float* residual, const float* progress, std::size_t size,
-                                   std::uint32_t threshold, Candidates out) {
-  if (progress != nullptr)
-    for (std::size_t i = 0; i < size; ++i) residual[i] += progress[i];
+std::size_t collect(const float* values, const float* /*progress*/, std::size_t size, std::uint32_t threshold,
+                    Candidates out) {
   std::size_t count = 0;
   for (std::size_t i = 0; i < size; ++i) {
-    const std::uint32_t bits = bits_of_float(residual[i]);
+    const auto bits = std::bit_cast<std::uint32_t>(values[i]);
     if ((bits & kMagnitudeBits) < threshold) continue;
     out.indices[count] = static_cast<std::uint32_t>(i);
     out.bits[count++] = bits;
@@ -22,21 +33,15 @@ std::size_t accumulate_and_collect(float* residual, const float* progress, std::
   return count;
 }
 
-/// Halves the interval of magnitudes until one is left.
-std::uint32_t magnitude_of_rank(const std::uint32_t* bits, std::size_t count, std::size_t wanted,
-                                std::uint32_t threshold) {
-  std::uint32_t low = threshold, high = kMagnitudeBits + 1;
-  while (high - low > 1) {
-    const std::uint32_t middle = low + (high - low) / 2;
-    std::size_t reached = 0;
-    for (std::size_t i = 0; i < count; ++i) reached += (bits[i] & kMagnitudeBits) >= middle ? 1 : 0;
-    (reached >= wanted ? low : high) = middle;
-  }
-  return low;
+std::size_t count_from(const std::uint32_t* bits, std::size_t count, std::uint32_t least) {
+  std::size_t reached = 0;
+  for (std::size_t i = 0; i < count; ++i) reached += (bits[i] & kMagnitudeBits) >= least ? 1 : 0;
+  return reached;
 }
 
-std::size_t keep(Candidates from, std::size_t count, std::uint32_t magnitude, std::size_t equals,
-                 std::uint32_t offset, std::uint32_t* out_indices, float* out_values) {
+void keep_largest(Candidates from, std::size_t count, std::size_t wanted, std::uint32_t magnitude,
+                  std::uint32_t offset, std::uint32_t* out_indices, float* out_values) {
+  std::size_t equals = wanted - count_from(from.bits, count, magnitude + 1);
   std::size_t kept = 0;
   for (std::size_t i = 0; i < count; ++i) {
     const std::uint32_t of_this = from.bits[i] & kMagnitudeBits;
@@ -45,7 +50,6 @@ std::size_t keep(Candidates from, std::size_t count, std::uint32_t magnitude, st
     out_indices[kept] = from.indices[i] + offset;
     out_values[kept++] = std::bit_cast<float>(from.bits[i]);
   }
-  return kept;
 }
 
 void positions_of_ones(const std::byte* bytes, std::size_t byte_count, std::uint32_t* out) {
@@ -83,8 +87,8 @@ void look_up(const std::byte* codes, std::uint32_t code_bits, std::size_t count,
 }  // namespace
 
 const CodecKernels& plain_kernels() {
-  static constexpr CodecKernels kKernels{
-      "plain", accumulate_and_collect, magnitude_of_rank, keep, positions_of_ones, rice_indices, look_up};
+  static constexpr CodecKernels kKernels{"plain",      accumulate,        collect,      count_from,
+                                         keep_largest, positions_of_ones, rice_indices, look_up};
   return kKernels;
 }
 

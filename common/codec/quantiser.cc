@@ -16,7 +16,14 @@ class LaneSum {
  public:
   static constexpr std::size_t kLanes = 16;
 
-  void add(std::size_t lane, double value) { lanes_[lane] += value; }
+  /// Adds value(0) to value(count - 1).
+  template <class Value>
+  void add_all(std::size_t count, Value value) {
+    std::size_t i = 0;
+    for (; i + kLanes <= count; i += kLanes)
+      for (std::size_t lane = 0; lane < kLanes; ++lane) lanes_[lane] += static_cast<double>(value(i + lane));
+    for (std::size_t lane = 0; i + lane < count; ++lane) lanes_[lane] += static_cast<double>(value(i + lane));
+  }
   [[nodiscard]] double total() {
     for (std::size_t width = kLanes / 2; width > 0; width /= 2)
       for (std::size_t lane = 0; lane < width; ++lane) lanes_[lane] += lanes_[lane + width];
@@ -38,21 +45,26 @@ float mean(double sum, std::size_t count) {
 }
 
 void quantise_two_bits(std::span<const float> values, QuantisedValues& out) {
+  const std::size_t count = values.size();
   LaneSum sum;
-  for (std::size_t i = 0; i < values.size(); ++i)
-    sum.add(i % LaneSum::kLanes, static_cast<double>(magnitude_of(values[i])));
-  const float middle = mean(sum.total(), values.size());
-  LaneSum low, high;
+  sum.add_all(count, [&](std::size_t i) { return magnitude_of(values[i]); });
+  const float middle = mean(sum.total(), count);
   std::size_t high_count = 0;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const float magnitude = magnitude_of(values[i]);
-    const bool is_high = magnitude > middle;
-    low.add(i % LaneSum::kLanes, is_high ? 0.0 : static_cast<double>(magnitude));
-    high.add(i % LaneSum::kLanes, is_high ? static_cast<double>(magnitude) : 0.0);
-    high_count += is_high ? 1 : 0;
-    out.codes[i] = sign_of(values[i]) | (is_high ? 2u : 0u);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint32_t is_high = magnitude_of(values[i]) > middle ? 1 : 0;
+    high_count += is_high;
+    out.codes[i] = sign_of(values[i]) | (is_high << 1);
   }
-  out.scales[0] = nearest_bfloat16(mean(low.total(), values.size() - high_count));
+  LaneSum low, high;
+  low.add_all(count, [&](std::size_t i) {
+    const float magnitude = magnitude_of(values[i]);
+    return magnitude > middle ? 0.0f : magnitude;
+  });
+  high.add_all(count, [&](std::size_t i) {
+    const float magnitude = magnitude_of(values[i]);
+    return magnitude > middle ? magnitude : 0.0f;
+  });
+  out.scales[0] = nearest_bfloat16(mean(low.total(), count - high_count));
   out.scales[1] = nearest_bfloat16(mean(high.total(), high_count));
 }
 

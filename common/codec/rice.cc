@@ -1,7 +1,7 @@
 #include "common/codec/rice.h"
 
 #include <algorithm>
-#include <array>
+#include <bit>
 
 #include "common/base/check.h"
 #include "common/codec/bit_packing.h"
@@ -11,24 +11,24 @@ namespace nanduti {
 
 RiceChoice choose_rice(std::span<const std::uint32_t> indices) {
   NANDUTI_CHECK(!indices.empty());
-  std::array<std::uint32_t, kRiceParameterMax + 1> quotients{};
-  std::uint32_t next = 0;
-  for (const std::uint32_t index : indices) {
-    const std::uint32_t gap = index - next;
-    for (std::uint32_t parameter = 0; parameter <= kRiceParameterMax; ++parameter)
-      quotients[parameter] += gap >> parameter;
-    next = index + 1;
+  const std::uint64_t count = indices.size();
+  const auto unary_bits = [&](std::uint32_t parameter) {
+    std::uint32_t quotients = indices[0] >> parameter;
+    for (std::size_t k = 1; k < count; ++k) quotients += (indices[k] - indices[k - 1] - 1) >> parameter;
+    return count + quotients;
+  };
+  // A parameter more saves the less the larger it is, so that the first one from above that pays is the best.
+  // Beyond the mean gap none does.
+  const std::uint64_t mean_gap = (indices.back() + 1 - count) / count;
+  std::uint32_t parameter = std::min(kRiceParameterMax, static_cast<std::uint32_t>(std::bit_width(mean_gap)));
+  std::uint64_t bits = unary_bits(parameter);
+  while (parameter > 0) {
+    const std::uint64_t fewer = unary_bits(parameter - 1);
+    if (fewer > bits + count) break;
+    bits = fewer;
+    --parameter;
   }
-  RiceChoice best;
-  std::uint64_t best_bits = ~std::uint64_t{0};
-  for (std::uint32_t parameter = 0; parameter <= kRiceParameterMax; ++parameter) {
-    const std::uint64_t unary_bits = indices.size() + quotients[parameter];
-    const std::uint64_t bits = unary_bits + indices.size() * parameter;
-    if (bits >= best_bits) continue;
-    best = {parameter, unary_bits};
-    best_bits = bits;
-  }
-  return best;
+  return {parameter, bits};
 }
 
 std::uint64_t rice_bits_max(std::uint64_t size, std::uint64_t count) {

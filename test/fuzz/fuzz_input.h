@@ -21,6 +21,9 @@ class FuzzInput {
   FuzzInput(const std::uint8_t* data, std::size_t size)
       : state_(std::make_shared<std::span<const std::uint8_t>>(data, size)) {}
 
+  /// One that reads the same bytes from here, on its own.
+  [[nodiscard]] FuzzInput copy() const { return {state_->data(), state_->size()}; }
+
   [[nodiscard]] bool empty() const { return state_->empty(); }
   [[nodiscard]] std::size_t remaining() const { return state_->size(); }
 

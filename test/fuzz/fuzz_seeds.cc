@@ -7,6 +7,7 @@
 #include <iterator>
 #include <string>
 
+#include "common/codec/block_codec.h"
 #include "common/protocol/frame.h"
 #include "common/protocol/message.h"
 #include "test/common/protocol/any_message.h"
@@ -31,9 +32,7 @@ class Seeds {
     write_configs();
     write_idx();
     write_storage();
-    std::string payload(9, '\2');
-    payload.append(64, '\x3F');
-    write("codec", "dense", payload);
+    write_codec();
     return good_;
   }
 
@@ -138,6 +137,28 @@ class Seeds {
           "d\1\2"
           "1\n" +
               std::string(40, '\1'));
+  }
+
+  /// Payloads of each form, with the size that they are for.
+  void write_codec() {
+    std::string dense(9, '\2');
+    write("codec", "dense", dense.append(64, '\x3F'));
+    RandomStream random(1);
+    for (const double density : {0.001, 0.02, 0.4, 1.0}) {
+      for (const std::uint32_t value_bits : {2u, 4u, 8u, 32u}) {
+        const std::size_t size = density > 0.1 ? 500 : 12000;
+        std::vector<float> values(size);
+        for (float& value : values) value = static_cast<float>(random.uniform(-1, 1));
+        const SharedBytes payload =
+            BlockCodec({~std::uint64_t{0}, value_bits, density, {}}).encode(values, {}, {}).payload;
+        std::string bytes(9, '\0');
+        bytes[0] = '\1';
+        bytes[1] = static_cast<char>(size & 0xFF);
+        bytes[2] = static_cast<char>(size >> 8);
+        write("codec", std::to_string(value_bits) + "-bits-" + std::to_string(density),
+              bytes + text_of(payload));
+      }
+    }
   }
 
   fs::path folder_;
