@@ -86,7 +86,7 @@ if $full; then
   NANDUTI_SEEDS_PERCENT=10 run_ctest tsan -E 'deterministic jobs repeat'
   stage "simulator, 20,000 fresh seeds" scripts/sim.sh --seeds 20000
   stage "simulator, planted faults" scripts/sim.sh --mutants
-  stage "golden bytes, two compilers" test/golden/compilers_test.sh
+  stage "golden bytes, two compilers at two levels" test/golden/compilers_test.sh
   stage "chaos, three jobs of 20 disturbances" chaos
   BIN=$PWD/build/release/bin stage "a blackout of three minutes" test/wan/blackout_test.sh 180
   stage "quickstart" scripts/quickstart.sh

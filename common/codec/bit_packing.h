@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 
 namespace nanduti {
 
@@ -36,6 +37,9 @@ class BitWriter {
   std::uint64_t word_ = 0;
   std::uint32_t used_ = 0;
 };
+
+/// Writes codes of 2, 4, 8 or 32 bits like a BitWriter, which also finishes.
+void pack_codes(std::span<const std::uint32_t> codes, std::uint32_t width, std::byte* out);
 
 inline void set_bit(std::byte* bits, std::uint64_t position) {
   bits[position / 8] |= static_cast<std::byte>(1u << (position % 8));

@@ -1,8 +1,9 @@
 #include "common/codec/group_encoder.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
+#include <numeric>
+#include <utility>
 
 #include "common/base/check.h"
 #include "common/codec/bit_packing.h"
@@ -54,6 +55,19 @@ Layout shortest_layout(std::span<const std::uint32_t> indices, std::uint64_t siz
 std::uint64_t usual_bits(std::uint64_t size, std::uint64_t allowed, ValueCode code) {
   const std::uint64_t index_bits = allowed == size ? 0 : std::min(size, rice_bits_max(size, allowed));
   return allowed * bits_of(code) + index_bits;
+}
+
+/// Moves the values to their places among `size`; zeros go between them, whose code is 0 too.
+void spread(std::span<const std::uint32_t> indices, std::uint64_t size, QuantisedValues& values) {
+  values.codes.resize(size);
+  values.sent.resize(size);
+  // From behind: a place is never before where the value stands.
+  for (std::size_t k = indices.size(); k-- > 0;) {
+    const std::uint32_t code = std::exchange(values.codes[k], 0);
+    const float sent = std::exchange(values.sent[k], 0.0f);
+    values.codes[indices[k]] = code;
+    values.sent[indices[k]] = sent;
+  }
 }
 
 template <class Body>
@@ -171,36 +185,29 @@ void GroupEncoder::append(const ParameterRange& place, ValueCode code, EncodedGr
   entry.scales[1] = quantised_.scales[1];
   out.directory.push_back(entry);
 
+  float* const group = residual_.data() + place.begin;
+  for (std::size_t k = 0; k < indices.size(); ++k) group[indices[k]] = values[k] - quantised_.sent[k];
+
   const std::size_t body_begin = out.bodies.size();
   out.bodies.resize(body_begin + sections.bytes());
   std::byte* const index_section = out.bodies.data() + body_begin;
-  std::byte* const value_section = index_section + sections.index_bytes + sections.remainder_bytes;
-  BitWriter codes(value_section);
-  const std::uint32_t code_bits = bits_of(code);
-  float* const group = residual_.data() + place.begin;
+  if (entry.form() == IndexForm::kRice)
+    write_rice(indices, entry.rice_parameter(), index_section, index_section + sections.index_bytes);
+  if (entry.form() == IndexForm::kBitmap)
+    for (const std::uint32_t index : indices) set_bit(index_section, index);
+  const std::size_t first = out.indices.size();
   if (entry.form() == IndexForm::kDense) {
-    std::size_t next = 0;
-    for (std::uint32_t i = 0; i < place.size(); ++i) {
-      const bool selected = next < indices.size() && indices[next] == i;
-      codes.write(selected ? quantised_.codes[next] : 0, code_bits);
-      out.indices.push_back(static_cast<std::uint32_t>(place.begin) + i);
-      out.values.push_back(selected ? quantised_.sent[next] : 0.0f);
-      next += selected ? 1 : 0;
-    }
+    spread(indices, place.size(), quantised_);
+    out.indices.resize(first + place.size());
+    std::iota(out.indices.begin() + static_cast<std::ptrdiff_t>(first), out.indices.end(), 0u);
   } else {
-    if (entry.form() == IndexForm::kRice)
-      write_rice(indices, entry.rice_parameter(), index_section, index_section + sections.index_bytes);
-    else
-      for (const std::uint32_t index : indices) set_bit(index_section, index);
-    for (const std::uint32_t value_code : quantised_.codes) codes.write(value_code, code_bits);
-    const std::size_t first = out.indices.size();
     out.indices.insert(out.indices.end(), indices.begin(), indices.end());
-    for (std::size_t k = first; k < out.indices.size(); ++k)
-      out.indices[k] += static_cast<std::uint32_t>(place.begin);
-    out.values.insert(out.values.end(), quantised_.sent.begin(), quantised_.sent.end());
   }
-  codes.finish();
-  for (std::size_t k = 0; k < indices.size(); ++k) group[indices[k]] = values[k] - quantised_.sent[k];
+  for (std::size_t k = first; k < out.indices.size(); ++k)
+    out.indices[k] += static_cast<std::uint32_t>(place.begin);
+  pack_codes(quantised_.codes, bits_of(code),
+             index_section + sections.index_bytes + sections.remainder_bytes);
+  out.values.insert(out.values.end(), quantised_.sent.begin(), quantised_.sent.end());
 }
 
 }  // namespace nanduti
