@@ -122,7 +122,7 @@ class Checker {
     return plan_.deterministic && shard.epoch <= MembershipEpoch(1);
   }
   [[nodiscard]] std::optional<Round> smallest_active_clock(const Shard& shard) const;
-  void check_publishes(std::size_t k, ProtocolTime now);
+  void check_publishes(std::size_t k, const ShardCore& core, ProtocolTime now);
   void check_bounds(std::size_t k, const ShardCore& core,
                     const std::map<IncarnationOrder, std::size_t>& settled) const;
   void take_back(Incarnation& of, std::size_t k, const ShardReplica& state);
