@@ -210,7 +210,7 @@ class CoordinatorCore {
     MembershipEpoch active_from;
     std::vector<Round> clocks;        // per shard
     ProtocolTime last_progress;       // settled a push, or gave a sign of work
-    ProtocolTime last_settled;        // a round that counts, or began to be waited for
+    ProtocolTime last_settled;        // a round that counts or an evaluation, or began to be waited for
     std::uint64_t traffic_bytes = 0;  // that it had reported at traffic_since
     ProtocolTime traffic_since;
     bool wants_lease = false;

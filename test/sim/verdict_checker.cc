@@ -39,6 +39,7 @@ void VerdictChecker::on_heard(PeerId peer, const Message& message, const Moment&
   if (it == workers_.end()) return;
   Worker& worker = it->second;
   worker.heard = now;
+  if (const auto* done = std::get_if<EvaluationDone>(&message)) on_evaluated(worker, *done, now);
   const auto* status = std::get_if<WorkerStatus>(&message);
   if (status == nullptr) return;
   const WorkerStatus& before = worker.status;
@@ -55,6 +56,14 @@ void VerdictChecker::on_heard(PeerId peer, const Message& message, const Moment&
     worker.bytes = bytes;
     worker.bytes_since = now;
   }
+}
+
+/// The first answer counts.
+void VerdictChecker::on_evaluated(Worker& worker, const EvaluationDone& done, const Moment& now) {
+  const auto part = parts_.find({done.job, done.lease});
+  if (part == parts_.end() || !part->second.asked.contains(worker.order)) return;
+  worker.settled = now;
+  parts_.erase(part);
 }
 
 void VerdictChecker::on_closed(PeerId peer) {
@@ -74,11 +83,19 @@ void VerdictChecker::on_settled(const SettleReport& report, const Moment& now) {
 
 void VerdictChecker::on_said(PeerId peer, const Message& message, const Moment& now) {
   if (const auto* membership = std::get_if<Membership>(&message)) return on_membership(*membership, now);
+  if (const auto* release = std::get_if<ReleaseCut>(&message))
+    std::erase_if(parts_, [&](const auto& part) {
+      return part.first.first == release->job && part.second.cut == release->cut;
+    });
   const auto it = workers_.find(peer);
   if (it == workers_.end()) return;
   Worker& worker = it->second;
   if (const auto* registered = std::get_if<Registered>(&message)) {
     worker.order = registered->order;
+  } else if (const auto* lease = std::get_if<EvaluationLease>(&message)) {
+    Part& part = parts_[{lease->job, lease->lease}];
+    part.cut = lease->cut;
+    part.asked.insert(worker.order);
   } else if (std::holds_alternative<FlushResidual>(message)) {
     worker.sign = worker.settled = now;
   } else if (std::holds_alternative<Fenced>(message)) {

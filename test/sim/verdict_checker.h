@@ -3,7 +3,9 @@
 #include <cstddef>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/protocol/message.h"
@@ -65,14 +67,21 @@ class VerdictChecker {
     Moment heard;  // anything
     Moment sign;   // of work, or began to be waited for
     Round clock;
-    Moment settled;  // a round, or began to be waited for
+    Moment settled;  // a round, an evaluation that counts, or began to be waited for
     Moment waited;   // for others, at the gate, as audit() saw it
     WorkerStatus status;
     std::uint64_t bytes = 0;  // that it had moved...
     Moment bytes_since;       // ...by then
   };
 
+  /// A part of the test set that has no answer yet, and who was asked for it.
+  struct Part {
+    CutId cut;
+    std::set<IncarnationOrder> asked;
+  };
+
   void on_membership(const Membership& membership, const Moment& now);
+  void on_evaluated(Worker& worker, const EvaluationDone& done, const Moment& now);
   void check_dead(const Worker& worker, const Moment& now) const;
   [[nodiscard]] bool is_slower_than_its_limit() const;
   [[nodiscard]] bool waits_for_others(const Worker& worker) const;
@@ -86,6 +95,7 @@ class VerdictChecker {
   std::map<int, Process> processes_;
   std::map<IncarnationId, int> nodes_;
   std::map<PeerId, Worker> workers_;
+  std::map<std::pair<JobId, LeaseId>, Part> parts_;
   JobId job_;
   MembershipEpoch epoch_;
 };

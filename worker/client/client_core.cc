@@ -380,10 +380,14 @@ bool ClientCore::waits_for_others() const {
   const Job& job = *job_;
   if (job.uncoded > 0 || job.evaluating) return false;
   const bool flushes = job.flushed_in_step && !job.flush_reported;
-  // In lockstep a step settles when everybody has taken it: also the last one of who has no samples left.
-  const bool has_ended = job.loaded->deterministic && !job.offered && job.leases.empty() &&
+  // In lockstep a step settles when everybody has taken it: so a full window empties with the others', and
+  // also the last one of who has no samples left.
+  const bool in_lockstep = job.loaded->deterministic;
+  const bool is_held =
+      job.gate == Replica::Gate::kStaleness || (in_lockstep && job.gate == Replica::Gate::kWindow);
+  const bool has_ended = in_lockstep && !job.offered && job.leases.empty() &&
                          (job.lease_asked || job.lease_refused) && !job.flush_reported;
-  if (job.gate != Replica::Gate::kStaleness && !flushes && !has_ended) return false;
+  if (!is_held && !flushes && !has_ended) return false;
   return std::all_of(job.links.begin(), job.links.end(), [](const ShardLink& link) {
     return link.subscribed && (link.held.empty() || link.held.back().sequence < link.delivered);
   });

@@ -117,6 +117,23 @@ TEST_CASE("a cut that is being fetched is waited for, and not for ever") {
   CHECK(bench.to<EvaluationLease>(PeerId(1)).size() > asked);
 }
 
+TEST_CASE("the cuts that a worker evaluates are no part of the time that its round has, each of them once") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 2);
+  bench.train(1, 1, 0);
+  bench.train(2, 2, 0);
+  bench.take_cut();
+  bench.say(PeerId(2), LeaseRequest{JobId(1)});
+  Mover mover{bench, 2, 10'000, true};
+  mover.move(kLeaseSeconds * kUnsettledLeasesMax - 10, {1});
+  bench.evaluate(2);
+  mover.move(kLeaseSeconds * kUnsettledLeasesMax - 1, {1});
+  CHECK(bench.to<Fenced>(PeerId(2)).empty());
+  bench.evaluate(2);  // again: nobody waits for it
+  mover.move(2, {1});
+  CHECK(bench.to<Fenced>(PeerId(2)).size() == 1);
+}
+
 TEST_CASE("a job whose only worker is cut off for minutes goes on with the lease that it had") {
   CoordinatorBench bench;  // the daemons' own times
   bench.start();

@@ -155,6 +155,22 @@ TEST_CASE("a worker says that it waits for others once its own pushes have arriv
   CHECK(bench.status().at_gate);
 }
 
+TEST_CASE("in lockstep a worker with a full window waits for others, elsewhere for its shards") {
+  const bool deterministic = GENERATE(false, true);
+  ClientOptions options;
+  options.window_rounds_max = 1;
+  ClientBench bench(1, deterministic, options);
+  bench.join();
+  bench.send_shadow({{IncarnationOrder(1), Round(), Round()}, {IncarnationOrder(2), Round(), Round()}});
+  bench.lend(100);
+  bench.finish_round();
+  REQUIRE(bench.rounds.size() == 1);  // the bound is 1: the window is what ends
+  CHECK_FALSE(bench.status().at_gate);
+  for (const SendMessage& send : std::vector(bench.sent))
+    if (std::holds_alternative<Push>(send.message)) bench.tell(MessageAcked{send.peer, send.tag});
+  CHECK(bench.status().at_gate == deterministic);
+}
+
 TEST_CASE("in lockstep a worker waits for the others' last updates as well") {
   ClientBench bench(1, true);
   bench.join();
