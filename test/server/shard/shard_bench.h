@@ -26,12 +26,12 @@ inline std::span<const float> floats(const SharedBytes& bytes) {
 }
 
 struct Bench {
-  explicit Bench(bool deterministic = false, ShardOptions options = {})
+  explicit Bench(bool deterministic = false, ShardOptions options = {}, const JobCodecs& codecs = both_ways())
       : core(with_names(std::move(options)), RandomStream(1)) {
     (void)core.take_actions();
     tell(PeerConnected{kCoordinator, {}});
     tell(MessageReceived{kCoordinator, OpenShard{JobId(1), "", {}, ShardIndex(0), 0, kSize, 5}});
-    ShardStart start{std::vector<float>(kSize, 1.0f), both_ways(), deterministic};
+    ShardStart start{std::vector<float>(kSize, 1.0f), codecs, deterministic};
     tell(ShardCore::ShardLoaded{JobId(1), std::move(start)});
   }
 
