@@ -184,6 +184,8 @@ summary='
       evaluations_skipped: $run.evaluations_skipped,
       bytes_up: $run.bytes_up,
       bytes_down: $run.bytes_down,
+      exact_bytes_up: $run.pipeline.exact_bytes_up,
+      exact_bytes_down: $run.pipeline.exact_bytes_down,
       bound: ($job[0].staleness.bound // 0),
       local_steps: ($job[0].staleness.local_steps // 1),
       age_p50: $run.pipeline.age_p50,

@@ -40,16 +40,14 @@ struct DataConfig {
 /// What a worker does that has reached the staleness bound.
 enum class AtBound { kWait };
 
-/// What a worker's replica has of its own pushes that are on their way. kNone is for experiments: it shows
-/// what read-my-writes is worth.
-enum class OwnWork { kFull, kNone };
-
 struct StalenessConfig {
   /// How many rounds a worker may run ahead of the slowest one. 0: in lockstep. Empty: no bound.
   std::optional<std::uint32_t> bound = 0;
   std::uint32_t local_steps = 1;  ///< minibatches of a round
   AtBound at_bound = AtBound::kWait;
-  OwnWork own_work = OwnWork::kFull;
+  // The weights in a worker's replica, for experiments: 0 to 1.
+  double own_work = 1.0;      ///< of its own pushes that are on their way: what read-my-writes is worth
+  std::optional<double> rho;  ///< of what compression has left unsent; empty: 1 / active workers
 };
 
 inline constexpr double kWarmupEpochsMax = 1000;

@@ -138,6 +138,10 @@ struct WorkerStatus {
   double turnaround_p50_seconds = 0;   ///< from a round's pushes to a shadow that holds them; 0: not measured
   double turnaround_p99_seconds = 0;
   double residual_norm = 0;  ///< Euclidean, of what compression has left unsent
+  /// Of the bytes, the float32 values that are no part of a round: what the last flushes push; whole shadows,
+  /// assignments, and cuts to evaluate.
+  std::uint64_t exact_bytes_up = 0;
+  std::uint64_t exact_bytes_down = 0;
 };
 /// Everything this worker had left has been pushed (FlushResidual, drain) and acknowledged.
 struct ResidualFlushed {
@@ -180,6 +184,8 @@ struct LeaseGrant {
   MembershipEpoch active_from;
   /// Its next round is at least this one.
   Round entry_clock;
+  /// While it has fewer samples before it than this, or none, it asks for more.
+  std::uint64_t ahead = 0;
 };
 /// No samples now; the worker is idle (out of the gate and out of W) until the next grant.
 struct NoLease {

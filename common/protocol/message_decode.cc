@@ -56,7 +56,9 @@ class Reader {
          t.pushes_in_flight(),
          seconds("turnaround_p50", t.turnaround_p50()),
          seconds("turnaround_p99", t.turnaround_p99()),
-         seconds("residual_norm", t.residual_norm())};
+         seconds("residual_norm", t.residual_norm()),
+         t.exact_bytes_up(),
+         t.exact_bytes_down()};
   }
   void read(const wire::ResidualFlushed& t, ResidualFlushed& m) { m = {JobId(t.job())}; }
   void read(const wire::Draining&, Draining&) {}
@@ -73,8 +75,8 @@ class Reader {
     }
   }
   void read(const wire::LeaseGrant& t, LeaseGrant& m) {
-    m = {JobId(t.job()), LeaseId(t.lease()), samples(t.samples()), MembershipEpoch(t.active_from()),
-         Round(t.entry_clock())};
+    m = {JobId(t.job()),         LeaseId(t.lease()), samples(t.samples()), MembershipEpoch(t.active_from()),
+         Round(t.entry_clock()), t.ahead()};
   }
   void read(const wire::NoLease& t, NoLease& m) { m = {JobId(t.job())}; }
   void read(const wire::EvaluationLease& t, EvaluationLease& m) {

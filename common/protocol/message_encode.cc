@@ -31,12 +31,12 @@ class Writer {
     return wire::CreateEvaluationDone(b_, m.job.value(), m.lease.value(), m.correct, m.total, m.loss_sum);
   }
   auto write(const WorkerStatus& m) {
-    return wire::CreateWorkerStatus(b_, m.job.value(), m.clock.value(), m.samples, m.loss_sum,
-                                    m.compute_seconds, m.stall.gate, m.stall.codec, m.stall.data,
-                                    m.stall.merge, m.compute_cpu_seconds, m.codec_cpu_seconds,
-                                    m.evaluation_seconds, m.bytes_up, m.bytes_down, m.staleness, m.at_gate,
-                                    m.round_trip_seconds, m.pushes_in_flight, m.turnaround_p50_seconds,
-                                    m.turnaround_p99_seconds, m.stall.window, m.residual_norm);
+    return wire::CreateWorkerStatus(
+        b_, m.job.value(), m.clock.value(), m.samples, m.loss_sum, m.compute_seconds, m.stall.gate,
+        m.stall.codec, m.stall.data, m.stall.merge, m.compute_cpu_seconds, m.codec_cpu_seconds,
+        m.evaluation_seconds, m.bytes_up, m.bytes_down, m.staleness, m.at_gate, m.round_trip_seconds,
+        m.pushes_in_flight, m.turnaround_p50_seconds, m.turnaround_p99_seconds, m.stall.window,
+        m.residual_norm, m.exact_bytes_up, m.exact_bytes_down);
   }
   auto write(const ResidualFlushed& m) { return wire::CreateResidualFlushed(b_, m.job.value()); }
   auto write(const Draining&) { return wire::CreateDraining(b_); }
@@ -53,7 +53,7 @@ class Writer {
   auto write(const LeaseGrant& m) {
     const auto range = samples(m.range);
     return wire::CreateLeaseGrant(b_, m.job.value(), m.lease.value(), &range, m.active_from.value(),
-                                  m.entry_clock.value());
+                                  m.entry_clock.value(), m.ahead);
   }
   auto write(const NoLease& m) { return wire::CreateNoLease(b_, m.job.value()); }
   auto write(const EvaluationLease& m) {

@@ -1,6 +1,10 @@
 # What scripts/experiment.sh makes of its runs: figures, a table in Markdown, a plot in SVG.
 
-def metrics: ["accuracy", "utilisation", "samples_per_s", "seconds_to_target"];
+def metrics: ["accuracy", "utilisation", "samples_per_s", "seconds_to_target", "round_bytes_up", "round_bytes_down"];
+# What rounds and versions took: without whole shadows, cuts, catch-up and last flushes, which are float32 in every job.
+def with_round_bytes:
+  .round_bytes_up = (if .exact_bytes_up then .bytes_up - .exact_bytes_up else null end)
+  | .round_bytes_down = (if .exact_bytes_down then .bytes_down - .exact_bytes_down else null end);
 def mean: if length == 0 then null else add / length end;
 
 # Student's t for a two-sided 95 % interval of a mean of $count values.
@@ -18,7 +22,7 @@ def figure:
 
 # Records of runs -> the result. $names: the arms in their order; the others are compared with the first.
 def result($experiment; $names):
-  . as $records
+  map(if .summary != null then .summary |= with_round_bytes else . end) as $records
   | def of($arm): $records | map(select(.arm == $arm));
     def good($arm): of($arm) | map(select(.summary != null));
     (good($names[0]) | map({key: (.seed | tostring), value: .summary}) | from_entries) as $first
@@ -47,16 +51,25 @@ def cell($digits):
   (.difference | if . == null or .mean == null then "" else
     " (\(.mean | signed($digits))" + (if .half == null then "" else " ± \(.half | digits($digits))" end) + ")" end);
 
+# Megabytes; for all but the first arm also how many times fewer they are than that one's.
+def bytes_cell($first):
+  .mean.mean as $mean
+  | if $mean == null then "-" else
+      ($mean / 1e6 | digits(1)) +
+      (if .difference == null or $first == null or $mean == 0 then "" else " (1/\($first / $mean | digits(1)))" end) end;
+
 def table:
   .arms as $arms
   | "# \(.experiment)\n",
-    "In brackets: the difference from \($arms[0].arm), mean and 95 % interval over paired seeds.\n",
-    "| arm | link | runs | accuracy | utilisation | samples/s | seconds to target |",
-    "|---|---|---|---|---|---|---|",
+    "In brackets: the difference from \($arms[0].arm), mean and 95 % interval over paired seeds; for bytes the ratio.\n",
+    "| arm | link | runs | accuracy | utilisation | samples/s | seconds to target | MB up in rounds | MB down |",
+    "|---|---|---|---|---|---|---|---|---|",
     ($arms[]
      | "| \(.arm) | \(.profile) | \(.runs)\(if .failed == [] then "" else ", \(.failed | length) FAILED" end) | " +
        "\(.accuracy | cell(4)) | \(.utilisation | cell(3)) | \(.samples_per_s | cell(0)) | " +
-       "\(.seconds_to_target | cell(1))\(if .runs > .targets_met then ", missed \(.runs - .targets_met) of \(.runs)" else "" end) |"),
+       "\(.seconds_to_target | cell(1))\(if .runs > .targets_met then ", missed \(.runs - .targets_met) of \(.runs)" else "" end) | " +
+       "\(.round_bytes_up | bytes_cell($arms[0].round_bytes_up.mean.mean)) | " +
+       "\(.round_bytes_down | bytes_cell($arms[0].round_bytes_down.mean.mean)) |"),
     ($arms[] | .arm as $arm | .failed[] | "\nFAILED: \($arm), seed \(.seed): \(.reason)"),
     (if .samples | length > 1 then "\nThe runs had unequal numbers of samples: \(.samples | map(tostring) | join(", "))" else empty end);
 

@@ -202,6 +202,12 @@ void CoordinatorCore::record_participant(const Worker& worker) {
   note(view.warnings.back(), true);
 }
 
+void CoordinatorCore::grant(Worker& worker, const LeaseBook::Lease& lease) {
+  worker.wants_lease = false;
+  tell(worker.peer,
+       LeaseGrant{run_->job, lease.id, lease.range, worker.active_from, worker.entry_clock, lease.ahead});
+}
+
 void CoordinatorCore::serve_ranks() {
   const auto ranks = static_cast<std::uint32_t>(run_->ranks.size());
   for (std::uint32_t rank = 0; rank < ranks; ++rank) {
@@ -209,8 +215,7 @@ void CoordinatorCore::serve_ranks() {
     if (!worker.wants_lease || worker.draining) continue;
     const auto lease = run_->book->lend_section(worker.order, rank, ranks);
     if (!lease) continue;  // it has had all; it stays active, so that the last steps are steps of all
-    worker.wants_lease = false;
-    tell(worker.peer, LeaseGrant{run_->job, lease->id, lease->range, worker.active_from, worker.entry_clock});
+    grant(worker, *lease);
   }
 }
 
@@ -225,8 +230,7 @@ void CoordinatorCore::serve_leases() {
     if (worker.state == MemberState::kIdle) activate(worker);
     const auto lease = run_->book->lend(order, count_active());
     NANDUTI_CHECK(lease.has_value());
-    worker.wants_lease = false;
-    tell(worker.peer, LeaseGrant{run_->job, lease->id, lease->range, worker.active_from, worker.entry_clock});
+    grant(worker, *lease);
   }
 }
 

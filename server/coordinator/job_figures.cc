@@ -22,6 +22,8 @@ void add(WorkerStatus& sum, const WorkerStatus& status) {
   sum.evaluation_seconds += status.evaluation_seconds;
   sum.bytes_up += status.bytes_up;
   sum.bytes_down += status.bytes_down;
+  sum.exact_bytes_up += status.exact_bytes_up;
+  sum.exact_bytes_down += status.exact_bytes_down;
 }
 
 std::optional<double> utilisation(const WorkerStatus& status) {
@@ -166,6 +168,8 @@ NamedFigures PipelineReport::named() const {
           {"pushes_in_flight", static_cast<double>(pushes_in_flight)},
           {"turnaround_p50_s", turnaround_p50_s},
           {"turnaround_p99_s", turnaround_p99_s},
+          {"exact_bytes_up", static_cast<double>(exact_bytes_up)},
+          {"exact_bytes_down", static_cast<double>(exact_bytes_down)},
           {"residual_norm", residual_norm},
           {"publish_residual_norm", publish_residual_norm},
           {"age_p50", whole(age_p50)},
@@ -182,6 +186,8 @@ PipelineReport JobFigures::pipeline_of(const WorkerStatus& status) {
   report.codec_cpu_seconds = status.codec_cpu_seconds;
   report.pushes_in_flight = status.pushes_in_flight;
   report.residual_norm = status.residual_norm;
+  report.exact_bytes_up = status.exact_bytes_up;
+  report.exact_bytes_down = status.exact_bytes_down;
   if (status.turnaround_p50_seconds > 0) report.turnaround_p50_s = status.turnaround_p50_seconds;
   if (status.turnaround_p99_seconds > 0) report.turnaround_p99_s = status.turnaround_p99_seconds;
   return report;

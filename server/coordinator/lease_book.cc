@@ -21,18 +21,15 @@ std::optional<LeaseBook::Lease> LeaseBook::lend(IncarnationOrder order, std::uin
   const auto first = free_.begin();
   const auto [epoch, begin] = first->first;
   const std::uint64_t end = first->second;
-  std::uint64_t free_in_epoch = 0;
-  for (const auto& [key, range_end] : free_) {
-    if (key.first != epoch) break;
-    free_in_epoch += range_end - key.second;
-  }
+  std::uint64_t left = 0;
+  for (const auto& [key, range_end] : free_) left += range_end - key.second;
   // Guided self-scheduling: half a fair share of what is left.
-  const std::uint64_t share = free_in_epoch / (2 * std::max(workers, 1u)) / options_.round_samples;
-  const std::uint64_t rounds = std::clamp<std::uint64_t>(share, 1, kLeaseRoundsMax);
-  const std::uint64_t size = std::min(end - begin, rounds * options_.round_samples);
+  const std::uint64_t share = left / (2 * std::max(workers, 1u)) / options_.round_samples;
+  const std::uint64_t ahead = std::clamp<std::uint64_t>(share, 1, kLeaseRoundsMax) * options_.round_samples;
+  const std::uint64_t size = std::min(end - begin, ahead);
   free_.erase(first);
   if (begin + size < end) free_.emplace(std::pair(epoch, begin + size), end);
-  return hold(order, {epoch, begin, begin + size});
+  return hold(order, {epoch, begin, begin + size}, ahead);
 }
 
 std::optional<LeaseBook::Lease> LeaseBook::lend_section(IncarnationOrder order, std::uint32_t rank,
@@ -59,11 +56,11 @@ std::optional<LeaseBook::Lease> LeaseBook::lend_section(IncarnationOrder order, 
     if (key.second < begin) free_.emplace(key, begin);
     if (end < around_end) free_.emplace(std::pair(epoch, end), around_end);
   }
-  return hold(order, {epoch, begin, end});
+  return hold(order, {epoch, begin, end}, kLeaseRoundsMax * options_.round_samples);
 }
 
-LeaseBook::Lease LeaseBook::hold(IncarnationOrder order, const SampleRange& range) {
-  const Lease lease{next_lease_, range};
+LeaseBook::Lease LeaseBook::hold(IncarnationOrder order, const SampleRange& range, std::uint64_t ahead) {
+  const Lease lease{next_lease_, range, ahead};
   next_lease_ = next_lease_.next();
   held_.emplace(lease.id, Held{order, range, range.begin});
   return lease;

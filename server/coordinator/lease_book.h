@@ -12,7 +12,8 @@
 
 namespace nanduti {
 
-/// Rounds of one lease at most.
+/// Rounds of one lease at most, and that a worker has before it: as many as its window lets it push
+/// unacknowledged, so that it does not run out of samples before.
 inline constexpr std::uint64_t kLeaseRoundsMax = 64;
 /// Rounds of one incarnation that some shards have settled and others have not; beyond: an error. More than
 /// any worker's window holds.
@@ -34,9 +35,10 @@ class LeaseBook {
 
   struct Lease {
     LeaseId id;
-    SampleRange range;
+    SampleRange range;        ///< of one epoch
+    std::uint64_t ahead = 0;  ///< LeaseGrant::ahead
   };
-  /// Lends the first free run of samples: whole rounds, fewer as the epoch ends so that `workers` finish
+  /// Lends the first free run of samples: whole rounds, fewer as the job ends so that `workers` finish
   /// together. Empty if nothing is free now.
   std::optional<Lease> lend(IncarnationOrder order, std::uint32_t workers);
   /// Lends the next run of rank `rank`'s own section of the epoch, for deterministic jobs: what a rank is
@@ -76,7 +78,7 @@ class LeaseBook {
     std::uint64_t shards = 0;  // bit k: shard k has settled it
     SettleEntry entry;
   };
-  Lease hold(IncarnationOrder order, const SampleRange& range);
+  Lease hold(IncarnationOrder order, const SampleRange& range, std::uint64_t ahead);
   void free(const SampleRange& range);
   Status begin_partial(const SettleEntry& entry);
   [[nodiscard]] std::size_t count_partial(IncarnationOrder order) const;

@@ -65,6 +65,8 @@ struct PipelineReport {
   std::optional<double> turnaround_p50_s;
   std::optional<double> turnaround_p99_s;
   double residual_norm = 0;  ///< what compression has left unsent, Euclidean; the worker with the largest
+  std::uint64_t exact_bytes_up = 0;  ///< as WorkerStatus; part of the job's bytes
+  std::uint64_t exact_bytes_down = 0;
   double publish_residual_norm = 0;      ///< what the shadow lacked at the last cut, all shards
   std::optional<std::uint32_t> age_p50;  ///< rounds settled between a push's base version and itself
   std::optional<std::uint32_t> age_p99;

@@ -165,7 +165,8 @@ class Scene {
             LeaseId(number()),
             {DataEpoch(0), std::min(a, b), std::max(a, b)},
             MembershipEpoch(input_.below(3)),
-            Round(number())};
+            Round(number()),
+            number()};
   }
   SharedBytes floats(std::uint64_t count) {
     return SharedBytes::take(std::vector<float>(count, static_cast<float>(input_.below(16))));

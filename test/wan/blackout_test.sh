@@ -2,7 +2,7 @@
 # Goal: a blackout costs no more than its time, and nothing is lost. Method: one worker and two shards across a lab; in mid-job
 # nothing comes through for a while. What the computing thread did meanwhile, its CPU time says; what counted, the server. Only
 # what no load of the machine can explain fails: an end, all samples once, nobody declared dead. Times are printed.
-# Usage: BIN=FOLDER blackout_test.sh SECONDS
+# Usage: BIN=FOLDER blackout_test.sh SECONDS [slow]; slow: a model so slow that its window lasts for more than 10 s
 # shellcheck disable=SC2317 # called by name
 # shellcheck source=test/e2e/daemons/harness.sh
 source "$(dirname "$0")/../e2e/daemons/harness.sh"
@@ -10,6 +10,9 @@ source "$(dirname "$0")/../e2e/daemons/harness.sh"
 export BIN
 
 blackout=$1
+batches=24 more_layers=
+if [[ ${2:-} == slow ]]; then batches=40 more_layers='conv2d: {channels: 32, kernel: 5}, relu, '; fi
+round_samples=$((32 * batches))
 name=blackout-$$
 round_trip_ms=180
 rate_mbit=100
@@ -21,17 +24,17 @@ end_lab() {
 }
 trap end_lab EXIT
 
-# Rounds of 768 samples, of which a push takes 94 kB: neither the link nor the window stands in the way for a while.
+# A push takes 94 kB (slow: 135 kB): neither the link nor the window stands in the way for a while.
 make_data 60000 500
 cat > "$work/job.yaml" << END
 name: blackout
-model: {layers: [conv2d: {channels: 16, kernel: 5}, relu, max_pool, dense]}
+model: {layers: [conv2d: {channels: 16, kernel: 5}, relu, max_pool, ${more_layers}dense]}
 data:
   format: idx
   train: {images: '$work/train-images', labels: '$work/train-labels'}
   test: {images: '$work/test-images', labels: '$work/test-labels'}
-staleness: {bound: 2, local_steps: 24}
-training: {workers: 1, batch_size: 32, epochs: 3, optimizer: {type: momentum, learning_rate: 0.02, momentum: 0.9}}
+staleness: {bound: 2, local_steps: $batches}
+training: {workers: 1, batch_size: 32, epochs: 6, optimizer: {type: momentum, learning_rate: 0.02, momentum: 0.9}}
 END
 
 # milliseconds: since a fixed moment.
@@ -89,7 +92,7 @@ wait_until 60 counts_samples 0 || {
   finish
 }
 check "the computing thread is found" find_compute
-# Early in an epoch, when a worker has been lent most: a coordinator that is out of reach lends nothing.
+# Far from the job's end, where a worker has been lent most: a coordinator that is out of reach lends nothing.
 samples=0
 while ((samples < 60000)) && is_running run; do look_for 200; done
 begin=$(milliseconds)
@@ -102,13 +105,14 @@ unset 'pid_of[run]'
 
 check "the job ends by itself: status $status" test "$status" = 0
 run=$work/kept/run.json
-check "every sample counts" test "$(jq .samples "$run")" = 180000
+check "every sample counts" test "$(jq .samples "$run")" = 360000
 check "once" test "$(jq .repeated_samples "$run")" = 0
-check "all epochs have figures" test "$(jq '[.epochs[] | select(.accuracy != null)] | length' "$run")" = 3
+check "all epochs have figures" test "$(jq '[.epochs[] | select(.accuracy != null)] | length' "$run")" = 6
 check "nobody was declared dead" test "$(grep -c 'dead to us' "$work/kept/server.log")" = 0
 
 awk -v begin="$begin" -v end="$end" -v blackout="$blackout" -v round_trip="$round_trip_ms" -v rate_mbit="$rate_mbit" \
-  -v ticks="$(getconf CLK_TCK)" -v round_samples=768 -v push_bytes=94000 '
+  -v ticks="$(getconf CLK_TCK)" -v round_samples="$round_samples" \
+  -v push_bytes="$([[ ${2:-} == slow ]] && echo 135000 || echo 94000)" '
   { ms[NR] = $1; samples[NR] = $2; cpu[NR] = $3 / ticks; window[NR] = $5; data[NR] = $6; other[NR] = $7 }
   $1 < begin { first_in = NR }
   $1 < end { last_in = NR }
@@ -142,14 +146,15 @@ awk -v begin="$begin" -v end="$end" -v blackout="$blackout" -v round_trip="$roun
     printf "before: %d samples/s; stall %.2f s with a full window, %.2f s without samples, %.2f s otherwise\n", usual_speed,
       window[first_in], data[first_in], other[first_in]
     lasts = 64 * round_samples / usual_speed
+    lasted = worked >= (lasts < blackout ? lasts : blackout)
+    why = lasted ? "no stall while it lasted" : (data[NR] > window[NR]) ? "it ran out of samples before" : "it stalled before"
     printf "blackout of %d s: the worker went on computing for %.1f s of it; its window of 64 rounds lasts %.1f s: %s\n", blackout,
-      worked, lasts, worked >= (lasts < blackout ? lasts : blackout) ? "no stall while it lasted" :
-      data[NR] > window[NR] ? "it ran out of samples before" : "it stalled before"
+      worked, lasts, why
     printf "after: stall %.2f s with a full window, %.2f s without samples, %.2f s otherwise, before and in the blackout included\n",
       window[NR], data[NR], other[NR]
     printf "after its end: samples count again after %.1f s, full speed after %.1f s, the backlog of %.1f MB is through after %.1f s\n",
       settles, computes, backlog / 1e6, caught_up
     printf "2 round trips, the backlog at the rate of the link and 1 s are %.1f s\n", bound
-  }' "$work/looks"
+  }' "$work/looks" || failures=$((failures + 1))
 cp "$work/looks" "$work/kept/server.log" "$work/kept/worker-1.log" "${LOOKS_FOLDER:-$work}" 2> /dev/null
 finish

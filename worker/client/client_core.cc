@@ -138,7 +138,7 @@ void ClientCore::take(ProtocolTime, const Replica::RoundWithdrawn& report) {
   if (!leases.empty() && leases.front().lease == offer.lease)
     leases.front().range.begin = offer.range.begin;
   else
-    leases.push_front({job_->id, offer.lease, offer.range, offer.active_from, offer.entry_clock});
+    leases.push_front({job_->id, offer.lease, offer.range, offer.active_from, offer.entry_clock, 0});
 }
 
 void ClientCore::take(ProtocolTime, const Replica::Flushed& report) {
@@ -147,6 +147,7 @@ void ClientCore::take(ProtocolTime, const Replica::Flushed& report) {
   job_->residual_left = !report.complete;
   job_->flushed = job_->flushing_last && report.complete && report.pushes.empty();
   hold(report.pushes);
+  for (const Push& push : report.pushes) job_->status.exact_bytes_up += push.payload.size();
 }
 
 void ClientCore::take(ProtocolTime, const Replica::GateChanged& report) { job_->gate = report.gate; }
@@ -190,6 +191,7 @@ void ClientCore::on_coordinator_message(const Message& message) {
                           if (!is_ours(m.job)) return;
                           job_->lease_asked = false;
                           job_->lease_refused = false;
+                          job_->ahead = m.ahead;
                           if (!draining_)
                             job_->leases.push_back(m);
                           else if (m.range.size() > 0)
@@ -285,7 +287,8 @@ void ClientCore::join(const JoinJob& request) {
   options.deterministic = job.loaded->deterministic;
   options.codecs = job.loaded->codecs;
   options.epoch_samples = job.loaded->data.train_samples;
-  options.sees_own_work = job.loaded->sees_own_work;
+  options.own_work = job.loaded->own_work;
+  options.rho = job.loaded->rho;
   options.window_rounds_max = options_.window_rounds_max;
   options.window_bytes_max = options_.window_bytes_max;
   job.places = request.shards;
@@ -347,8 +350,10 @@ void ClientCore::offer_round() {
 
 void ClientCore::ask_for_lease() {
   Job& job = *job_;
-  // One lease ahead, so that the answer is there when this one is used up.
-  if (job.lease_asked || job.lease_refused || draining_ || job.leases.size() > 1) return;
+  if (job.lease_asked || job.lease_refused || draining_) return;
+  std::uint64_t before_it = 0;
+  for (const LeaseGrant& lease : job.leases) before_it += lease.range.size();
+  if (before_it >= std::max<std::uint64_t>(job.ahead, 1)) return;
   // A lease's time runs: no download of the model is part of it.
   for (const ShardLink& link : job.links)
     if (!link.subscribed || link.chain == ChainId()) return;

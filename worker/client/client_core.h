@@ -42,7 +42,8 @@ struct LoadedJob {
   std::optional<std::uint32_t> bound;
   bool deterministic = false;
   JobCodecs codecs;
-  bool sees_own_work = true;  ///< ReplicaOptions::sees_own_work
+  float own_work = 1;         ///< ReplicaOptions::own_work
+  std::optional<double> rho;  ///< ReplicaOptions::rho
 };
 
 /// What a worker's host has measured on its threads, since a job was loaded.
@@ -196,6 +197,7 @@ class ClientCore {
     Turnaround turnaround;
     bool joined = false;            // the replica is open
     std::deque<LeaseGrant> leases;  // range.begin moves on as rounds are offered
+    std::uint64_t ahead = 0;        // as the newest grant says
     bool lease_asked = false;
     bool lease_refused = false;  // the coordinator grants when there is one
     std::size_t unmerged_bytes = 0;

@@ -55,23 +55,31 @@ void ClientCore::hold(const std::vector<Push>& pushes) {
 }
 
 void ClientCore::on_shard_message(ShardIndex shard, const Message& message) {
-  std::visit(
-      Overloaded{
-          [&](const Subscribed& m) { on_subscribed(shard, m.next_sequence); },
-          [&](const PushAck& m) { on_ack(shard, m.next_sequence, m.refused); },
-          [&](const Publish& m) { on_version(shard, m); }, [&](const Assign& m) { on_version(shard, m); },
-          [&](const CutValues& m) { on_cut_values(shard, m); },
-          [&](const ShardRefusal& m) {
-            note(fmt::format("shard {} refuses: {}", shard, m.reason), true);
-            if (m.cut == CutId()) return;
-            std::erase_if(job_->evaluations, [&](const EvaluationLease& e) { return e.cut == m.cut; });
-            drop_unneeded_cuts();
-          },
-          [&](const auto&) {
-            note(fmt::format("shard {} sent a {}, which is not for workers", shard, message_name(message)),
-                 true);
-          }},
-      message);
+  const auto count = [&](const SharedBytes& values) { job_->status.exact_bytes_down += values.size(); };
+  std::visit(Overloaded{[&](const Subscribed& m) { on_subscribed(shard, m.next_sequence); },
+                        [&](const PushAck& m) { on_ack(shard, m.next_sequence, m.refused); },
+                        [&](const Publish& m) { on_version(shard, m); },
+                        [&](const Assign& m) {
+                          count(m.payload);
+                          on_version(shard, m);
+                        },
+                        [&](const CutValues& m) {
+                          count(m.payload);
+                          on_cut_values(shard, m);
+                        },
+                        [&](const ShardRefusal& m) {
+                          note(fmt::format("shard {} refuses: {}", shard, m.reason), true);
+                          if (m.cut == CutId()) return;
+                          std::erase_if(job_->evaluations,
+                                        [&](const EvaluationLease& e) { return e.cut == m.cut; });
+                          drop_unneeded_cuts();
+                        },
+                        [&](const auto&) {
+                          note(fmt::format("shard {} sent a {}, which is not for workers", shard,
+                                           message_name(message)),
+                               true);
+                        }},
+             message);
 }
 
 void ClientCore::subscribe(ShardIndex shard) {

@@ -110,8 +110,8 @@ void Replica::begin_round() {
   round_ = round_.next();
   if (offer.range.size() == 0) return code(std::move(computation));  // every rank takes part in every step
 
-  const std::size_t workers = std::max<std::size_t>(newest().active.size(), 1);
-  const float rho = 1.0f / static_cast<float>(workers);
+  const auto workers = static_cast<double>(std::max<std::size_t>(newest().active.size(), 1));
+  const MergeWeights weights{options_.own_work, static_cast<float>(options_.rho.value_or(1 / workers))};
   computation.buffers = take_buffers();
   std::vector<float>& x = computation.buffers->parameters;
   for (const Shard& shard : shards_) {
@@ -119,10 +119,7 @@ void Replica::begin_round() {
     std::span<const float> uncoded;
     if (pending_)
       uncoded = std::span(pending_->buffers->progress).subspan(shard.range.begin, shard.range.size());
-    if (options_.sees_own_work)
-      shard.state.compute_parameters(part, uncoded, rho);
-    else
-      shard.state.compute_parameters_of_shadow(part, rho);
+    shard.state.compute_parameters(part, uncoded, weights);
   }
   actions_.emplace_back(ComputeRound{options_.job, computation.name.round, offer.range, computation.buffers});
   computing_ = std::move(computation);
@@ -268,7 +265,7 @@ std::optional<Round> Replica::slowest() const {
   std::optional<Round> smallest;
   const std::vector<MemberClock>& active = newest().active;
   // Its own it includes from the moment they are computed: alone, a worker waits for nobody at any distance.
-  if (options_.sees_own_work && active.size() == 1 && active.front().order == options_.own) return smallest;
+  if (options_.own_work == 1 && active.size() == 1 && active.front().order == options_.own) return smallest;
   for (const MemberClock& member : active) {
     for (const Shard& shard : shards_) {
       Round clock = member.entry_clock;

@@ -29,9 +29,10 @@ struct ReplicaOptions {
   std::size_t window_bytes_max = std::size_t{256} << 20;
   JobCodecs codecs;
   std::uint64_t epoch_samples = 1;  ///< of the training set: how far a round is in the job
-  /// False, for experiments: x leaves out what is in flight and what is not coded yet. Own rounds then count
-  /// at the gate like others', also of a worker that is alone.
-  bool sees_own_work = true;
+  /// The weight in x of what is in flight and what is not coded yet. Below 1, for experiments, own rounds
+  /// count at the gate like others', also of a worker that is alone.
+  float own_work = 1;
+  std::optional<double> rho = {};  ///< the weight in x of the residual; empty: 1 / active workers
 };
 
 /// What names a round in its pushes.

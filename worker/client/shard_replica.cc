@@ -151,18 +151,20 @@ void ShardReplica::rebase() {
   all_touched_ = false;
 }
 
-void ShardReplica::compute_parameters(std::span<float> x, std::span<const float> pending, float rho) const {
+void ShardReplica::compute_parameters(std::span<float> x, std::span<const float> pending,
+                                      MergeWeights weights) const {
   NANDUTI_CHECK(x.size() == base_.size() && (pending.empty() || pending.size() == x.size()));
-  if (pending.empty()) {
+  const auto [own_work, rho] = weights;
+  if (own_work != 1) {
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const float on_its_way = (shadow_[i] - base_[i]) + (pending.empty() ? 0 : pending[i]);
+      x[i] = (shadow_[i] - own_work * on_its_way) - rho * residual_[i];
+    }
+  } else if (pending.empty()) {
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = base_[i] - rho * residual_[i];
   } else {
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = (base_[i] - pending[i]) - rho * residual_[i];
   }
-}
-
-void ShardReplica::compute_parameters_of_shadow(std::span<float> x, float rho) const {
-  NANDUTI_CHECK(x.size() == shadow_.size());
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = shadow_[i] - rho * residual_[i];
 }
 
 Push ShardReplica::push(std::span<const float> progress, const Codec& codec, const CodingContext& context) {

@@ -12,6 +12,12 @@
 
 namespace nanduti {
 
+/// What a worker's own work counts in its replica.
+struct MergeWeights {
+  float own_work = 1;  ///< pushes in flight, and progress that is not coded yet
+  float rho = 1;       ///< the residual
+};
+
 /// A worker's view of one shard: the shadow, its own pushes on the way, and the residual. One thread.
 class ShardReplica {
  public:
@@ -50,11 +56,9 @@ class ShardReplica {
   /// The shard's word on pushes, from an acknowledgement. What it refused returns to the residual, once.
   void acknowledge(Sequence next_sequence, std::span<const Sequence> refused);
 
-  /// x = shadow - in-flight - pending - rho * residual. `x` and `pending` have shape [size()]; pending may be
-  /// empty: nothing.
-  void compute_parameters(std::span<float> x, std::span<const float> pending, float rho) const;
-  /// x = shadow - rho * residual, of shape [size()]: without own work on its way.
-  void compute_parameters_of_shadow(std::span<float> x, float rho) const;
+  /// x = shadow - own_work * (in-flight + pending) - rho * residual. `x` and `pending` have shape [size()];
+  /// pending may be empty: nothing.
+  void compute_parameters(std::span<float> x, std::span<const float> pending, MergeWeights weights) const;
   /// Adds a round's progress (shape [size()]) to the residual, codes what is to be sent and keeps the rest.
   /// The caller fills in what names the round.
   Push push(std::span<const float> progress, const Codec& codec, const CodingContext& context);

@@ -41,7 +41,8 @@ TEST_CASE("what is left out has its default") {
   CHECK(job.workers_to_start == 1);
   CHECK(job.staleness.bound == 0u);
   CHECK(job.staleness.local_steps == 1);
-  CHECK(job.staleness.own_work == OwnWork::kFull);
+  CHECK(job.staleness.own_work == 1);
+  CHECK_FALSE(job.staleness.rho);
   CHECK(job.compression.push.density == 1.0);
   CHECK(job.compression.publish.value_bits == 32);
   CHECK_FALSE(job.target);
@@ -75,7 +76,7 @@ training:
   deterministic: true
   optimizer: {type: sgd, learning_rate: 1e-3, weight_decay: 5e-4}
   schedule: {type: step, factor: 0.5, epochs: 2}
-staleness: {bound: 1024, local_steps: 4, at_bound: wait, own_work: none}
+staleness: {bound: 1024, local_steps: 4, at_bound: wait, own_work: 0, rho: 0.25}
 compression:
   push: {density: 0.01, value_bits: 2, warmup_epochs: 1.5, tensors: {0.weight: 0.05, 2.weight: 1}}
   publish: {density: 1, value_bits: 32}
@@ -105,7 +106,8 @@ target: {metric: accuracy, at_least: 0.89}
   CHECK(job.staleness.local_steps == 4);
   CHECK(job.compression.push == CodingSpec{0.01, 2, 1.5, {{"0.weight", 0.05}, {"2.weight", 1}}});
   CHECK(job.compression.publish.is_exact());
-  CHECK(job.staleness.own_work == OwnWork::kNone);
+  CHECK(job.staleness.own_work == 0);
+  CHECK(job.staleness.rho == 0.25);
   CHECK(job.target->at_least == 0.89);
 }
 

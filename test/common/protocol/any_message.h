@@ -113,6 +113,8 @@ class AnyMessageFrom {
     m.staleness = m.pushes_in_flight = 7;
     m.at_gate = number() == 0;
     m.residual_norm = 1e300;
+    m.exact_bytes_up = number();
+    m.exact_bytes_down = number();
     m.round_trip_seconds = m.turnaround_p99_seconds = 1e300;
   }
   void fill(Draining&) {}
@@ -130,7 +132,9 @@ class AnyMessageFrom {
       begin = end;
     }
   }
-  void fill(LeaseGrant& m) { m = {job(), id<LeaseId>(), samples(), id<MembershipEpoch>(), id<Round>()}; }
+  void fill(LeaseGrant& m) {
+    m = {job(), id<LeaseId>(), samples(), id<MembershipEpoch>(), id<Round>(), number()};
+  }
   void fill(EvaluationLease& m) {
     const std::uint64_t a = number(), b = number();
     m = {job(), id<LeaseId>(), id<CutId>(), std::min(a, b), std::max(a, b)};

@@ -26,7 +26,7 @@ if [[ -e $FAKE/fail-$bound-$seed ]]; then
   exit 1
 fi
 jq -n --argjson bound "$bound" --argjson seed "$seed" '{state: "done", samples: 60000, utilisation: 0.5,
-  accuracy: (0.8 + $bound / 100 * $seed), samples_per_s: (1000 + 100 * $bound),
+  bytes_up: (12000000 / (1 + $bound) + 5000000), exact_bytes_up: 5000000, accuracy: (0.8 + $bound / 100 * $seed), samples_per_s: (1000 + 100 * $bound),
   seconds_to_target: (if $bound == 4 then null else 100 - $seed end)}'
 exit $((bound == 4))
 END
@@ -57,6 +57,7 @@ check "mean and interval over the two pairs that are whole" says '| 0.8300 (+0.0
 check "no difference, no width" says '| 1400 (+400 ± 0) |'
 check "a target that was missed" says '| -, missed 3 of 3 |'
 check "the first arm stands alone" says '| sync-lan | lan | 3 | 0.8000 | 0.500 | 1000 | 98.0 |'
+check "bytes of rounds, and how many times fewer" says '| 4.0 (1/3.0) | - |'
 check "an interval of the arm's own mean" result '.arms[2].accuracy.mean | .count == 3 and (.half * 10000 | round) == 994'
 check "the plot has a point for each arm" test "$(grep -c '<circle' "$out/plot.svg")" = 3
 check "and ends" test "$(tail -n 1 "$out/plot.svg")" = '</svg>'

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -111,13 +112,19 @@ struct CoordinatorBench {
         found.push_back(*m);
     return found;
   }
-  /// The worker asks for a lease and settles its first round on shard 0.
+  /// The worker settles a round on shard 0: the next one of what it was lent by this, or of a new lease.
   void train(std::uint64_t peer, std::uint64_t order, std::uint64_t round) {
-    say(PeerId(peer), LeaseRequest{JobId(1)});
-    const LeaseGrant grant = to<LeaseGrant>(PeerId(peer)).back();
-    say(shard(0), SettleReport{JobId(1),
-                               {{IncarnationOrder(order), Sequence(round), Round(round), grant.lease,
-                                 grant.range, false}}});
+    LeaseGrant& grant = lent[order];
+    if (grant.range.size() == 0) {
+      say(PeerId(peer), LeaseRequest{JobId(1)});
+      grant = to<LeaseGrant>(PeerId(peer)).back();
+    }
+    SampleRange range = grant.range;
+    range.end = std::min(range.end, range.begin + 10);
+    grant.range.begin = range.end;
+    say(shard(0),
+        SettleReport{JobId(1),
+                     {{IncarnationOrder(order), Sequence(round), Round(round), grant.lease, range, false}}});
   }
   /// The worker trains until nothing is free; the first round is `round`. Returns the next one.
   std::uint64_t train_all(std::uint64_t peer, std::uint64_t order, std::uint64_t round = 0) {
@@ -151,6 +158,7 @@ struct CoordinatorBench {
   std::uint64_t evaluate_every = 0;  ///< of jobs that are submitted
   ProtocolTime now{std::chrono::hours(1)};
   CoordinatorCore core;
+  std::map<std::uint64_t, LeaseGrant> lent;  // what train() has not used, by incarnation
   std::vector<SendMessage> sent;
   std::vector<PeerId> closed;
   std::vector<std::string> notes;

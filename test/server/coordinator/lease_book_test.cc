@@ -87,7 +87,7 @@ TEST_CASE("each sample of each epoch counts once, whoever dies or drains") {
   }
 }
 
-TEST_CASE("leases are whole rounds and shrink as the epoch ends") {
+TEST_CASE("leases are whole rounds and shrink as the job ends") {
   LeaseBook book({10'000, 1, 64, 1});
   std::uint64_t last = ~std::uint64_t{0}, covered = 0;
   while (auto lease = book.lend(IncarnationOrder(1), 2)) {
@@ -99,6 +99,24 @@ TEST_CASE("leases are whole rounds and shrink as the epoch ends") {
   }
   CHECK(covered == 10'000);
   CHECK(last <= 64);
+}
+
+TEST_CASE("where an epoch ends before the last one, only the lease that ends with it is shorter") {
+  constexpr std::uint64_t kEpoch = 100 * 64 + 10, kFull = kLeaseRoundsMax * 64;
+  LeaseBook book({kEpoch, 4, 64, 1});
+  std::uint64_t left = 4 * kEpoch;
+  while (left > 4 * kFull) {
+    const LeaseBook::Lease lease = *book.lend(IncarnationOrder(1), 2);
+    CHECK(lease.ahead == kFull);
+    CHECK((lease.range.size() == kFull || lease.range.end == kEpoch));
+    left -= lease.range.size();
+  }
+  while (left > 0) {
+    const LeaseBook::Lease lease = *book.lend(IncarnationOrder(1), 2);
+    CHECK(lease.ahead == std::max<std::uint64_t>(left / 4 / 64, 1) * 64);
+    CHECK(lease.range.size() <= lease.ahead);
+    left -= lease.range.size();
+  }
 }
 
 TEST_CASE("what a worker may not claim is an error as soon as the first shard has settled it") {

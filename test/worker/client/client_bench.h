@@ -85,9 +85,9 @@ struct ClientBench {
     assign.payload = SharedBytes::take(std::vector<float>(kSize / 2));
     return assign;
   }
-  void lend(std::uint64_t samples, std::uint64_t lease = 1) {
-    hear(kCoordinator,
-         LeaseGrant{JobId(1), LeaseId(lease), {DataEpoch(0), 0, samples}, MembershipEpoch(1), Round()});
+  void lend(std::uint64_t samples, std::uint64_t lease = 1, std::uint64_t ahead = 0) {
+    const SampleRange range{DataEpoch(0), 0, samples};
+    hear(kCoordinator, LeaseGrant{JobId(1), LeaseId(lease), range, MembershipEpoch(1), Round(), ahead});
   }
   /// The round that is computed gives 1 everywhere.
   void finish_round() {

@@ -1,6 +1,7 @@
 // Goal: statuses carry what the host has counted since the worker took the job, and none is lost at the end.
 // Method: one ClientCore, with the coordinator's messages made by hand.
 #include "test/support/catch.h"
+#include "test/worker/client/client_bench.h"
 #include "worker/client/client_core.h"
 
 using namespace nanduti;
@@ -8,7 +9,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr PeerId kCoordinator{0};
+constexpr PeerId kCoordinator = ClientBench::kCoordinator;
 
 std::vector<Message> sent_by(ClientCore& core) {
   std::vector<Message> sent;
@@ -65,4 +66,38 @@ TEST_CASE("a worker that drains says what it did before it leaves") {
   CHECK(std::holds_alternative<Draining>(sent[0]));
   CHECK(std::get<WorkerStatus>(sent[1]).bytes_up == 7);
   CHECK(std::holds_alternative<Leave>(sent[2]));
+}
+
+TEST_CASE("a status tells what is no part of a round from what is: shadows, cuts and the last flush") {
+  constexpr std::uint64_t kBytes = ClientBench::kSize * sizeof(float);
+  ClientBench bench;
+  bench.join();
+  CHECK(bench.status().exact_bytes_down == 0);
+  bench.send_shadow();
+  CHECK(bench.status().exact_bytes_down == kBytes);
+  bench.hear(kCoordinator, EvaluationLease{JobId(1), LeaseId(1), CutId(1), 0, 10});
+  bench.hear(bench.peers[0], CutValues{JobId(1), CutId(1), SharedBytes::take(std::vector<float>(4096))});
+  CHECK(bench.status().exact_bytes_down == kBytes + kBytes / 2);
+  bench.lend(10);
+  bench.finish_round();
+  CHECK(bench.status().exact_bytes_up == 0);
+}
+
+TEST_CASE("a worker asks for samples while it has fewer before it than the coordinator says") {
+  ClientBench bench;
+  bench.join();
+  bench.send_shadow();
+  const auto asked = [&] { return bench.to<LeaseRequest>(kCoordinator).size(); };
+  CHECK(asked() == 1);
+  bench.lend(50, 1, 60);  // a round of 10 is computed, and one is offered
+  CHECK(asked() == 2);
+  bench.lend(30, 2, 60);
+  CHECK(asked() == 2);
+  bench.finish_round();
+  CHECK(asked() == 3);
+  bench.lend(5, 3, 5);  // the end is near
+  for (int round = 0; round < 5; ++round) bench.finish_round();
+  CHECK(asked() == 3);
+  bench.finish_round();
+  CHECK(asked() == 4);
 }
