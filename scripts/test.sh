@@ -9,7 +9,7 @@ case "${1:-}" in
     echo "usage: scripts/test.sh [--full]"
     echo "Installs what is missing, checks the sources, builds release and asan, runs all tests in both, and fuzzes briefly."
     echo "--full adds ThreadSanitizer, 20,000 fresh simulator seeds, planted faults, the golden bytes of four builds, three jobs of 20"
-    echo "disturbances each, a job with three minutes of blackout, and the quickstart. The long run of the fuzzers is"
+    echo "disturbances each, jobs with blackouts of three minutes and of less than the window, and the quickstart. The long run of the fuzzers is"
     echo "scripts/fuzz.sh --minutes 20."
     exit 0
     ;;
@@ -89,6 +89,7 @@ if $full; then
   stage "golden bytes, two compilers at two levels" test/golden/compilers_test.sh
   stage "chaos, three jobs of 20 disturbances" chaos
   BIN=$PWD/build/release/bin stage "a blackout of three minutes" test/wan/blackout_test.sh 180
+  BIN=$PWD/build/release/bin stage "a blackout shorter than the window" test/wan/blackout_test.sh 10 slow
   stage "quickstart" scripts/quickstart.sh
 fi
 

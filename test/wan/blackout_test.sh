@@ -11,7 +11,7 @@ export BIN
 
 blackout=$1
 batches=24 more_layers=
-if [[ ${2:-} == slow ]]; then batches=40 more_layers='conv2d: {channels: 32, kernel: 5}, relu, '; fi
+if [[ ${2:-} == slow ]]; then batches=72 more_layers='conv2d: {channels: 32, kernel: 5}, relu, '; fi
 round_samples=$((32 * batches))
 name=blackout-$$
 round_trip_ms=180
