@@ -31,10 +31,14 @@ struct CodingSpec {
   [[nodiscard]] bool is_exact() const { return density == 1.0 && value_bits == 32 && tensors.empty(); }
 };
 
-/// What a job's `compression` says.
+/// What a job's `compression` says; what it does not say is as scripts/experiment.sh compression has seen it
+/// to learn as well as float32.
 struct CompressionSpec {
-  CodingSpec push;
-  CodingSpec publish;
+  CodingSpec push = {0.01, 2, 0.0, {}};
+  CodingSpec publish = {0.02, 4, 0.0, {}};
+
+  /// `compression: none`
+  [[nodiscard]] static CompressionSpec exact() { return {CodingSpec(), CodingSpec()}; }
 };
 
 /// Errors: kInvalidArgument, if a density is for a tensor that the model does not have, or for one that is

@@ -98,6 +98,13 @@ void read_staleness_section(YamlReader& root, StalenessConfig& staleness) {
 }
 
 void read_compression_section(YamlReader& root, CompressionSpec& compression) {
+  const YamlNode* node = root.find("compression");
+  if (node != nullptr && node->kind == YamlNode::Kind::kScalar) {
+    if (node->is_quoted || node->text != "none")
+      return root.reject("compression", "none, or a map with push and publish");
+    compression = CompressionSpec::exact();
+    return;
+  }
   YamlReader reader = root.map("compression");
   read_coding(reader.map("push"), compression.push);
   read_coding(reader.map("publish"), compression.publish);

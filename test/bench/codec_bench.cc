@@ -10,7 +10,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
-#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,7 +21,7 @@
 #include "common/codec/block_codec.h"
 #include "common/codec/codec_kernels.h"
 #include "common/compute/onednn/onednn_backend.h"
-#include "worker/train/trainer.h"
+#include "test/bench/bench_data.h"
 
 using namespace nanduti;
 
@@ -68,19 +67,6 @@ struct Shortest {
     seconds = std::min(seconds, (cpu_seconds() - before) / static_cast<double>(repeats));
   }
 };
-
-[[noreturn]] void fail(const std::string& message) {
-  fmt::print(stderr, "bench_codec: {}\n", message);
-  std::exit(1);
-}
-
-std::shared_ptr<const JobData> load(const std::string& directory) {
-  const std::filesystem::path base(directory);
-  auto data =
-      load_job_data({base / "train-images-idx3-ubyte.gz", base / "train-labels-idx1-ubyte.gz", {}, 0}, true);
-  if (!data.ok()) fail(data.error().message);
-  return *data;
-}
 
 BlockCodecOptions options_of(double density) {
   BlockCodecOptions options;

@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
-#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,7 +16,7 @@
 #include "common/base/random.h"
 #include "common/compute/onednn/onednn_backend.h"
 #include "test/bench/bare_lenet.h"
-#include "worker/train/trainer.h"
+#include "test/bench/bench_data.h"
 
 using namespace nanduti;
 
@@ -66,20 +65,6 @@ std::shared_ptr<const JobData> synthetic_data() {
   return data;
 }
 
-[[noreturn]] void fail(const std::string& message) {
-  fmt::print(stderr, "bench_trainer: {}\n", message);
-  std::exit(1);
-}
-
-std::shared_ptr<const JobData> load(const std::string& directory) {
-  if (directory.empty()) return synthetic_data();
-  const std::filesystem::path base(directory);
-  auto data =
-      load_job_data({base / "train-images-idx3-ubyte.gz", base / "train-labels-idx1-ubyte.gz", {}, 0}, true);
-  if (!data.ok()) fail(data.error().message);
-  return *data;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -100,7 +85,7 @@ int main(int argc, char** argv) {
   }
   omp_set_num_threads(1);
 
-  const auto data = load(directory);
+  const auto data = directory.empty() ? synthetic_data() : load(directory);
   const auto model = resolve_model({.preset = "lenet", .layers = {}}, data->shape);
   if (!model.ok()) fail(model.error().message);
   TrainingSpec training;

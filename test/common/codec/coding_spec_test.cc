@@ -23,7 +23,7 @@ std::size_t sent(const Codec& codec, std::uint64_t begin, std::uint64_t size, do
 
 TEST_CASE("density 1 in 32 bits is exact and dense, in each direction by itself") {
   CompressionSpec spec;
-  spec.push.density = 0.01;
+  spec.publish = CompressionSpec::exact().publish;
   const JobCodecs codecs = make_codecs(spec, space()).value();
   CHECK(codecs.push->coding() == Coding::kBlocks);
   CHECK(codecs.publish->coding() == Coding::kDenseFloat32);

@@ -193,7 +193,9 @@ TEST_CASE("staleness and compression outside what will ever be allowed") {
       {"name: tiny", "compression: {push: {tensors: 0.1}}",
        "job.yaml:1: compression.push.tensors: found \"0.1\", allowed: a map, keys: none"},
       {"name: tiny", "compression: dense",
-       "job.yaml:1: compression: found \"dense\", allowed: a map, keys: push, publish"},
+       "job.yaml:1: compression: found \"dense\", allowed: none, or a map with push and publish"},
+      {"name: tiny", "compression: [push]",
+       "job.yaml:1: compression: found a list, allowed: a map, keys: push, publish"},
       {"name: tiny", "durability: disk", "job.yaml:1: durability: found \"disk\", allowed: memory"},
   });
 }

@@ -43,9 +43,15 @@ TEST_CASE("what is left out has its default") {
   CHECK(job.staleness.local_steps == 1);
   CHECK(job.staleness.own_work == 1);
   CHECK_FALSE(job.staleness.rho);
-  CHECK(job.compression.push.density == 1.0);
-  CHECK(job.compression.publish.value_bits == 32);
+  CHECK(job.compression.push == CodingSpec{0.01, 2, 0, {}});
+  CHECK(job.compression.publish == CodingSpec{0.02, 4, 0, {}});
   CHECK_FALSE(job.target);
+}
+
+TEST_CASE("a job without compression sends float32 in both directions") {
+  const JobConfig job = parsed(kShort + "compression: none\n");
+  CHECK(job.compression.push.is_exact());
+  CHECK(job.compression.publish.is_exact());
 }
 
 TEST_CASE("every key is read") {

@@ -167,4 +167,21 @@ struct CoordinatorBench {
   std::vector<std::uint32_t> checkpoints;  ///< their epochs
 };
 
+/// Time-outs that a test can wait for.
+inline CoordinatorOptions quick() {
+  using namespace std::chrono_literals;
+  CoordinatorOptions options;
+  options.suspend_after = 5s;
+  options.dead_after = 20s;
+  options.lease_timeout = 30s;
+  options.prepare_timeout = 60s;
+  options.shard_timeout = 100s;
+  return options;
+}
+
+inline bool has(const std::vector<std::string>& texts, std::string_view part) {
+  return std::any_of(texts.begin(), texts.end(),
+                     [&](const std::string& text) { return text.find(part) != std::string::npos; });
+}
+
 }  // namespace nanduti

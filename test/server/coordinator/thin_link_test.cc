@@ -10,14 +10,6 @@ namespace {
 
 constexpr PeerId kShard{100};
 
-CoordinatorOptions quick() {
-  CoordinatorOptions options;
-  options.suspend_after = 5s;
-  options.dead_after = 20s;
-  options.lease_timeout = 30s;
-  return options;
-}
-
 /// A worker of which nothing is heard but statuses, in which so many bytes move each second.
 struct Mover {
   CoordinatorBench& bench;
