@@ -10,6 +10,13 @@ namespace {
 
 constexpr PeerId kShard{100};
 
+/// Shards have more time than the longest transfer here takes.
+CoordinatorOptions patient() {
+  CoordinatorOptions options = quick();
+  options.shard_timeout = CoordinatorOptions().shard_timeout;
+  return options;
+}
+
 /// A worker of which nothing is heard but statuses, in which so many bytes move each second.
 struct Mover {
   CoordinatorBench& bench;
@@ -32,7 +39,7 @@ constexpr int kLeaseSeconds = 30;
 }  // namespace
 
 TEST_CASE("a push or a shadow that takes longer than the lease's time is a sign of work, and not for ever") {
-  CoordinatorBench bench(quick());
+  CoordinatorBench bench(patient());
   bench.start(1, 2);
   bench.say(PeerId(2), LeaseRequest{JobId(1)});
   Mover mover{bench, 2};
@@ -44,7 +51,7 @@ TEST_CASE("a push or a shadow that takes longer than the lease's time is a sign 
 }
 
 TEST_CASE("what a worker says that does nothing is no transfer, however long the lease's time is") {
-  CoordinatorOptions options = quick();
+  CoordinatorOptions options = patient();
   options.lease_timeout = 10min;
   CoordinatorBench bench(options);
   bench.start();
@@ -57,7 +64,7 @@ TEST_CASE("what a worker says that does nothing is no transfer, however long the
 }
 
 TEST_CASE("figures that shrink are no transfer") {
-  CoordinatorBench bench(quick());
+  CoordinatorBench bench(patient());
   bench.start();
   bench.say(PeerId(1), LeaseRequest{JobId(1)});
   WorkerStatus status = CoordinatorBench::status();
@@ -71,7 +78,7 @@ TEST_CASE("figures that shrink are no transfer") {
 }
 
 TEST_CASE("a worker of a deterministic job has the time that the download of its shadow takes") {
-  CoordinatorBench bench(quick());
+  CoordinatorBench bench(patient());
   bench.start(1, 2, true);
   bench.say(PeerId(1), LeaseRequest{JobId(1)});
   Mover mover{bench, 2, 10'000, true};
@@ -83,7 +90,7 @@ TEST_CASE("a worker of a deterministic job has the time that the download of its
 }
 
 TEST_CASE("last updates that are under way are waited for, and not for ever") {
-  CoordinatorBench bench(quick());
+  CoordinatorBench bench(patient());
   bench.start(1, 2);
   bench.train_all(1, 1);
   bench.say(PeerId(1), ResidualFlushed{JobId(1)});
@@ -95,7 +102,7 @@ TEST_CASE("last updates that are under way are waited for, and not for ever") {
 }
 
 TEST_CASE("a cut that is being fetched is waited for, and not for ever") {
-  CoordinatorBench bench(quick());
+  CoordinatorBench bench(patient());
   bench.start(1, 2);
   bench.train(1, 1, 0);
   bench.train(2, 2, 0);
@@ -110,7 +117,7 @@ TEST_CASE("a cut that is being fetched is waited for, and not for ever") {
 }
 
 TEST_CASE("the cuts that a worker evaluates are no part of the time that its round has, each of them once") {
-  CoordinatorBench bench(quick());
+  CoordinatorBench bench(patient());
   bench.start(1, 2);
   bench.train(1, 1, 0);
   bench.train(2, 2, 0);
