@@ -76,59 +76,25 @@ void write_pipeline(JsonWriter& writer, const PipelineReport& pipeline) {
   writer.end_object();
 }
 
-void write(JsonWriter& writer, const JobReport& job) {
-  const auto text_or_null = [&](std::string_view name, const std::string& text) {
-    text.empty() ? writer.key(name).null() : writer.member(name, text);
-  };
-  writer.begin_object()
-      .member("id", std::to_string(job.id.value()))
-      .member("name", job.name)
-      .member("state", to_string(job.state));
-  text_or_null("reason", job.reason);
-  writer.member("target", job.target)
-      .member("target_met", job.target_met)
-      .member("epoch", job.epoch)
-      .member("epochs", job.epochs)
-      .member("samples", job.samples)
-      .member("samples_total", job.samples_total)
-      .member("repeated_samples", job.repeated_samples)
-      .member("samples_per_s", job.samples_per_s)
-      .member("accuracy", job.accuracy)
-      .member("loss", job.loss)
-      .member("test_loss", job.test_loss)
-      .member("staleness", job.staleness)
-      .member("stall_fraction", job.stall_fraction)
-      .member("bytes_up", job.bytes_up)
-      .member("bytes_down", job.bytes_down)
-      .member("eta_s", job.eta_s);
-  text_or_null("waiting_for", job.waiting_for);
-  writer.member("workers", job.workers);
-  text_or_null("model", job.model);
-  text_or_null("run", job.run);
-  writer.key("warnings").begin_array();
-  for (const std::string& warning : job.warnings) writer.value(warning);
-  writer.end_array();
-  write_pipeline(writer, job.pipeline);
-  writer.member("training_seconds", job.training_seconds).key("figures").begin_array();
-  for (const EpochReport& epoch : job.figures)
-    writer.begin_object()
-        .member("epoch", epoch.epoch)
-        .member("accuracy", epoch.accuracy)
-        .member("loss", epoch.loss)
-        .member("test_loss", epoch.test_loss)
-        .member("seconds", epoch.seconds)
-        .member("evaluation_seconds", epoch.evaluation_seconds)
-        .end_object();
-  writer.end_array().key("evaluations").begin_array();
-  for (const EvaluationReport& evaluation : job.evaluations)
-    writer.begin_object()
-        .member("samples", evaluation.samples)
-        .member("accuracy", evaluation.accuracy)
-        .member("test_loss", evaluation.test_loss)
-        .member("seconds", evaluation.seconds)
-        .member("evaluation_seconds", evaluation.evaluation_seconds)
-        .end_object();
-  writer.end_array().member("evaluations_skipped", job.evaluations_skipped).end_object();
+/// What all evaluations have.
+template <class Report>
+void write_test_figures(JsonWriter& writer, const Report& report) {
+  writer.member("accuracy", report.accuracy)
+      .member("test_loss", report.test_loss)
+      .member("seconds", report.seconds)
+      .member("evaluation_seconds", report.evaluation_seconds);
+}
+
+void write(JsonWriter& writer, const EpochReport& epoch) {
+  writer.begin_object().member("epoch", epoch.epoch).member("loss", epoch.loss);
+  write_test_figures(writer, epoch);
+  writer.end_object();
+}
+
+void write(JsonWriter& writer, const EvaluationReport& evaluation) {
+  writer.begin_object().member("samples", evaluation.samples);
+  write_test_figures(writer, evaluation);
+  writer.end_object();
 }
 
 void write_id_or_null(JsonWriter& writer, std::string_view name, std::optional<JobId> id) {
@@ -183,12 +149,53 @@ void write(JsonWriter& writer, const WorkerReport& worker) {
   writer.end_object();
 }
 
+void write(JsonWriter& writer, const JobReport& job);
+
 /// A member that is an array.
 template <class Report>
 void write_array(JsonWriter& writer, std::string_view name, const std::vector<Report>& reports) {
   writer.key(name).begin_array();
   for (const Report& report : reports) write(writer, report);
   writer.end_array();
+}
+
+void write(JsonWriter& writer, const JobReport& job) {
+  const auto text_or_null = [&](std::string_view name, const std::string& text) {
+    text.empty() ? writer.key(name).null() : writer.member(name, text);
+  };
+  writer.begin_object()
+      .member("id", std::to_string(job.id.value()))
+      .member("name", job.name)
+      .member("state", to_string(job.state));
+  text_or_null("reason", job.reason);
+  writer.member("target", job.target)
+      .member("target_met", job.target_met)
+      .member("epoch", job.epoch)
+      .member("epochs", job.epochs)
+      .member("samples", job.samples)
+      .member("samples_total", job.samples_total)
+      .member("repeated_samples", job.repeated_samples)
+      .member("samples_per_s", job.samples_per_s)
+      .member("accuracy", job.accuracy)
+      .member("loss", job.loss)
+      .member("test_loss", job.test_loss)
+      .member("staleness", job.staleness)
+      .member("stall_fraction", job.stall_fraction)
+      .member("bytes_up", job.bytes_up)
+      .member("bytes_down", job.bytes_down)
+      .member("eta_s", job.eta_s);
+  text_or_null("waiting_for", job.waiting_for);
+  writer.member("workers", job.workers);
+  text_or_null("model", job.model);
+  text_or_null("run", job.run);
+  writer.key("warnings").begin_array();
+  for (const std::string& warning : job.warnings) writer.value(warning);
+  writer.end_array();
+  write_pipeline(writer, job.pipeline);
+  writer.member("training_seconds", job.training_seconds);
+  write_array(writer, "figures", job.figures);
+  write_array(writer, "evaluations", job.evaluations);
+  writer.member("evaluations_skipped", job.evaluations_skipped).end_object();
 }
 
 /// The page that a browser's request comes from is this server's own, or it comes from no page.
