@@ -167,12 +167,18 @@ TEST_CASE("the pipeline's figures are sums, the worst worker's, and ages of push
   slow.stall.codec = 0.75;
   slow.stall.window = 0.25;
   slow.pushes_in_flight = 2;
+  slow.residual_norm = 2;
+  slow.exact_bytes_up = 30;
   slow.turnaround_p50_seconds = 0.5;
   WorkerStatus fast = status(5, 5, 5, 0);
   fast.turnaround_p50_seconds = 0.1;
   fast.pushes_in_flight = 1;
+  fast.residual_norm = 3;
+  fast.exact_bytes_up = 12;
+  fast.exact_bytes_down = 5;
   figures.on_status(at(1s), kFirst, slow);
   figures.on_status(at(1s), kSecond, fast);
+  figures.on_publish_residual(0.5);
   for (std::uint32_t age = 1; age <= 100; ++age) figures.on_push_settled(age);
   PipelineReport report = figures.pipeline();
   CHECK(report.compute_seconds == 8);
@@ -184,6 +190,10 @@ TEST_CASE("the pipeline's figures are sums, the worst worker's, and ages of push
   CHECK(report.pushes_in_flight == 3);
   CHECK(report.turnaround_p50_s == 0.5);
   CHECK_FALSE(report.turnaround_p99_s);
+  CHECK(report.residual_norm == 3);
+  CHECK(report.publish_residual_norm == 0.5);
+  CHECK(report.exact_bytes_up == 42);
+  CHECK(report.exact_bytes_down == 5);
   CHECK(report.age_p50 == 50);
   CHECK(report.age_p99 == 99);
   // The one that is gone counts, but for what is under way now.

@@ -1,6 +1,9 @@
 // Goal: versions wait for a link that is full, and who has missed some hears them again where that is less.
 // Method: a shard without a network, whose clock and acknowledgements the test makes.
+#include <cmath>
+
 #include "common/codec/block_codec.h"
+#include "common/codec/coding_spec.h"
 #include "test/server/shard/shard_bench.h"
 
 using namespace nanduti;
@@ -36,6 +39,26 @@ struct PacedBench : Bench {
 };
 
 }  // namespace
+
+TEST_CASE("what a version leaves unsent has the norm of w - shadow, until it goes exactly") {
+  const std::vector<float> initial(kBlockSize);
+  ShardValues values(initial);
+  CHECK(values.residual_norm() == 0);
+  std::vector<float> progress(kBlockSize);
+  progress[0] = 8;
+  progress[7] = 3;
+  progress[9] = -4;
+  DenseFloat32Codec dense;
+  values.apply(dense.decode(dense.encode(progress, {}, {}).payload, kBlockSize).value(), 1);
+  CHECK(values.residual_norm() == Approx(std::sqrt(64.0 + 25)));
+  BlockCodecOptions options;
+  options.density = kDensityMin;
+  options.value_bits = 32;
+  (void)values.publish(BlockCodec(options), {});
+  CHECK(values.residual_norm() == 5);
+  values.publish_exactly();
+  CHECK(values.residual_norm() == 0);
+}
 
 TEST_CASE("who has missed versions hears them one by one where they are fewer bytes than what they changed") {
   Bench bench(false, {}, sparse_versions());

@@ -1,5 +1,7 @@
 // Goal: the replica merges and never overwrites, and counts each verdict once. Method: replicas fed by hand,
 // with dyadic values so that sums are exact, and codecs that leave a residual.
+#include <cmath>
+
 #include "common/base/random.h"
 #include "test/worker/client/replica_bench.h"
 
@@ -267,6 +269,7 @@ TEST_CASE("own work and the residual count in x at the weights that the job give
   Bench bench(8, false, std::make_shared<FirstOnlyCodec>(), 64, 0.5f, 0.25);
   assign_all(bench, 4.0f, {0, 0});
   bench.run_round(0.5f);  // coordinate 0 of each shard is in flight, the rest in the residual
+  CHECK(bench.replica.residual_norm() == Approx(std::sqrt(6 * 0.25)));
   bench.offer();
   REQUIRE(bench.computing);
   CHECK(bench.computing->buffers->parameters[0] == 4.0f - 0.5f * 0.5f);
