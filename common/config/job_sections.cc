@@ -100,8 +100,7 @@ void read_staleness_section(YamlReader& root, StalenessConfig& staleness) {
 void read_compression_section(YamlReader& root, CompressionSpec& compression) {
   const YamlNode* node = root.find("compression");
   if (node != nullptr && node->kind == YamlNode::Kind::kScalar) {
-    if (node->is_quoted || node->text != "none")
-      return root.reject("compression", "none, or a map with push and publish");
+    if (node->text != "none") return root.reject("compression", "none, or a map with push and publish");
     compression = CompressionSpec::exact();
     return;
   }

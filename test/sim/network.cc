@@ -54,6 +54,7 @@ const LinkPlan& Network::link_of(const Connection& connection) const {
 }
 
 bool Network::covers(const Partition& partition, const Connection& connection) const {
+  if (partition.only_coordinator && connection.server != 0) return false;
   switch (partition.target.kind) {
     case Target::Kind::kAll:
       return connection.place.has_value();

@@ -70,6 +70,7 @@ void add_partitions(Plan& plan, RandomStream& random, Duration span) {
     const std::uint64_t way = random.below(4);
     partition.up = way != 0;
     partition.down = way != 1;
+    partition.only_coordinator = random.chance(0.25);
     plan.partitions.push_back(partition);
   }
 }
@@ -98,9 +99,11 @@ void add_happenings(Plan& plan, RandomStream& random, Duration span) {
     const ProtocolTime at = kBeginning + between(random, milliseconds(200), span);
     const HappeningKind kind = random.chance(0.7) ? HappeningKind::kCrash : HappeningKind::kDrain;
     plan.happenings.push_back({at, kind, place});
+    // Often so soon that what the old life has sent is still on its way.
+    const Duration longest = random.chance(0.4) ? Duration(milliseconds(300)) : Duration(seconds(5));
     if (random.chance(0.7))
       plan.happenings.push_back(
-          {at + between(random, milliseconds(10), seconds(5)), HappeningKind::kStart, place});
+          {at + between(random, milliseconds(10), longest), HappeningKind::kStart, place});
   }
 }
 
@@ -218,6 +221,8 @@ Plan make_plan(std::uint64_t seed) {
   plan.local = {milliseconds(0), milliseconds(1), Duration(0), 1e9, 0, 0, 0, 0, true, 0};
   if (mood == Mood::kWild)
     plan.local = {milliseconds(1), milliseconds(5), milliseconds(5), 1e9, 0.02, 0.02, 0.02, 0.01, false, 0};
+  // Shards that are far from the coordinator, one further than the other.
+  if (RandomStream far(seed, 10); far.chance(0.2)) plan.local.skew = milliseconds(400);
   plan.heal_at = kBeginning + seconds(10);
   // A worker that merges slowly drops versions and catches up in one go.
   if (random.chance(0.25))

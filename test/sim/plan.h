@@ -43,6 +43,7 @@ struct Partition {
   Target target;
   bool up = true;  ///< from the dialling side (workers; shards towards the coordinator) to the other
   bool down = true;
+  bool only_coordinator = false;  ///< of these, those to and from the coordinator
 };
 
 /// A time in which the target's processes are stopped, as by SIGSTOP.

@@ -245,6 +245,7 @@ void visit_plan(Visitor& v, Plan& plan) {
     item.target("of", partition.target);
     item.truth("up", partition.up, true);
     item.truth("down", partition.down, true);
+    item.truth("only_coordinator", partition.only_coordinator, false);
   });
   v.list("pauses", plan.pauses, [](auto& item, Pause& pause) {
     item.time("from", pause.begin);
