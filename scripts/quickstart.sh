@@ -113,18 +113,18 @@ follow_check() {
 
 port_is_free() { ! (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
 
-# Beside another one (--keep) it has ports and a folder of its own.
-data_port=7070 http_port=7080
-if ! port_is_free $data_port || ! port_is_free $http_port; then
-  note "another program listens on port 7070 or 7080: taking free ports"
-  data_port=0 http_port=0
+# Workers that wait for a server at the usual port are not its own. Beside another quickstart (--keep) it has a folder of its own.
+http_port=7080
+if ! port_is_free $http_port; then
+  note "another program listens on port $http_port: taking a free one"
+  http_port=0
   folder+=-$$
 fi
 mkdir -p "$folder"
 # as_replacement TEXT: as it has to stand in the replacement of sed's s#...#...#.
 as_replacement() { printf '%s' "$1" | sed 's/[&#\\]/\\&/g'; }
 quoted_folder=$(as_replacement "${folder//\'/\'\'}")
-sed -E "s#tcp://127\.0\.0\.1:7070#tcp://127.0.0.1:$data_port#; s#127\.0\.0\.1:7080#127.0.0.1:$http_port#
+sed -E "s#tcp://127\.0\.0\.1:7070#tcp://127.0.0.1:0#; s#127\.0\.0\.1:7080#127.0.0.1:$http_port#
   s#directory: [^}]*#directory: '$quoted_folder/data'#" "$top/configs/server.yaml" > "$folder/server.yaml"
 start server nanduti-server "$folder/server.yaml"
 ready=

@@ -7,7 +7,7 @@ source "$(dirname "$0")/lib/common.sh"
 usage() {
   cat << 'END'
 usage: scripts/sim.sh [--seeds N] [--from S] [--keep-going] [--coverage]
-       scripts/sim.sh --seed N | --scenario FILE [--story | --trace | --shrink]
+       scripts/sim.sh --seed N | --scenario FILE [--story | --trace | --shrink | --plan]
        scripts/sim.sh --mutants [--seeds N] [--from S]
   --seeds N        play N seeds (default 500); progress on stderr, one line of figures at the end
   --from S         the first seed; random if not given, and printed
@@ -18,7 +18,7 @@ usage: scripts/sim.sh [--seeds N] [--from S] [--keep-going] [--coverage]
   --story          print what people would tell of it
   --trace          print every event
   --shrink         print the smallest scenario found that fails in the same way
-  --plan           print the seed's plan as a scenario file
+  --plan           print the plan as a scenario file
   --mutants        show that every planted fault (test/sim/mutants) is caught, and how many seeds each needed
                    (default: up to 2000)
 A seed that fails is shrunk at once: the scenario is left in build/sim/.
@@ -31,6 +31,7 @@ from=
 seed=
 scenario=
 options=()
+one_only=
 mutants=false
 while (($# > 0)); do
   case $1 in
@@ -48,12 +49,17 @@ while (($# > 0)); do
       scenario=$(realpath "$(value_of "$@")")
       shift
       ;;
-    --keep-going | --coverage | --story | --trace | --shrink | --plan) options+=("$1") ;;
+    --keep-going | --coverage) options+=("$1") ;;
+    --story | --trace | --shrink | --plan)
+      one_only=$1
+      options+=("$1")
+      ;;
     --mutants) mutants=true ;;
     *) usage_error "unknown argument '$1'" ;;
   esac
   shift
 done
+[[ -z $one_only || -n $seed || -n $scenario ]] || usage_error "$one_only is of one seed (--seed N) or one --scenario FILE"
 cd "$top"
 
 programs=build/release/bin

@@ -86,7 +86,7 @@ Result<fs::path> resolve_data_file(std::span<const fs::path> roots, std::string_
   if (search.is_outside || roots.empty()) {
     return make_error(ErrorCode::kRefused, "{} does not lie below {}", in_quotes(file), places);
   }
-  return make_error(ErrorCode::kNotFound, "{} is not below {}", in_quotes(file), places);
+  return make_error(ErrorCode::kNotFound, "there is no {} below {}", in_quotes(file), places);
 }
 
 }  // namespace nanduti

@@ -46,8 +46,8 @@ struct StalenessConfig {
   std::uint32_t local_steps = 1;  ///< minibatches of a round
   AtBound at_bound = AtBound::kWait;
   // The weights in a worker's replica, for experiments: 0 to 1.
-  double own_work = 1.0;      ///< of its own pushes that are on their way: what read-my-writes is worth
-  std::optional<double> rho;  ///< of what compression has left unsent; empty: 1 / active workers
+  double own_work = 1.0;  ///< of its own pushes that are on their way: what read-my-writes is worth
+  double rho = 1.0;       ///< of what compression has left unsent
 };
 
 inline constexpr double kWarmupEpochsMax = 1000;

@@ -88,10 +88,7 @@ void read_staleness_section(YamlReader& root, StalenessConfig& staleness) {
   constexpr std::string_view kWeightAllowed = "a number from 0 to 1";
   const auto is_weight = [](double value) { return value >= 0 && value <= 1; };
   reader.real_number("own_work", is_weight, kWeightAllowed, staleness.own_work);
-  if (reader.find("rho") != nullptr) {
-    staleness.rho.emplace();
-    reader.real_number("rho", is_weight, kWeightAllowed, *staleness.rho);
-  }
+  reader.real_number("rho", is_weight, kWeightAllowed, staleness.rho);
   reader.not_yet("bound_max");
   reader.not_yet("local_steps_max");
   reader.finish();

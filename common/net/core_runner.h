@@ -150,6 +150,7 @@ class CoreRunner {
         act(now);
       }
     }
+    watch_.look(now, [this](PeerId peer) { return hub_.last_heard(peer); });
     transport_.submit(destination_, hub_.take_requests());
     loop_.set_deadline(std::min({hub_.next_deadline(), core_.next_deadline(), watch_.next_deadline()}));
   }

@@ -9,6 +9,8 @@ namespace nanduti {
 namespace {
 
 constexpr Duration kFirstWarning = std::chrono::seconds(3);
+// Of an open session: it has dialled again by then.
+constexpr Duration kSilence = std::chrono::seconds(10);
 constexpr Duration kLongestPause = std::chrono::minutes(5);
 
 }  // namespace
@@ -27,6 +29,7 @@ void DialWatch::begin(ProtocolTime now, Peer& peer) {
   peer.since = now;
   peer.warn_at = now + kFirstWarning;
   peer.warn_again = kFirstWarning;
+  peer.connected = peer.silent = false;
 }
 
 void DialWatch::connected(PeerId peer) {
@@ -35,6 +38,21 @@ void DialWatch::connected(PeerId peer) {
   if (it->second.warned) log_info("{} answers now", it->second.endpoint);
   it->second.warned = false;
   it->second.warn_at = kNever;
+  it->second.connected = true;
+  it->second.silent = false;
+}
+
+void DialWatch::heard(ProtocolTime now, PeerId peer, ProtocolTime last) {
+  const auto it = peers_.find(peer);
+  if (it == peers_.end() || !it->second.connected) return;
+  Peer& entry = it->second;
+  const bool is_silent = now - last >= kSilence;
+  if (is_silent == entry.silent) return;
+  if (!is_silent) return connected(peer);
+  entry.silent = true;
+  entry.since = last;
+  entry.warn_at = now;
+  entry.warn_again = kFirstWarning;
 }
 
 void DialWatch::on_deadline(ProtocolTime now) {

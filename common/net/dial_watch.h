@@ -16,6 +16,14 @@ class DialWatch {
   /// A session that was open is lost and dialled again.
   void lost(ProtocolTime now, PeerId peer);
   void connected(PeerId peer);
+  /// Of an open session: when anything was heard of the peer last.
+  void heard(ProtocolTime now, PeerId peer, ProtocolTime last);
+  /// heard() for all peers; `last_heard` is called with each.
+  template <class LastHeard>
+  void look(ProtocolTime now, LastHeard last_heard) {
+    for (const auto& [peer, entry] : peers_)
+      if (entry.connected) heard(now, peer, last_heard(peer));
+  }
   void closed(PeerId peer) { peers_.erase(peer); }
 
   void on_deadline(ProtocolTime now);
@@ -28,6 +36,8 @@ class DialWatch {
     ProtocolTime warn_at = kNever;
     Duration warn_again{0};
     bool warned = false;
+    bool connected = false;
+    bool silent = false;  // though its session is open
   };
   static void begin(ProtocolTime now, Peer& peer);
 

@@ -347,4 +347,12 @@ Duration SessionHub::round_trip(PeerId peer) const {
   return session == nullptr || session->streams.empty() ? Duration(0) : session->streams[0].link.round_trip();
 }
 
+ProtocolTime SessionHub::last_heard(PeerId peer) const {
+  const Session* session = impl_->table.find(peer);
+  if (session == nullptr || session->streams.empty()) return kNever;
+  ProtocolTime last = session->streams[0].last_heard;
+  for (const SessionStream& stream : session->streams) last = std::max(last, stream.last_heard);
+  return last;
+}
+
 }  // namespace nanduti

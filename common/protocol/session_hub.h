@@ -215,6 +215,8 @@ class SessionHub {
   [[nodiscard]] std::size_t outstanding_bytes(PeerId peer) const;
   /// Smoothed round trip of the session; 0 if not measured.
   [[nodiscard]] Duration round_trip(PeerId peer) const;
+  /// When a frame of the peer came last, on any stream; kNever without a session.
+  [[nodiscard]] ProtocolTime last_heard(PeerId peer) const;
 
  private:
   struct Impl;

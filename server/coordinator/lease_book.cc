@@ -14,6 +14,7 @@ LeaseBook::LeaseBook(const LeaseBookOptions& options)
   NANDUTI_CHECK(options_.shards > 0 && options_.shards <= kShardsMax);
   for (std::uint32_t epoch = 0; epoch < options_.epochs; ++epoch)
     free_.emplace(std::pair(DataEpoch(epoch), 0), options_.samples);
+  free_samples_ = options_.samples * options_.epochs;
 }
 
 std::optional<LeaseBook::Lease> LeaseBook::lend(IncarnationOrder order, std::uint32_t workers) {
@@ -21,9 +22,9 @@ std::optional<LeaseBook::Lease> LeaseBook::lend(IncarnationOrder order, std::uin
   const auto first = free_.begin();
   const auto [epoch, begin] = first->first;
   const std::uint64_t end = first->second;
-  std::uint64_t left = 0;
-  for (const auto& [key, range_end] : free_) left += range_end - key.second;
-  // Guided self-scheduling: half a fair share of what is left.
+  // Guided self-scheduling: half a fair share of what is left; of an epoch at most, or workers would be in
+  // different ones.
+  const std::uint64_t left = std::min(free_samples_, options_.samples);
   const std::uint64_t share = left / (2 * std::max(workers, 1u)) / options_.round_samples;
   const std::uint64_t ahead = std::clamp<std::uint64_t>(share, 1, kLeaseRoundsMax) * options_.round_samples;
   const std::uint64_t size = std::min(end - begin, ahead);
@@ -60,6 +61,7 @@ std::optional<LeaseBook::Lease> LeaseBook::lend_section(IncarnationOrder order, 
 }
 
 LeaseBook::Lease LeaseBook::hold(IncarnationOrder order, const SampleRange& range, std::uint64_t ahead) {
+  free_samples_ -= range.size();
   const Lease lease{next_lease_, range, ahead};
   next_lease_ = next_lease_.next();
   held_.emplace(lease.id, Held{order, range, range.begin});
@@ -166,6 +168,7 @@ void LeaseBook::fence(IncarnationOrder order) {
 
 void LeaseBook::free(const SampleRange& range) {
   if (range.size() == 0) return;
+  free_samples_ += range.size();
   auto [it, is_new] = free_.emplace(std::pair(range.epoch, range.begin), range.end);
   NANDUTI_CHECK(is_new, "samples from {} of epoch {} are free already", range.begin, range.epoch);
   const auto next = std::next(it);

@@ -38,8 +38,8 @@ class LeaseBook {
     SampleRange range;        ///< of one epoch
     std::uint64_t ahead = 0;  ///< LeaseGrant::ahead
   };
-  /// Lends the first free run of samples: whole rounds, fewer as the job ends so that `workers` finish
-  /// together. Empty if nothing is free now.
+  /// Lends the first free run of samples: whole rounds, so few that `workers` are in the same epoch, and
+  /// fewer as the job ends so that they finish together. Empty if nothing is free now.
   std::optional<Lease> lend(IncarnationOrder order, std::uint32_t workers);
   /// Lends the next run of rank `rank`'s own section of the epoch, for deterministic jobs: what a rank is
   /// lent depends on nothing but the numbers. All ranks have equally many rounds in every epoch; where a
@@ -86,6 +86,7 @@ class LeaseBook {
   LeaseBookOptions options_;
   std::uint64_t all_shards_;
   std::map<std::pair<DataEpoch, std::uint64_t>, std::uint64_t> free_;  // (epoch, begin) to end
+  std::uint64_t free_samples_ = 0;                                     // in all
   std::map<LeaseId, Held> held_;
   std::map<std::pair<IncarnationOrder, Sequence>, Partial> partial_;
   std::map<std::pair<IncarnationOrder, ShardIndex>, Sequence> next_sequence_;

@@ -53,7 +53,7 @@ void Checker::on_compute(IncarnationOrder order, const Replica& replica, const R
 
   // P1: the replica includes rounds < round - bound of every active worker on every shard; its own it
   // includes at once, be they settled or in flight.
-  const bool alone = count_active(membership) == 1 && is_active(membership, order);
+  const bool alone = plan_.own_work == 1 && count_active(membership) == 1 && is_active(membership, order);
   for (const Member& member : membership.members) {
     if (member.state != MemberState::kActive || !plan_.bound || alone) continue;
     for (std::size_t k = 0; k < shards_.size(); ++k) {
@@ -80,22 +80,25 @@ void Checker::on_compute(IncarnationOrder order, const Replica& replica, const R
     fail("P7: round {} of incarnation {} begins with {} bytes or more in flight", round.round, order,
          plan_.window_bytes_max);
 
-  // Merge: x = shadow - in flight - not coded yet - rho * residual. Who is dead and does not know it yet
-  // hears no verdicts any more; its rounds are void.
+  // Merge: x = shadow - own_work * (in flight + not coded yet) - rho * residual. Who is dead and does not
+  // know it yet hears no verdicts any more; its rounds are void.
   if (dead_.contains(order)) return;
-  const float rho = 1.0f / static_cast<float>(std::max(count_active(membership), 1u));
+  const auto own_work = static_cast<float>(plan_.own_work), rho = static_cast<float>(plan_.rho);
   for (std::size_t k = 0; k < shards_.size(); ++k) {
-    std::vector<float> x = records[k]->shadow;
+    const std::vector<float>& shadow = records[k]->shadow;
+    std::vector<float> x = shadow;
     const std::uint64_t settled = value_or_zero(records[k]->settled, order);
     for (std::size_t s = settled; s < of.pushes[k].size(); ++s)
       if (!of.pushes[k][s].returned) add_update(x, *of.pushes[k][s].update, -1.0f);
-    if (of.uncoded)
-      for (std::size_t i = 0; i < x.size(); ++i) x[i] -= of.uncoded->progress[shards_[k].begin + i];
-    for (std::size_t i = 0; i < x.size(); ++i) x[i] -= rho * of.residual[k][i];
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const float uncoded = of.uncoded ? of.uncoded->progress[shards_[k].begin + i] : 0.0f;
+      x[i] = own_work == 1 ? x[i] - uncoded : shadow[i] - own_work * ((shadow[i] - x[i]) + uncoded);
+      x[i] -= rho * of.residual[k][i];
+    }
     if (!same_bits(x, std::span(round.buffers->parameters).subspan(shards_[k].begin, x.size())))
       fail(
-          "merge: the parameters of round {} of incarnation {} on shard {} are not shadow - in flight - not "
-          "coded - rho * residual",
+          "merge: the parameters of round {} of incarnation {} on shard {} are not shadow - own_work * (in "
+          "flight + not coded) - rho * residual",
           round.round, order, k);
   }
 }
@@ -291,7 +294,7 @@ void Checker::check_waiting(IncarnationOrder order, const Replica& replica, cons
   for (const Member& member : membership.members)
     if (member.order == order && member.state == MemberState::kActive)
       round = std::max(round, member.entry_clock);
-  const bool alone = count_active(membership) == 1 && is_active(membership, order);
+  const bool alone = plan_.own_work == 1 && count_active(membership) == 1 && is_active(membership, order);
   const bool open = !plan_.bound || alone ||
                     smallest_seen(replica, membership).value() >=
                         round.value() - std::min<std::uint64_t>(round.value(), *plan_.bound);

@@ -231,6 +231,10 @@ Plan make_plan(std::uint64_t seed) {
   if (RandomStream thin(seed, 8); plan.shards == 1 && thin.chance(0.05)) make_links_thin(plan, thin);
   if (RandomStream evaluation(seed, 9); evaluation.chance(0.3))
     plan.evaluate_every = 1 + evaluation.below(plan.samples);
+  if (RandomStream weights(seed, 11); weights.chance(0.1)) {
+    plan.own_work = weights.chance(0.5) ? 1 : 0.5;
+    plan.rho = weights.chance(0.5) ? 0 : 0.25;
+  }
   sort_happenings(plan);
   return plan;
 }

@@ -90,6 +90,7 @@ struct Plan {
   std::optional<std::uint32_t> bound = 0;
   bool deterministic = false;
   PlanCodec codec = PlanCodec::kDense;
+  double own_work = 1, rho = 1;    ///< weights in workers' replicas
   Duration step{0};                ///< of a round on the fastest worker
   CoordinatorOptions coordinator;  ///< `shards` is set from above
   Duration unpublished_age_max = std::chrono::milliseconds(500);

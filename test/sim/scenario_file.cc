@@ -199,6 +199,8 @@ void visit_job(Visitor& v, Plan& plan) {
   const std::vector<Choice<PlanCodec>> codecs = {
       {"dense", PlanCodec::kDense}, {"quarter", PlanCodec::kQuarter}, {"blocks", PlanCodec::kBlocks}};
   v.choice("codec", codecs, plan.codec);
+  v.real("own_work", plan.own_work, usual.own_work);
+  v.real("rho", plan.rho, usual.rho);
   v.duration("step", plan.step, usual.step);
   v.duration("unpublished_age_max", plan.unpublished_age_max, usual.unpublished_age_max);
   v.whole("window_rounds_max", plan.window_rounds_max, usual.window_rounds_max, 1);

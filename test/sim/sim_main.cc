@@ -169,8 +169,10 @@ int run(const Arguments& arguments) {
                    static_cast<unsigned long long>(arguments.seeds), static_cast<double>(i + 1) / reported);
     }
   }
-  if (arguments.coverage) print("{}", coverage.table());
-  for (const std::string& name : coverage.missing()) print("not reached: {}\n", name);
+  if (arguments.coverage) {
+    print("{}", coverage.table());
+    for (const std::string& name : coverage.missing()) print("not reached: {}\n", name);
+  }
   if (failures > 0)
     print("{} of {} seeds from {} FAIL\n", failures, arguments.seeds, arguments.from);
   else

@@ -52,6 +52,7 @@ void Simulation::act(WorkerHost& host, const ClientCore::LoadJob& load) {
   job.bound = plan_.bound;
   job.deterministic = plan_.deterministic;
   job.codecs = codecs_of(plan_);
+  job.weights = {static_cast<float>(plan_.own_work), static_cast<float>(plan_.rho)};
   later(host, duration(5, 1000), [this, id = load.job, job](WorkerHost& h) {
     give(h, ClientCore::JobLoaded{id, job});
   });

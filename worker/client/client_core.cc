@@ -287,8 +287,7 @@ void ClientCore::join(const JoinJob& request) {
   options.deterministic = job.loaded->deterministic;
   options.codecs = job.loaded->codecs;
   options.epoch_samples = job.loaded->data.train_samples;
-  options.own_work = job.loaded->own_work;
-  options.rho = job.loaded->rho;
+  options.weights = job.loaded->weights;
   options.window_rounds_max = options_.window_rounds_max;
   options.window_bytes_max = options_.window_bytes_max;
   job.places = request.shards;
@@ -350,7 +349,7 @@ void ClientCore::offer_round() {
 
 void ClientCore::ask_for_lease() {
   Job& job = *job_;
-  if (job.lease_asked || job.lease_refused || draining_) return;
+  if (job.lease_asked || job.lease_refused || draining_ || job.leases.size() >= kLeasesMax) return;
   std::uint64_t before_it = 0;
   for (const LeaseGrant& lease : job.leases) before_it += lease.range.size();
   if (before_it >= std::max<std::uint64_t>(job.ahead, 1)) return;

@@ -42,9 +42,11 @@ struct LoadedJob {
   std::optional<std::uint32_t> bound;
   bool deterministic = false;
   JobCodecs codecs;
-  float own_work = 1;         ///< ReplicaOptions::own_work
-  std::optional<double> rho;  ///< ReplicaOptions::rho
+  MergeWeights weights;
 };
+
+/// Leases that a worker has before it, at most: in lockstep some have no samples.
+inline constexpr std::size_t kLeasesMax = 64;
 
 /// What a worker's host has measured on its threads, since a job was loaded.
 struct PipelineFigures {

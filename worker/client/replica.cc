@@ -9,6 +9,9 @@ namespace nanduti {
 
 namespace {
 
+/// So many rounds ago at most was the membership that the residual's weight goes by.
+constexpr std::uint64_t kResidualRounds = 64;
+
 const VersionHeader& header_of(const std::variant<Publish, Assign>& version) {
   return std::visit([](const auto& v) -> const VersionHeader& { return v.header; }, version);
 }
@@ -50,7 +53,7 @@ void Replica::handle(MergeVersion& event) {
 void Replica::handle(TakeAck& event) {
   ShardReplica& state = shards_.at(event.shard.value()).state;
   state.acknowledge(event.next_sequence, event.refused);
-  if (state.take_returned()) report(Verdicts{event.shard, state.settled(), true});
+  if (take_returned(state)) report(Verdicts{event.shard, state.settled(), true});
 }
 
 void Replica::handle(WithdrawRound&) { report(RoundWithdrawn{std::exchange(offered_, std::nullopt)}); }
@@ -62,7 +65,7 @@ void Replica::handle(Flush& event) {
   if ((event.in_step && joined && is_lockstep()) || has_residual()) {
     Computation flush{{options_.job, round_, LeaseId(), SampleRange()}, {}, nullptr};
     for (const Shard& shard : shards_) flush.base_versions.push_back(shard.state.merged().version);
-    pushes = make_pushes(flush, {}, DenseFloat32Codec());
+    pushes = make_pushes(flush, {}, DenseFloat32Codec(), residual_epoch());
   }
   const bool in_step = is_lockstep() && !pushes.empty();
   report(Flushed{std::move(pushes), !has_residual(), in_step});
@@ -110,8 +113,6 @@ void Replica::begin_round() {
   round_ = round_.next();
   if (offer.range.size() == 0) return code(std::move(computation));  // every rank takes part in every step
 
-  const auto workers = static_cast<double>(std::max<std::size_t>(newest().active.size(), 1));
-  const MergeWeights weights{options_.own_work, static_cast<float>(options_.rho.value_or(1 / workers))};
   computation.buffers = take_buffers();
   std::vector<float>& x = computation.buffers->parameters;
   for (const Shard& shard : shards_) {
@@ -119,7 +120,7 @@ void Replica::begin_round() {
     std::span<const float> uncoded;
     if (pending_)
       uncoded = std::span(pending_->buffers->progress).subspan(shard.range.begin, shard.range.size());
-    shard.state.compute_parameters(part, uncoded, weights);
+    shard.state.compute_parameters(part, uncoded, options_.weights);
   }
   actions_.emplace_back(ComputeRound{options_.job, computation.name.round, offer.range, computation.buffers});
   computing_ = std::move(computation);
@@ -143,13 +144,25 @@ void Replica::merge_due(Round round) {
 void Replica::code(Computation computation) {
   std::span<const float> progress;  // none: nothing was computed
   if (computation.buffers) progress = computation.buffers->progress;
-  std::vector<Push> pushes = make_pushes(computation, progress, *options_.codecs.push);
+  std::vector<Push> pushes = make_pushes(computation, progress, *options_.codecs.push, epoch());
+  const std::size_t active = newest().active.size();
+  if (active >= crowded_.active || computation.name.round.value() > crowded_.round.value() + kResidualRounds)
+    crowded_ = {epoch(), active, computation.name.round};
   if (computation.buffers) spare_.push_back(std::move(computation.buffers));
   report(RoundCoded{computation.name, std::move(pushes), computation.loss_sum, computation.compute_seconds});
 }
 
+/// Refused is what was made in a membership of long ago: it goes again in the newest.
+bool Replica::take_returned(ShardReplica& state) {
+  const bool returned = state.take_returned();
+  if (returned) crowded_ = {};
+  return returned;
+}
+
+MembershipEpoch Replica::residual_epoch() const { return crowded_.active > 0 ? crowded_.epoch : epoch(); }
+
 std::vector<Push> Replica::make_pushes(const Computation& computation, std::span<const float> progress,
-                                       const Codec& codec) {
+                                       const Codec& codec, MembershipEpoch epoch) {
   const RoundName& name = computation.name;
   std::vector<Push> pushes;
   for (std::size_t k = 0; k < shards_.size(); ++k) {
@@ -162,7 +175,7 @@ std::vector<Push> Replica::make_pushes(const Computation& computation, std::span
     push.job = name.job;
     push.order = options_.own;
     push.round = name.round;
-    push.epoch = epoch();
+    push.epoch = epoch;
     push.base_version = computation.base_versions[k];
     push.lease = name.lease;
     push.range = name.range;
@@ -227,7 +240,7 @@ Status Replica::merge_one(ShardIndex index, const std::variant<Publish, Assign>&
   const auto* publish = std::get_if<Publish>(&version);
   NANDUTI_RETURN_IF_ERROR(publish != nullptr ? state.merge(*publish, *options_.codecs.publish)
                                              : state.merge(std::get<Assign>(version)));
-  report(Verdicts{index, state.settled(), state.take_returned()});
+  report(Verdicts{index, state.settled(), take_returned(state)});
   return {};
 }
 
@@ -265,7 +278,8 @@ std::optional<Round> Replica::slowest() const {
   std::optional<Round> smallest;
   const std::vector<MemberClock>& active = newest().active;
   // Its own it includes from the moment they are computed: alone, a worker waits for nobody at any distance.
-  if (options_.own_work == 1 && active.size() == 1 && active.front().order == options_.own) return smallest;
+  if (options_.weights.own_work == 1 && active.size() == 1 && active.front().order == options_.own)
+    return smallest;
   for (const MemberClock& member : active) {
     for (const Shard& shard : shards_) {
       Round clock = member.entry_clock;

@@ -29,10 +29,9 @@ struct ReplicaOptions {
   std::size_t window_bytes_max = std::size_t{256} << 20;
   JobCodecs codecs;
   std::uint64_t epoch_samples = 1;  ///< of the training set: how far a round is in the job
-  /// The weight in x of what is in flight and what is not coded yet. Below 1, for experiments, own rounds
-  /// count at the gate like others', also of a worker that is alone.
-  float own_work = 1;
-  std::optional<double> rho = {};  ///< the weight in x of the residual; empty: 1 / active workers
+  /// Where own work counts less than it does, for experiments, own rounds count at the gate like others',
+  /// also of a worker that is alone.
+  MergeWeights weights = {};
 };
 
 /// What names a round in its pushes.
@@ -220,7 +219,12 @@ class Replica {
   void merge_due(Round round);
   void code(Computation computation);
   std::vector<Push> make_pushes(const Computation& computation, std::span<const float> progress,
-                                const Codec& codec);
+                                const Codec& codec, MembershipEpoch epoch);
+  /// What a flush names. The residual is of rounds that many workers have done together, and its weight in w
+  /// goes by them: as a job ends they leave one after the other, and by the last memberships the weights of
+  /// what they flush would add up to more than the whole.
+  [[nodiscard]] MembershipEpoch residual_epoch() const;
+  bool take_returned(ShardReplica& state);
   Status merge(ShardIndex index, std::variant<Publish, Assign> version);
   [[nodiscard]] Status check_arrival(ShardIndex index, const std::variant<Publish, Assign>& version) const;
   Status merge_one(ShardIndex index, const std::variant<Publish, Assign>& version);
@@ -242,6 +246,11 @@ class Replica {
   std::optional<OfferRound> offered_;
   std::optional<Computation> computing_;
   std::optional<Computation> pending_;  // computed, not coded
+  struct {
+    MembershipEpoch epoch;
+    std::size_t active = 0;
+    Round round;
+  } crowded_;  // the membership with the most active workers in which one of the last rounds was coded
   Gate reported_gate_ = Gate::kOpen;
   std::vector<std::shared_ptr<RoundBuffers>> spare_;
   std::vector<Action> actions_;

@@ -12,7 +12,9 @@
 
 namespace nanduti {
 
-/// What a worker's own work counts in its replica.
+/// What a worker's own work counts in its replica: all of it, though in w each of W workers' work counts 1/W.
+/// The others are taken to have found the same. (DESIGN has rho = 1/W; scripts/experiment.sh merge says
+/// otherwise.)
 struct MergeWeights {
   float own_work = 1;  ///< pushes in flight, and progress that is not coded yet
   float rho = 1;       ///< the residual

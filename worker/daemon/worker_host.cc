@@ -234,8 +234,7 @@ Result<LoadedJob> WorkerHost::load_job(const ClientCore::LoadJob& request) {
   loaded.round_samples = std::uint64_t{job->staleness.local_steps} * job->training.batch_size;
   loaded.bound = job->staleness.bound;
   loaded.deterministic = job->deterministic;
-  loaded.own_work = static_cast<float>(job->staleness.own_work);
-  loaded.rho = job->staleness.rho;
+  loaded.weights = {static_cast<float>(job->staleness.own_work), static_cast<float>(job->staleness.rho)};
   Result<JobCodecs> codecs = make_codecs(job->compression, model->space);
   if (!codecs.ok()) return codecs.error();
   loaded.codecs = std::move(codecs).value();

@@ -73,7 +73,7 @@ TEST_CASE("folders, pipes and names that are none are refused; the absent is not
   CHECK(f.error_of(std::string_view("shared\0x", 8)).code == ErrorCode::kRefused);
   CHECK(f.error_of(std::string(5000, 'x')).code == ErrorCode::kRefused);
   CHECK(f.error_of("absent").code == ErrorCode::kNotFound);
-  CHECK(f.error_of("absent").message == "\"absent\" is not below the data roots " + roots);
+  CHECK(f.error_of("absent").message == "there is no \"absent\" below the data roots " + roots);
   CHECK(resolve_data_file({}, "shared").error().message == "\"shared\" does not lie below no data roots");
 }
 

@@ -42,7 +42,7 @@ TEST_CASE("what is left out has its default") {
   CHECK(job.staleness.bound == 0u);
   CHECK(job.staleness.local_steps == 1);
   CHECK(job.staleness.own_work == 1);
-  CHECK_FALSE(job.staleness.rho);
+  CHECK(job.staleness.rho == 1);
   CHECK(job.compression.push == CodingSpec{0.01, 2, 0, {}});
   CHECK(job.compression.publish == CodingSpec{0.02, 4, 0, {}});
   CHECK_FALSE(job.target);

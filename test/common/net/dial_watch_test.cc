@@ -40,3 +40,25 @@ TEST_CASE("a server that answers is not told about, until it is lost again or no
   watch.lost(start + 20s, PeerId(1));  // nobody's any more
   CHECK(watch.next_deadline() == kNever);
 }
+
+TEST_CASE(
+    "a server that falls silent in an open session is told about after 10 s, and when it is heard again") {
+  set_log_level(LogLevel::kError);
+  DialWatch watch;
+  const ProtocolTime start{1h};
+  watch.dialling(start, PeerId(1), "tcp://127.0.0.1:1");
+  watch.heard(start + 20s, PeerId(1), start);  // no session yet: the dial's affair
+  CHECK(watch.next_deadline() == start + 3s);
+  watch.connected(PeerId(1));
+  watch.look(start + 9s, [&](PeerId) { return start; });
+  CHECK(watch.next_deadline() == kNever);
+  watch.look(start + 12s, [&](PeerId) { return start; });
+  CHECK(watch.next_deadline() == start + 12s);
+  watch.on_deadline(start + 12s);
+  CHECK(watch.next_deadline() == start + 18s);
+  watch.look(start + 15s, [&](PeerId) { return start; });
+  CHECK(watch.next_deadline() == start + 18s);
+  watch.look(start + 16s, [&](PeerId) { return start + 15s; });
+  CHECK(watch.next_deadline() == kNever);
+  set_log_level(LogLevel::kInfo);
+}

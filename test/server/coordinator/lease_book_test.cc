@@ -102,7 +102,7 @@ TEST_CASE("leases are whole rounds and shrink as the job ends") {
 }
 
 TEST_CASE("where an epoch ends before the last one, only the lease that ends with it is shorter") {
-  constexpr std::uint64_t kEpoch = 100 * 64 + 10, kFull = kLeaseRoundsMax * 64;
+  constexpr std::uint64_t kEpoch = 300 * 64 + 10, kFull = kLeaseRoundsMax * 64;
   LeaseBook book({kEpoch, 4, 64, 1});
   std::uint64_t left = 4 * kEpoch;
   while (left > 4 * kFull) {
@@ -117,6 +117,44 @@ TEST_CASE("where an epoch ends before the last one, only the lease that ends wit
     CHECK(lease.range.size() <= lease.ahead);
     left -= lease.range.size();
   }
+}
+
+TEST_CASE("workers of one speed are in the same epoch: it is complete after half of the next one at most") {
+  for (const std::uint64_t rounds : {3, 64, 235, 1000})
+    for (const std::uint32_t workers : {1, 2, 8, 16}) {
+      INFO(rounds << " rounds, " << workers << " workers");
+      constexpr std::uint32_t kEpochs = 5;
+      LeaseBook book({rounds, kEpochs, 1, 1});
+      struct Queue {
+        std::deque<LeaseBook::Lease> leases;
+        std::uint64_t samples = 0, ahead = 1, pushed = 0;
+      };
+      std::vector<Queue> queues(workers);
+      std::uint64_t trained = 0;
+      std::uint32_t complete = 0;
+      while (!book.is_complete()) {
+        for (std::uint32_t w = 0; w < workers; ++w) {
+          Queue& queue = queues[w];
+          const IncarnationOrder order(w + 1);
+          while (queue.samples < queue.ahead) {
+            const auto lease = book.lend(order, workers);
+            if (!lease) break;
+            queue.samples += lease->range.size();
+            queue.ahead = lease->ahead;
+            queue.leases.push_back(*lease);
+          }
+          if (queue.leases.empty()) continue;
+          LeaseBook::Lease& lease = queue.leases.front();
+          const SampleRange round{lease.range.epoch, lease.range.begin, lease.range.begin + 1};
+          REQUIRE(book.settle(ShardIndex(0), entry(order.value(), queue.pushed++, lease, round)).ok());
+          if (++lease.range.begin == lease.range.end) queue.leases.pop_front();
+          --queue.samples;
+          ++trained;
+        }
+        for (; complete < kEpochs && book.is_complete(DataEpoch(complete)); ++complete)
+          CHECK(trained <= rounds * (2 * complete + 3) / 2 + 2 * workers);
+      }
+    }
 }
 
 TEST_CASE("what a worker may not claim is an error as soon as the first shard has settled it") {

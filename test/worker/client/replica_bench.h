@@ -34,7 +34,7 @@ class FirstOnlyCodec final : public Codec {
 struct Bench {
   explicit Bench(std::optional<std::uint32_t> bound, bool deterministic = false,
                  std::shared_ptr<const Codec> codec = std::make_shared<DenseFloat32Codec>(),
-                 std::uint32_t window = 64, float own_work = 1, std::optional<double> rho = {})
+                 std::uint32_t window = 64, MergeWeights weights = {})
       : replica({kJob,
                  {{0, kSize / 2}, {kSize / 2, kSize}},
                  kOwn,
@@ -44,8 +44,7 @@ struct Bench {
                  std::size_t{1} << 20,
                  both_ways(std::move(codec)),
                  1,
-                 own_work,
-                 rho}) {}
+                 weights}) {}
 
   void tell(Replica::Event event) {
     replica.on_event(std::move(event));

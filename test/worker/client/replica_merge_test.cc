@@ -52,10 +52,10 @@ class RandomCodec final : public Codec {
 TEST_CASE(
     "a worker that does not see its own work computes on the shadow less its residual, until a version has "
     "it") {
-  Bench bench(8, false, std::make_shared<FirstOnlyCodec>(), 64, 0);
+  Bench bench(8, false, std::make_shared<FirstOnlyCodec>(), 64, {0, 0.5f});
   assign_all(bench, 1.0f, {0, 0});
   CHECK(bench.run_round(0.5f) == all_of(1.0f));
-  // rho = 1/2 of what was not sent; nothing of what is in flight.
+  // Half of what was not sent; nothing of what is in flight.
   std::vector<float> x = bench.run_round(0.25f);
   CHECK(x == std::vector<float>{1, 0.75f, 0.75f, 0.75f, 1, 0.75f, 0.75f, 0.75f});
   // Nor of what is not coded.
@@ -84,7 +84,7 @@ TEST_CASE("a worker sees its own work at once, at full weight, and hands it over
 }
 
 TEST_CASE("a merge keeps what is in flight and in the residual") {
-  Bench bench(8, false, std::make_shared<FirstOnlyCodec>());
+  Bench bench(8, false, std::make_shared<FirstOnlyCodec>(), 64, {1, 0.5f});
   assign_all(bench, 4.0f, {0, 0});
   bench.run_round(0.5f);  // coordinate 0 of each shard in flight, the rest in the residual at rho = 1/2
   for (std::uint32_t k = 0; k < 2; ++k) publish(bench, k, header(1, 1, {0, 1}), 1.0f);
@@ -266,7 +266,7 @@ TEST_CASE(
 }
 
 TEST_CASE("own work and the residual count in x at the weights that the job gives them") {
-  Bench bench(8, false, std::make_shared<FirstOnlyCodec>(), 64, 0.5f, 0.25);
+  Bench bench(8, false, std::make_shared<FirstOnlyCodec>(), 64, {0.5f, 0.25f});
   assign_all(bench, 4.0f, {0, 0});
   bench.run_round(0.5f);  // coordinate 0 of each shard is in flight, the rest in the residual
   CHECK(bench.replica.residual_norm() == Approx(std::sqrt(6 * 0.25)));
@@ -279,4 +279,33 @@ TEST_CASE("own work and the residual count in x at the weights that the job give
   REQUIRE(bench.computing);
   CHECK(bench.computing->buffers->parameters[0] == 4.0f - 0.5f * (0.5f + 1.0f));
   CHECK(bench.computing->buffers->parameters[1] == 4.0f - 0.5f * 1.0f - 0.25f * 0.5f);
+}
+
+TEST_CASE(
+    "a flush names the membership of the rounds that its residual is of, unless that has been refused") {
+  Bench bench(std::nullopt, false, std::make_shared<FirstOnlyCodec>());
+  assign_all(bench, 1.0f, {0, 0, 0});
+  bench.run_round(0.5f);
+  // The others have left: this one's last round is in a membership of its own.
+  for (std::uint32_t k = 0; k < 2; ++k)
+    REQUIRE(bench.arrives(k, Publish{header(1, 2, {1}), 1, constant(0)}).empty());
+  bench.run_round(0.5f);
+  CHECK(bench.pushes[0].epoch == MembershipEpoch(2));
+  bench.tell(Replica::Flush{});
+  for (const Push& push : bench.pushes) CHECK(push.epoch == MembershipEpoch(1));
+  // Too old for the shards: its mass returns, and goes again.
+  bench.tell(Replica::TakeAck{ShardIndex(0), Sequence(3), {Sequence(2)}});
+  bench.tell(Replica::Flush{});
+  CHECK(bench.pushes[0].epoch == MembershipEpoch(2));
+}
+
+TEST_CASE("long after the others have left, a flush names the membership that is") {
+  Bench bench(std::nullopt, false, std::make_shared<FirstOnlyCodec>(), 1000);
+  assign_all(bench, 1.0f, {0, 0, 0});
+  bench.run_round(0.5f);
+  for (std::uint32_t k = 0; k < 2; ++k)
+    REQUIRE(bench.arrives(k, Publish{header(1, 2, {1}), 1, constant(0)}).empty());
+  for (int round = 0; round < 70; ++round) bench.run_round(0.5f);
+  bench.tell(Replica::Flush{});
+  CHECK(bench.pushes[0].epoch == MembershipEpoch(2));
 }

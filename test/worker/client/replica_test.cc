@@ -5,7 +5,7 @@
 using namespace nanduti;
 
 TEST_CASE("a worker that does not see its own work waits for it at the gate, though it is alone") {
-  Bench bench(2, false, std::make_shared<DenseFloat32Codec>(), 64, false);
+  Bench bench(2, false, std::make_shared<DenseFloat32Codec>(), 64, {0, 1});
   assign_all(bench, 1.0f, {0});
   for (int round = 0; round < 3; ++round) bench.run_round(0.25f);
   bench.offer();
@@ -30,7 +30,7 @@ TEST_CASE("alone a worker waits for nobody, but for its window: and says which i
 }
 
 TEST_CASE("the offered round begins before the one before is coded, and has it at full weight") {
-  Bench bench(8, false, std::make_shared<FirstOnlyCodec>());
+  Bench bench(8, false, std::make_shared<FirstOnlyCodec>(), 64, {1, 0.5f});
   assign_all(bench, 4.0f, {0, 0});
   bench.offer(0, 1);
   REQUIRE(bench.computing);
@@ -200,7 +200,7 @@ TEST_CASE("a deterministic replica merges through exactly the version that the g
 }
 
 TEST_CASE("a deterministic replica codes a round before the next one begins") {
-  Bench bench(1, true, std::make_shared<FirstOnlyCodec>());
+  Bench bench(1, true, std::make_shared<FirstOnlyCodec>(), 64, {1, 0.5f});
   assign_all(bench, 4.0f, {0, 0});
   bench.offer(0, 1);
   bench.offer(1, 2);
