@@ -86,7 +86,7 @@ TEST_CASE("two trainers at bound 0 go where one process goes on both batches' me
     std::map<Round, std::map<IncarnationOrder, SampleRange>> batches;
     // Not every seed will do: where a unit lies at a ReLU's kink, rounding decides and its row goes another
     // way.
-    Cluster cluster(shape, 12, [&](IncarnationOrder order, const Replica::ComputeRound& round) {
+    Cluster cluster(shape, 13, [&](IncarnationOrder order, const Replica::ComputeRound& round) {
       auto& trainer = trainers[order];
       if (!trainer) {
         const auto backend = make_onednn_backend();

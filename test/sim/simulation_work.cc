@@ -123,6 +123,7 @@ void Simulation::act(WorkerHost& host, const ClientCore::Stopped& stopped) {
 Duration Simulation::step_of(const WorkerHost& host) {
   if (events_.now() < plan_.heal_at && random_.chance(plan_.hangs)) {
     coverage_.count("fault: work hangs");
+    tell("{} hangs in its work", name_of(host));
     verdicts_.on_trouble(host.node, events_.now(), events_.now() + plan_.hang);
     return plan_.hang;
   }

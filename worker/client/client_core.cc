@@ -392,8 +392,12 @@ bool ClientCore::waits_for_others() const {
   const bool has_ended = in_lockstep && !job.offered && job.leases.empty() &&
                          (job.lease_asked || job.lease_refused) && !job.flush_reported;
   if (!is_held && !flushes && !has_ended) return false;
-  return std::all_of(job.links.begin(), job.links.end(), [](const ShardLink& link) {
-    return link.subscribed && (link.held.empty() || link.held.back().sequence < link.delivered);
+  return std::all_of(job.links.begin(), job.links.end(), [&](const ShardLink& link) {
+    if (!link.subscribed) return false;
+    // What the window's bytes hold back goes when the shard has settled what was sent: in lockstep, with the
+    // others.
+    const bool all_sent = link.held.empty() || link.held.back().sequence < link.next_to_send;
+    return (all_sent || in_lockstep) && (link.held.empty() || link.next_to_send <= link.delivered);
   });
 }
 

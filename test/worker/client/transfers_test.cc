@@ -155,6 +155,27 @@ TEST_CASE("a worker says that it waits for others once its own pushes have arriv
   CHECK(bench.status().at_gate);
 }
 
+TEST_CASE(
+    "in lockstep a worker whose window's bytes are full waits for others, once what it sent has arrived") {
+  ClientOptions options;
+  options.window_bytes_max = ClientBench::kSize / 2 * sizeof(float);  // one push to each shard
+  ClientBench bench(1, true, options);
+  bench.join();
+  bench.send_shadow({{IncarnationOrder(1), Round(), Round()}, {IncarnationOrder(2), Round(), Round()}});
+  bench.lend(100);
+  for (int round = 0; round < 2; ++round) bench.finish_round();
+  CHECK(bench.to<Push>(bench.peers[0]).size() == 1);
+  CHECK_FALSE(bench.status().at_gate);
+  for (const SendMessage& send : std::vector(bench.sent))
+    if (std::holds_alternative<Push>(send.message)) bench.tell(MessageAcked{send.peer, send.tag});
+  CHECK(bench.status().at_gate);
+  // What the shard has settled makes room: there is a push to send again.
+  for (const PeerId shard : bench.peers)
+    bench.hear(shard, PushAck{JobId(1), AckLevel::kDurableHere, Sequence(1), {}});
+  CHECK(bench.to<Push>(bench.peers[0]).size() == 2);
+  CHECK_FALSE(bench.status().at_gate);
+}
+
 TEST_CASE("in lockstep a worker with a full window waits for others, elsewhere for its shards") {
   const bool deterministic = GENERATE(false, true);
   ClientOptions options;
