@@ -247,6 +247,8 @@ class Simulation {
   std::vector<std::shared_ptr<ShardHost>> shards_;
   std::vector<Place> places_;
   std::uint64_t nodes_started_ = 0;
+  std::size_t figures_seen_ = 0;      // of kJob
+  ProtocolTime gave_up_at_ = kNever;  // the last evaluation of an epoch that nobody did
   std::map<int, std::shared_ptr<Host>> hosts_;
   std::map<int, std::size_t> node_places_;
   std::map<int, ShardIndex> shard_indices_;

@@ -39,6 +39,8 @@ void Simulation::act(CoordinatorHost& host, const CoordinatorCore::SaveResult& s
 
 void Simulation::act(CoordinatorHost& host, const CoordinatorCore::JobChanged& changed) {
   const CoordinatorCore::JobView& view = *host.core.view(changed.job);
+  for (; figures_seen_ < view.figures.size() && changed.job == kJob; ++figures_seen_)
+    if (view.figures[figures_seen_].total == 0) gave_up_at_ = events_.now();
   tell("job {} is {}, {} epochs are evaluated{}{}", changed.job, to_string(view.state), view.figures.size(),
        view.reason.empty() ? "" : ": ", view.reason);
 }

@@ -106,6 +106,8 @@ void VerdictChecker::on_said(PeerId peer, const Message& message, const Moment& 
 
 void VerdictChecker::on_membership(const Membership& membership, const Moment& now) {
   if (membership.job == job_ && membership.epoch <= epoch_) return;  // to another shard already
+  if (membership.job != job_)
+    for (auto& [peer, worker] : workers_) worker.active = false;  // it was so in the job before
   job_ = membership.job;
   epoch_ = membership.epoch;
   for (const Member& member : membership.members) {
