@@ -84,8 +84,9 @@ void Simulation::play() {
     fail("P5: {} samples were repeated and nobody died", view.repeated_samples);
   if (view.figures.size() != plan_.epochs) fail("P5: {} epochs have figures", view.figures.size());
   // Before all is well there may be nobody to evaluate for so long that it is given up, or all who try may
-  // die.
-  const bool given_up_in_time = gave_up_at_ < plan_.heal_at;
+  // die: of what has befallen them before as well.
+  const bool given_up_in_time =
+      gave_up_at_ < plan_.heal_at + std::max(plan_.coordinator.dead_after, plan_.session.forget_after);
   // Nor is there where every process hangs in its work, which healing does not end.
   const bool everybody_hangs = std::all_of(places_.begin(), places_.end(), [&](const Place& place) {
     return !place.host || place.computes_until > events_.now();
