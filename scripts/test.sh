@@ -9,8 +9,8 @@ case "${1:-}" in
     echo "usage: scripts/test.sh [--full]"
     echo "Installs what is missing, checks the sources, builds release and asan, runs all tests in both, and fuzzes briefly."
     echo "--full adds ThreadSanitizer, 20,000 fresh simulator seeds, planted faults, the golden bytes of four builds, three jobs of 20"
-    echo "disturbances each, jobs with blackouts of three minutes and of less than the window, and the quickstart. The long run of the fuzzers is"
-    echo "scripts/fuzz.sh --minutes 20."
+    echo "disturbances each, jobs with blackouts of three minutes and of less than the window, and the quickstart. The long run of"
+    echo "the fuzzers is scripts/fuzz.sh --minutes 20."
     exit 0
     ;;
   --full) full=true ;;
