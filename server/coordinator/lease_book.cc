@@ -22,9 +22,9 @@ std::optional<LeaseBook::Lease> LeaseBook::lend(IncarnationOrder order, std::uin
   const auto first = free_.begin();
   const auto [epoch, begin] = first->first;
   const std::uint64_t end = first->second;
-  // Guided self-scheduling: half a fair share of what is left; of an epoch at most, or workers would be in
-  // different ones.
-  const std::uint64_t left = std::min(free_samples_, options_.samples);
+  // Guided self-scheduling: half a fair share of what is left; with others, of an epoch at most, or they
+  // would be in different ones.
+  const std::uint64_t left = workers > 1 ? std::min(free_samples_, options_.samples) : free_samples_;
   const std::uint64_t share = left / (2 * std::max(workers, 1u)) / options_.round_samples;
   const std::uint64_t ahead = std::clamp<std::uint64_t>(share, 1, kLeaseRoundsMax) * options_.round_samples;
   const std::uint64_t size = std::min(end - begin, ahead);

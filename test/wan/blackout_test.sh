@@ -33,6 +33,7 @@ data:
   format: idx
   train: {images: '$work/train-images', labels: '$work/train-labels'}
   test: {images: '$work/test-images', labels: '$work/test-labels'}
+compression: none
 staleness: {bound: 2, local_steps: $batches}
 training: {workers: 1, batch_size: 32, epochs: 6, optimizer: {type: momentum, learning_rate: 0.02, momentum: 0.9}}
 END

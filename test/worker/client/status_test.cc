@@ -68,7 +68,7 @@ TEST_CASE("a worker that drains says what it did before it leaves") {
   CHECK(std::holds_alternative<Leave>(sent[2]));
 }
 
-TEST_CASE("a status tells what is no part of a round from what is: shadows, cuts and the last flush") {
+TEST_CASE("a status tells what is no part of a round from what is: shadows and cuts") {
   constexpr std::uint64_t kBytes = ClientBench::kSize * sizeof(float);
   ClientBench bench;
   bench.join();
