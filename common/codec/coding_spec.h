@@ -31,8 +31,7 @@ struct CodingSpec {
   [[nodiscard]] bool is_exact() const { return density == 1.0 && value_bits == 32 && tensors.empty(); }
 };
 
-/// What a job's `compression` says; what it does not say is as scripts/experiment.sh compression has seen it
-/// to learn as well as float32.
+/// What a job's `compression` says; what it does not say is as common/codec/README.md has measured it.
 struct CompressionSpec {
   CodingSpec push = {0.01, 2, 0.0, {}};
   CodingSpec publish = {0.02, 4, 0.0, {}};

@@ -13,7 +13,7 @@
 namespace nanduti {
 
 /// Rounds of one lease at most, and that a worker has before it: as many as its window lets it push
-/// unacknowledged, so that it does not run out of samples before.
+/// unacknowledged, so that where an epoch has many rounds it does not run out of samples before.
 inline constexpr std::uint64_t kLeaseRoundsMax = 64;
 /// Rounds of one incarnation that some shards have settled and others have not; beyond: an error. More than
 /// any worker's window holds.
