@@ -23,11 +23,10 @@ namespace nanduti {
 namespace {
 
 constexpr int kLingerMs = 1000;
-// A broken connection, or an attempt without an answer (DialRoute::answer_within), is made again after these
-// pauses, doubling. TCP asks a host that does not answer after 1, 3 and 7 s, ever more rarely: a new attempt
-// asks at once.
+// A broken connection, or an attempt without an answer (DialRoute::answer_within), is made again after
+// this and up to as much again. TCP asks a host that does not answer after 1, 3 and 7 s, ever more rarely: a
+// new attempt asks at once.
 constexpr int kReconnectMs = 100;
-constexpr int kReconnectMsMax = 200;
 // A peer that has gone without a word: asked after 30 s of silence, three times, and given up a minute after
 // it last took what it was sent. Sessions do not depend on it: they redial after seconds and are kept for
 // minutes. It is what returns the connection's memory and descriptor.
@@ -297,7 +296,6 @@ struct ZmqTransport::Impl {
       socket->route = request.route;
       set_common_options(socket->zmq, options);
       socket->zmq.set(zmq::sockopt::reconnect_ivl, kReconnectMs);
-      socket->zmq.set(zmq::sockopt::reconnect_ivl_max, kReconnectMsMax);
       socket->zmq.set(
           zmq::sockopt::connect_timeout,
           static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(request.answer_within).count()));

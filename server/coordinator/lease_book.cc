@@ -25,9 +25,12 @@ std::optional<LeaseBook::Lease> LeaseBook::lend(IncarnationOrder order, std::uin
   // Guided self-scheduling: half a fair share of what is left; with others, of an epoch at most, or they
   // would be in different ones.
   const std::uint64_t left = workers > 1 ? std::min(free_samples_, options_.samples) : free_samples_;
-  const std::uint64_t share = left / (2 * std::max(workers, 1u)) / options_.round_samples;
-  const std::uint64_t ahead = std::clamp<std::uint64_t>(share, 1, kLeaseRoundsMax) * options_.round_samples;
-  const std::uint64_t size = std::min(end - begin, ahead);
+  // The last ones go at once: in ever smaller leases each would cost its worker a round trip.
+  const std::uint64_t sharers = std::max(workers, 1u) * options_.round_samples;
+  const std::uint64_t rounds = left / sharers / (free_samples_ / sharers <= kLastRounds ? 1 : 2);
+  const std::uint64_t ahead =
+      std::clamp<std::uint64_t>(rounds, 1, kLeaseRoundsAheadMax) * options_.round_samples;
+  const std::uint64_t size = std::min({end - begin, ahead, kLeaseRoundsMax * options_.round_samples});
   free_.erase(first);
   if (begin + size < end) free_.emplace(std::pair(epoch, begin + size), end);
   return hold(order, {epoch, begin, begin + size}, ahead);

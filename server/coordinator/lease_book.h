@@ -12,9 +12,13 @@
 
 namespace nanduti {
 
-/// Rounds of one lease at most, and that a worker has before it: as many as its window lets it push
-/// unacknowledged, so that where an epoch has many rounds it does not run out of samples before.
+/// Rounds of one lease at most: as many as a worker's window lets it push unacknowledged.
 inline constexpr std::uint64_t kLeaseRoundsMax = 64;
+/// Rounds that a worker has before it, where as many are left: more than its window by what is still on its
+/// way when it asks, so that it does not run out of samples before its window ends.
+inline constexpr std::uint64_t kLeaseRoundsAheadMax = 96;
+/// A fair share of a job's last rounds is lent whole if it is no more than this.
+inline constexpr std::uint64_t kLastRounds = 8;
 /// Rounds of one incarnation that some shards have settled and others have not; beyond: an error. More than
 /// any worker's window holds.
 inline constexpr std::size_t kPartialRoundsMax = 1024;

@@ -298,7 +298,7 @@ void Checker::check_bounds(std::size_t k, const ShardCore& core,
   if (!plan_.deterministic && held.subscriber_bytes > kSubscriberBytesMax)
     fail("P7: shard {} has sent {} bytes that a worker has not acknowledged", k, held.subscriber_bytes);
   // No worker can do more without the coordinator than it has on lease.
-  if (held.unconfirmed_entries > incarnations_.size() * (2 * kLeaseRoundsMax + 8))
+  if (held.unconfirmed_entries > incarnations_.size() * (kLeaseRoundsAheadMax + kLeaseRoundsMax + 8))
     fail("P7: shard {} keeps {} settled pushes to report", k, held.unconfirmed_entries);
   // What has been settled in this event was held as well, at its peak.
   for (const auto& [order, of] : incarnations_)
