@@ -318,6 +318,7 @@ class CoordinatorCore {
   void join(Worker& worker);
   void record_participant(const Worker& worker);
   void serve_leases();
+  [[nodiscard]] std::uint64_t rounds_in_round_trip(const Worker& worker) const;
   void grant(Worker& worker, const LeaseBook::Lease& lease);
   void serve_ranks();
   [[nodiscard]] bool is_lockstep() const { return run_ && !run_->ranks.empty(); }

@@ -219,6 +219,16 @@ void CoordinatorCore::serve_ranks() {
   }
 }
 
+/// What a worker computes while it asks for more, as its last status has it: at least 1.
+std::uint64_t CoordinatorCore::rounds_in_round_trip(const Worker& worker) const {
+  const WorkerStatus& status = worker.status;
+  if (status.job != run_->job || status.compute_seconds <= 0) return 1;
+  const double samples =
+      static_cast<double>(status.samples) / status.compute_seconds * status.round_trip_seconds;
+  const double rounds = samples / static_cast<double>(jobs_.at(run_->job).plan.round_samples);
+  return 1 + static_cast<std::uint64_t>(std::clamp(rounds, 0.0, static_cast<double>(kLeaseRoundsMax)));
+}
+
 void CoordinatorCore::serve_leases() {
   if (is_lockstep()) return serve_ranks();
   for (auto& [order, worker] : workers_) {
@@ -228,7 +238,7 @@ void CoordinatorCore::serve_leases() {
     NANDUTI_CHECK(worker.part == Part::kJoined);
     if (!run_->book->has_free()) continue;
     if (worker.state == MemberState::kIdle) activate(worker);
-    const auto lease = run_->book->lend(order, count_active());
+    const auto lease = run_->book->lend(order, count_active(), rounds_in_round_trip(worker));
     NANDUTI_CHECK(lease.has_value());
     grant(worker, *lease);
   }

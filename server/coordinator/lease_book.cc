@@ -17,7 +17,8 @@ LeaseBook::LeaseBook(const LeaseBookOptions& options)
   free_samples_ = options_.samples * options_.epochs;
 }
 
-std::optional<LeaseBook::Lease> LeaseBook::lend(IncarnationOrder order, std::uint32_t workers) {
+std::optional<LeaseBook::Lease> LeaseBook::lend(IncarnationOrder order, std::uint32_t workers,
+                                                std::uint64_t rounds_min) {
   if (free_.empty()) return std::nullopt;
   const auto first = free_.begin();
   const auto [epoch, begin] = first->first;
@@ -25,9 +26,8 @@ std::optional<LeaseBook::Lease> LeaseBook::lend(IncarnationOrder order, std::uin
   // Guided self-scheduling: half a fair share of what is left; with others, of an epoch at most, or they
   // would be in different ones.
   const std::uint64_t left = workers > 1 ? std::min(free_samples_, options_.samples) : free_samples_;
-  // The last ones go at once: in ever smaller leases each would cost its worker a round trip.
-  const std::uint64_t sharers = std::max(workers, 1u) * options_.round_samples;
-  const std::uint64_t rounds = left / sharers / (free_samples_ / sharers <= kLastRounds ? 1 : 2);
+  const std::uint64_t fair = left / std::max(workers, 1u) / options_.round_samples;
+  const std::uint64_t rounds = std::max(fair / 2, std::min(fair, rounds_min));
   const std::uint64_t ahead =
       std::clamp<std::uint64_t>(rounds, 1, kLeaseRoundsAheadMax) * options_.round_samples;
   const std::uint64_t size = std::min({end - begin, ahead, kLeaseRoundsMax * options_.round_samples});

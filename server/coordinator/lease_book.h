@@ -17,8 +17,6 @@ inline constexpr std::uint64_t kLeaseRoundsMax = 64;
 /// Rounds that a worker has before it, where as many are left: more than its window by what is still on its
 /// way when it asks, so that it does not run out of samples before its window ends.
 inline constexpr std::uint64_t kLeaseRoundsAheadMax = 96;
-/// A fair share of a job's last rounds is lent whole if it is no more than this.
-inline constexpr std::uint64_t kLastRounds = 8;
 /// Rounds of one incarnation that some shards have settled and others have not; beyond: an error. More than
 /// any worker's window holds.
 inline constexpr std::size_t kPartialRoundsMax = 1024;
@@ -43,8 +41,9 @@ class LeaseBook {
     std::uint64_t ahead = 0;  ///< LeaseGrant::ahead
   };
   /// Lends the first free run of samples: whole rounds, so few that `workers` are in the same epoch, and
-  /// fewer as the job ends so that they finish together. Empty if nothing is free now.
-  std::optional<Lease> lend(IncarnationOrder order, std::uint32_t workers);
+  /// fewer as the job ends so that they finish together: half a fair share of what is left, and, of a fair
+  /// share, at least `rounds_min`. Empty if nothing is free now.
+  std::optional<Lease> lend(IncarnationOrder order, std::uint32_t workers, std::uint64_t rounds_min = 1);
   /// Lends the next run of rank `rank`'s own section of the epoch, for deterministic jobs: what a rank is
   /// lent depends on nothing but the numbers. All ranks have equally many rounds in every epoch; where a
   /// section is a round short, the last lease is empty and its round has no samples. Empty if the rank has

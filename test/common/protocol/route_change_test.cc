@@ -151,7 +151,9 @@ TEST_CASE("redials back off up to the maximum while the server is gone, and begi
   }
 }
 
-TEST_CASE("a dial waits for an answer for one and a half round trips where they are known, and now and then longer") {
+TEST_CASE(
+    "a dial waits for an answer for one and a half round trips where they are known, and now and then "
+    "longer") {
   World world(4);
   world.hello.stream_count = 1;
   world.open();

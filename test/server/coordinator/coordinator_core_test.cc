@@ -211,6 +211,26 @@ TEST_CASE("a job whose rounds are longer than the lease's time ends with that re
         "membership.lease_timeout, or lower staleness.local_steps or training.batch_size");
 }
 
+TEST_CASE("near the end of a job a worker is lent at least what it computes in a round trip") {
+  const auto ahead = [](double round_trip_seconds, double compute_seconds, JobId job) {
+    CoordinatorBench bench;
+    bench.start();  // four rounds of ten samples
+    WorkerStatus status;
+    status.job = job;
+    status.samples = 100;
+    status.compute_seconds = compute_seconds;
+    status.round_trip_seconds = round_trip_seconds;
+    bench.say(PeerId(1), status);
+    bench.say(PeerId(1), LeaseRequest{JobId(1)});
+    return bench.to<LeaseGrant>(PeerId(1)).at(0).ahead;
+  };
+  CHECK(ahead(0, 0, JobId(1)) == 20);  // half of them
+  CHECK(ahead(0.2, 1, JobId(1)) == 30);
+  CHECK(ahead(0.2, 1, JobId(2)) == 20);
+  CHECK(ahead(0.2, 0, JobId(1)) == 20);
+  CHECK(ahead(1e300, 1e-300, JobId(1)) == 40);
+}
+
 TEST_CASE("what a silent worker was to evaluate, another one evaluates") {
   CoordinatorOptions options;
   options.suspend_after = 5s;

@@ -94,10 +94,11 @@ TEST_CASE("leases are whole rounds and shrink as the job ends") {
     CHECK(lease->range.begin == covered);
     covered = lease->range.end;
     CHECK((lease->range.size() % 64 == 0 || covered == 10'000));
-    CHECK((lease->range.size() <= last || 10'000 - lease->range.begin <= 2 * (kLastRounds + 1) * 64));
+    CHECK(lease->range.size() <= last);
     last = lease->range.size();
   }
   CHECK(covered == 10'000);
+  CHECK(last <= 64);
 }
 
 TEST_CASE("where an epoch ends before the last one, only the lease that ends with it is shorter") {
@@ -113,11 +114,25 @@ TEST_CASE("where an epoch ends before the last one, only the lease that ends wit
   }
   while (left > 0) {
     const LeaseBook::Lease lease = *book.lend(IncarnationOrder(1), 2);
-    const std::uint64_t fair = left / 2 / 64;
-    CHECK(lease.ahead == std::max<std::uint64_t>(fair <= kLastRounds ? fair : left / 4 / 64, 1) * 64);
+    CHECK(lease.ahead == std::max<std::uint64_t>(left / 4 / 64, 1) * 64);
     CHECK(lease.range.size() <= std::min(lease.ahead, kFull));
     left -= lease.range.size();
   }
+}
+
+TEST_CASE("of a fair share a worker is lent at least what it asks for") {
+  LeaseBook book({100, 1, 1, 1});
+  CHECK(book.lend(IncarnationOrder(1), 2, 9)->ahead == 25);
+  CHECK(book.lend(IncarnationOrder(1), 4, 9)->ahead == 9);    // half of 18
+  CHECK(book.lend(IncarnationOrder(1), 4, 12)->ahead == 12);  // of 16
+  CHECK(book.lend(IncarnationOrder(1), 4, 70)->ahead == 13);  // a fair share of 54
+  CHECK(book.lend(IncarnationOrder(1), 41, 9)->ahead == 1);
+  std::uint64_t left = 40;
+  while (const auto lease = book.lend(IncarnationOrder(1), 2, 5)) {
+    CHECK(lease->ahead == std::max<std::uint64_t>({left / 4, std::min<std::uint64_t>(left / 2, 5), 1}));
+    left -= lease->range.size();
+  }
+  CHECK(left == 0);
 }
 
 TEST_CASE("workers of one speed are in the same epoch: it is complete after half of the next one at most") {
@@ -159,7 +174,7 @@ TEST_CASE("workers of one speed are in the same epoch: it is complete after half
 }
 
 TEST_CASE("what a worker may not claim is an error as soon as the first shard has settled it") {
-  LeaseBook book({200, 1, 10, 2});
+  LeaseBook book({100, 1, 10, 2});
   const LeaseBook::Lease lease = *book.lend(IncarnationOrder(1), 1);
   const auto claim = [&](std::uint64_t order, std::uint64_t sequence, SampleRange range) {
     return book.settle(ShardIndex(0), entry(order, sequence, lease, range)).error().message;
@@ -167,21 +182,21 @@ TEST_CASE("what a worker may not claim is an error as soon as the first shard ha
   const DataEpoch epoch(0);
   CHECK(claim(2, 0, {epoch, 0, 10}) == "incarnation 2 trained on lease 1, which it does not hold");
   CHECK(claim(1, 0, {epoch, 10, 20}) ==
-        "incarnation 1 trained on samples 10 to 20 where 0 to 100 of its lease were next");
-  CHECK(claim(1, 1, {epoch, 0, 101}) ==
-        "incarnation 1 trained on samples 0 to 101 where 0 to 100 of its lease were next");
+        "incarnation 1 trained on samples 10 to 20 where 0 to 50 of its lease were next");
+  CHECK(claim(1, 1, {epoch, 0, 51}) ==
+        "incarnation 1 trained on samples 0 to 51 where 0 to 50 of its lease were next");
   CHECK(claim(1, 2, {epoch, 0, 0}) ==
-        "incarnation 1 trained on samples 0 to 0 where 0 to 100 of its lease were next");
+        "incarnation 1 trained on samples 0 to 0 where 0 to 50 of its lease were next");
   CHECK(claim(1, 3, {DataEpoch(1), 0, 10}) ==
-        "incarnation 1 trained on samples 0 to 10 where 0 to 100 of its lease were next");
+        "incarnation 1 trained on samples 0 to 10 where 0 to 50 of its lease were next");
   CHECK(claim(1, 7, {epoch, 0, 10}) == "shard 0 settled push 7 of incarnation 1 before push 4");
   CHECK(book.settle(ShardIndex(0), entry(1, 4, lease, {epoch, 0, 10})).ok());
   CHECK(claim(1, 5, {epoch, 0, 10}) ==
-        "incarnation 1 trained on samples 0 to 10 where 10 to 100 of its lease were next");
-  CHECK(book.give_back(IncarnationOrder(1), lease.id, {epoch, 0, 100}).error().message ==
-        "lease 1 has samples 10 to 100 left; 0 to 100 came back");
+        "incarnation 1 trained on samples 0 to 10 where 10 to 50 of its lease were next");
+  CHECK(book.give_back(IncarnationOrder(1), lease.id, {epoch, 0, 50}).error().message ==
+        "lease 1 has samples 10 to 50 left; 0 to 50 came back");
   CHECK(book.give_back(IncarnationOrder(1), lease.id, {epoch, 20, 30}).error().message ==
-        "lease 1 has samples 10 to 100 left; 20 to 30 came back");
+        "lease 1 has samples 10 to 50 left; 20 to 30 came back");
   CHECK(book.give_back(IncarnationOrder(3), lease.id, lease.range).error().message ==
         "lease 1 is not held by incarnation 3");
   CHECK(book.counted(epoch) == 0);
