@@ -202,6 +202,7 @@ summary='
       samples: $run.samples,
       repeated_samples: $run.repeated_samples,
       training_seconds: $run.training_seconds,
+      start_seconds: $run.pipeline.start_seconds,
       workers: $workers,
       profile: $profile,
       link: {up: $link.up, down: $link.down, late_ms_mean: $link.late_ms_mean, late_ms_max: $link.late_ms_max,

@@ -16,6 +16,9 @@ constexpr std::size_t kWindowInitial = std::size_t{1} << 20;
 constexpr std::size_t kWindowMin = 2 * kChunkBytesMax;
 /// Added to the round trip: acknowledgements wait for company, and threads for their turn.
 constexpr Duration kAckSlack = std::chrono::milliseconds(20);
+/// Over the unloaded round trip, in which a stream in the background takes the path for free: a quarter, and
+/// kAckSlack.
+constexpr int kFreeShare = 4;
 /// A round trip that nothing has confirmed for so long is measured again, by a frame that nothing is in front
 /// of: a pause of two round trips.
 constexpr Duration kRoundTripAge = std::chrono::seconds(30);
@@ -29,11 +32,17 @@ double seconds(Duration duration) { return std::chrono::duration<double>(duratio
 BandwidthEstimate::Mark BandwidthEstimate::on_sent(ProtocolTime now, std::size_t in_flight_bytes) {
   const bool alone = in_flight_bytes == 0;
   if (alone) newest_sent_at_ = delivered_at_ = now;  // rest is not slowness
+  if (alone && rests_) {
+    given_window_ = kChunkBytesMax;
+    has_given_way_ = false;
+  }
+  rests_ = false;
   const bool limited = draining_ || (limited_until_ > 0 && delivered_ <= limited_until_);
   return {now, newest_sent_at_, delivered_at_, delivered_, limited, alone};
 }
 
 void BandwidthEstimate::on_idle(std::size_t in_flight_bytes) {
+  rests_ = true;
   limited_until_ = std::max<std::uint64_t>(delivered_ + in_flight_bytes, 1);
 }
 
@@ -45,6 +54,7 @@ void BandwidthEstimate::on_acked(ProtocolTime now, std::size_t bytes, const Mark
   newest_sent_at_ = newest->sent_at;
   measure_rate(now, *newest);
   measure_round_trip(now, *newest);
+  if (background_) give_way(now - newest->sent_at, *newest);
 }
 
 void BandwidthEstimate::measure_rate(ProtocolTime now, const Mark& mark) {
@@ -71,10 +81,25 @@ void BandwidthEstimate::measure_round_trip(ProtocolTime now, const Mark& mark) {
   if (now - round_trip_at_ >= kRoundTripAge) draining_ = true;
 }
 
+void BandwidthEstimate::give_way(Duration sample, const Mark& mark) {
+  if (mark.delivered < given_round_end_) return;
+  given_round_end_ = delivered_;
+  if (sample > round_trip_ + round_trip_ / kFreeShare + kAckSlack) {
+    has_given_way_ = true;
+    given_window_ = std::max(given_window_ / 2, kChunkBytesMax);
+  } else if (given_window_ < path_window_bytes()) {
+    given_window_ += has_given_way_ ? kChunkBytesMax : given_window_;
+  }
+}
+
 double BandwidthEstimate::bytes_per_second() const { return *std::max_element(rates_.begin(), rates_.end()); }
 
 std::size_t BandwidthEstimate::window_bytes() const {
   if (draining_) return 0;
+  return background_ ? std::min(given_window_, path_window_bytes()) : path_window_bytes();
+}
+
+std::size_t BandwidthEstimate::path_window_bytes() const {
   const double rate = bytes_per_second();
   if (rate == 0) return kWindowInitial;
   return kWindowMin + static_cast<std::size_t>(kGain * rate * seconds(round_trip_ + kAckSlack));

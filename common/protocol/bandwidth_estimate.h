@@ -12,11 +12,18 @@ namespace nanduti {
 /// itself, its rate times its unloaded round trip. So a fast path far away is never idle, and a slow one is
 /// not flooded with bytes that everything later has to wait behind.
 ///
+/// A stream in the background begins with one chunk after every rest, and has more in flight with every
+/// round trip, up to that, only while these are hardly longer than the unloaded one: once anything queues,
+/// its own bytes or others', it halves, and grows by a chunk from then on (as LEDBAT, RFC 6817, once a round
+/// trip).
+///
 /// As BBR models a path (Cardwell et al., "BBR: congestion-based congestion control", 2016): the rate is the
 /// largest of the last rounds', the round trip the smallest of the last while. Pure: events and the time go
 /// in.
 class BandwidthEstimate {
  public:
+  explicit BandwidthEstimate(bool background = false) : background_(background) {}
+
   /// What is kept of a frame that was sent, until it is acknowledged.
   struct Mark {
     ProtocolTime sent_at;
@@ -47,6 +54,8 @@ class BandwidthEstimate {
 
   void measure_rate(ProtocolTime now, const Mark& mark);
   void measure_round_trip(ProtocolTime now, const Mark& mark);
+  void give_way(Duration sample, const Mark& mark);
+  [[nodiscard]] std::size_t path_window_bytes() const;
 
   std::uint64_t delivered_ = 0;
   ProtocolTime delivered_at_;
@@ -60,6 +69,12 @@ class BandwidthEstimate {
   Duration round_trip_{0};
   ProtocolTime round_trip_at_;
   bool draining_ = false;  // until a frame has gone alone
+
+  bool background_;
+  bool rests_ = true;                  // had nothing to send
+  std::size_t given_window_ = 0;       // what a stream in the background may have in flight
+  bool has_given_way_ = false;         // since it rested
+  std::uint64_t given_round_end_ = 0;  // a decision holds until so much is delivered
 };
 
 }  // namespace nanduti

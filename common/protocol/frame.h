@@ -27,8 +27,9 @@ inline constexpr std::size_t kHeldRangesMax = 8;
 /// The coordinator's destination number; shard cores of a process are 1, 2, ...
 inline constexpr std::uint32_t kCoordinatorDestination = 0;
 
-/// A session has this many streams at most: one for control and one for bulk.
-inline constexpr std::uint32_t kStreamsMax = 2;
+/// A session has this many streams at most: one for control, one for pushes and versions, and one in
+/// the background (BandwidthEstimate), for cuts.
+inline constexpr std::uint32_t kStreamsMax = 3;
 
 enum class PeerRole : std::uint8_t { kWorker = 1, kShard = 2 };
 

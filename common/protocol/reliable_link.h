@@ -20,6 +20,7 @@ struct LinkOptions {
   Duration ack_delay = std::chrono::milliseconds(20);
   std::size_t credit_bytes = std::size_t{4} << 20;   ///< what this end lets the other have in flight
   std::size_t payload_bytes_max = kPayloadBytesMax;  ///< of a message that the other side may send
+  bool background = false;                           ///< what this end sends gives way (BandwidthEstimate)
 };
 
 /// Data frames of one stream in flight, however small; nothing further ahead is kept by the receiver.
@@ -47,7 +48,7 @@ enum class LinkFault : std::uint8_t {
 /// frame, and sends one frame.
 class ReliableLink {
  public:
-  explicit ReliableLink(const LinkOptions& options) : options_(options) {}
+  explicit ReliableLink(const LinkOptions& options) : options_(options), estimate_(options.background) {}
 
   /// `tag` other than 0 comes back from take_acked() when the other side has the whole message.
   void queue(EncodedMessage message, std::uint64_t tag);

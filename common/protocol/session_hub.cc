@@ -156,6 +156,7 @@ LinkOptions SessionHub::Impl::link_options(const Session& session, std::size_t s
   link.resend_min = options.resend_min;
   link.resend_max = options.resend_max;
   link.credit_bytes = stream == 0 ? options.control_credit_bytes : options.bulk_credit_bytes;
+  link.background = stream > 1;
   link.payload_bytes_max = std::min(session.payload_bytes_max, kPayloadBytesMax);
   return link;
 }

@@ -16,6 +16,7 @@ def seconds_to_target:
       | $before.seconds + (.value.seconds - $before.seconds) *
         ($target - $before.accuracy) / (.value.accuracy - $before.accuracy) end;
 
-# From the start of training to the last sample, without the time in which workers evaluated.
+# From the first samples that were lent to the last one, without the time in which workers evaluated: not the start, in which
+# workers connect and the model comes.
 def pure_training_seconds:
-  (.training_seconds // 0) - (.epochs[-1]?.evaluation_seconds // 0);
+  (.training_seconds // 0) - (.pipeline.start_seconds // 0) - (.epochs[-1]?.evaluation_seconds // 0);

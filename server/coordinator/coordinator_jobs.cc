@@ -204,6 +204,7 @@ void CoordinatorCore::record_participant(const Worker& worker) {
 
 void CoordinatorCore::grant(Worker& worker, const LeaseBook::Lease& lease) {
   worker.wants_lease = false;
+  view_of_run().progress.on_lease(now_);
   tell(worker.peer,
        LeaseGrant{run_->job, lease.id, lease.range, worker.active_from, worker.entry_clock, lease.ahead});
 }

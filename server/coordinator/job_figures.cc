@@ -104,6 +104,10 @@ void JobFigures::on_training(ProtocolTime now) {
   loss_sum_.set(now, 0);
 }
 
+void JobFigures::on_lease(ProtocolTime now) {
+  if (!lent_since_) lent_since_ = now;
+}
+
 void JobFigures::on_samples(ProtocolTime now, std::uint64_t counted) {
   if (!training_since_ || ended_) return;
   last_ = std::max(last_, now);
@@ -172,6 +176,7 @@ NamedFigures PipelineReport::named() const {
           {"exact_bytes_down", static_cast<double>(exact_bytes_down)},
           {"residual_norm", residual_norm},
           {"publish_residual_norm", publish_residual_norm},
+          {"start_seconds", start_seconds},
           {"age_p50", whole(age_p50)},
           {"age_p99", whole(age_p99)}};
 }
@@ -205,6 +210,7 @@ PipelineReport JobFigures::pipeline() const {
     report.turnaround_p99_s = std::max(report.turnaround_p99_s, of.turnaround_p99_s);
   }
   report.publish_residual_norm = publish_residual_norm_;
+  if (training_since_ && lent_since_) report.start_seconds = seconds(*lent_since_ - *training_since_);
   report.age_p50 = ages_.percentile(0.5);
   report.age_p99 = ages_.percentile(0.99);
   return report;

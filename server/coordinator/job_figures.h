@@ -61,6 +61,8 @@ class JobFigures {
   void on_publish_residual(double norm) { publish_residual_norm_ = norm; }
   void on_push_settled(std::uint32_t age) { ages_.add(age); }
   void on_training(ProtocolTime now);
+  /// Samples are lent to a worker that has the model.
+  void on_lease(ProtocolTime now);
   /// So many samples count (LeaseBook::counted_in_all).
   void on_samples(ProtocolTime now, std::uint64_t counted);
   /// The last of the next epoch's `samples` is settled.
@@ -108,6 +110,7 @@ class JobFigures {
   double epoch_trained_ = 0, epoch_loss_sum_ = 0;  // when the last epoch was settled
   std::vector<Epoch> epochs_;
   std::optional<ProtocolTime> training_since_;
+  std::optional<ProtocolTime> lent_since_;
   std::uint64_t counted_ = 0;
   ProtocolTime last_sample_{};
   ProtocolTime last_{};

@@ -67,7 +67,9 @@ struct PipelineReport {
   double residual_norm = 0;  ///< what compression has left unsent, Euclidean; the worker with the largest
   std::uint64_t exact_bytes_up = 0;  ///< as WorkerStatus; part of the job's bytes
   std::uint64_t exact_bytes_down = 0;
-  double publish_residual_norm = 0;      ///< what the shadow lacked at the last cut, all shards
+  double publish_residual_norm = 0;  ///< what the shadow lacked at the last cut, all shards
+  /// From the start of training until samples were lent first: connecting, and the model's first download.
+  std::optional<double> start_seconds;
   std::optional<std::uint32_t> age_p50;  ///< rounds settled between a push's base version and itself
   std::optional<std::uint32_t> age_p99;
 

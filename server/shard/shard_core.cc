@@ -254,7 +254,7 @@ void ShardCore::on_fetch_cut(PeerId peer, const FetchCut& request) {
     return refuse(peer, fmt::format("cut {} is not held any more", request.cut), request.cut);
   const std::uint64_t tag = next_tag_++;
   fetches.emplace(request.cut, Fetch{tag});
-  actions_.push_back(SendMessage{peer, kBulk, CutValues{request.job, request.cut, cut->second}, tag});
+  actions_.push_back(SendMessage{peer, kCuts, CutValues{request.job, request.cut, cut->second}, tag});
 }
 
 void ShardCore::refuse(PeerId peer, std::string reason, CutId cut) {

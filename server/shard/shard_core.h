@@ -112,6 +112,8 @@ class ShardCore {
   static constexpr PeerId kCoordinator{0};
   static constexpr StreamIndex kControl{0};
   static constexpr StreamIndex kBulk{1};
+  /// Values to evaluate: nobody's gate waits for them, and versions do not wait behind them.
+  static constexpr StreamIndex kCuts{2};
 
   struct Worker {
     Member member;

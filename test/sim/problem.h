@@ -6,6 +6,7 @@
 
 #include "common/codec/codec.h"
 #include "common/protocol/message.h"
+#include "server/coordinator/coordinator_core.h"
 #include "test/sim/plan.h"
 
 /// The small learning problem of simulated jobs: every sample pulls every parameter towards a target of its
@@ -17,6 +18,9 @@ namespace nanduti::sim {
 std::vector<float> initial_values(std::uint64_t begin, std::uint64_t end);
 /// x_before - x_after of one round, shape [x.size()].
 std::vector<float> progress_of(std::span<const float> x, const SampleRange& range);
+
+/// Of test samples [begin, end): exact, whatever parts they are summed from.
+TestFigures evaluated(std::uint64_t begin, std::uint64_t end);
 
 /// Sends one coordinate in four, another quarter with every round: what is left out stays in the residual.
 class QuarterCodec final : public Codec {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "test/sim/problem.h"
 #include "test/sim/simulation_parts.h"
 
 namespace nanduti::sim {
@@ -92,16 +93,21 @@ void Simulation::play() {
     return !place.host || place.computes_until > events_.now();
   });
   for (const EpochFigures& figures : view.figures)
-    if (figures.total != plan_.test_samples && !((given_up_in_time || everybody_hangs) && figures.total == 0))
-      fail("{} test samples were evaluated", figures.total);
-  for (const EvaluationFigures& figures : view.evaluations)
-    if (figures.total != plan_.test_samples)
-      fail("{} test samples were evaluated after {} samples", figures.total, figures.samples);
+    if (!((given_up_in_time || everybody_hangs) && figures.total == 0)) check_evaluated(figures);
+  for (const EvaluationFigures& figures : view.evaluations) check_evaluated(figures);
   if (plan_.evaluate_every > 0 &&
       view.evaluations.size() + view.evaluations_skipped > view.samples / plan_.evaluate_every)
     fail("{} evaluations were done and {} skipped", view.evaluations.size(), view.evaluations_skipped);
   coverage_.count("evaluation: done within an epoch", view.evaluations.size());
   coverage_.count("evaluation: skipped", view.evaluations_skipped);
+}
+
+/// The whole test set's figures are the sums of its parts'.
+void Simulation::check_evaluated(const TestFigures& figures) {
+  const TestFigures all = evaluated(0, plan_.test_samples);
+  if (figures.total != all.total || figures.correct != all.correct || figures.loss_sum != all.loss_sum)
+    fail("{} test samples were evaluated, {} of them right with a loss of {}, not {}, {} and {}",
+         figures.total, figures.correct, figures.loss_sum, all.total, all.correct, all.loss_sum);
 }
 
 void Simulation::submit() {

@@ -131,6 +131,7 @@ class Simulation {
  private:
   void play();
 
+  void check_evaluated(const TestFigures& figures);
   void submit();
 
   [[nodiscard]] JobState job_state() const;

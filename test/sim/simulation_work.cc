@@ -112,7 +112,8 @@ void Simulation::act(WorkerHost& host, const ClientCore::EvaluateCut& cut) {
   note_event(host, "evaluates", "cut", cut.begin, cut.end);
   checker(host).on_evaluate(cut);
   compute(host, step_of(host), [this, cut](WorkerHost& h) {
-    give(h, ClientCore::CutEvaluated{cut.job, cut.lease, 0, cut.end - cut.begin, 1.0, 0.01});
+    const TestFigures part = evaluated(cut.begin, cut.end);
+    give(h, ClientCore::CutEvaluated{cut.job, cut.lease, part.correct, part.total, part.loss_sum, 0.01});
   });
 }
 

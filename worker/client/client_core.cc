@@ -302,7 +302,7 @@ void ClientCore::join(const JoinJob& request) {
     Hello hello = make_hello(options_);
     hello.job = request.job;
     hello.layout_hash = request.layout_hash;
-    hello.stream_count = 2;
+    hello.stream_count = kStreamsMax;
     actions_.push_back(OpenPeer{peer, dialable(place.endpoint, options_.coordinator_endpoint),
                                 place.destination, hello, shard_payload_bytes_max(place.end - place.begin)});
   }

@@ -225,7 +225,7 @@ TEST_CASE("a hello for more streams than a session may have is refused in words,
   world.server.on_frame(world.now, stranger_route(1), hello_frame(1, 0, 1, kStreamsMax + 1));
   const auto refusals = frames_of(world.server, FrameKind::kHelloRefused);
   REQUIRE(refusals.size() == 1);
-  CHECK(refusals[0].frame.text == "a session has 2 streams at most; the worker 'stranger' wants 3");
+  CHECK(refusals[0].frame.text == "a session has 3 streams at most; the worker 'stranger' wants 4");
   CHECK(world.server.counters().hellos_refused == 1);
   CHECK(world.server.next_deadline() == kNever);
   world.server.on_frame(world.now, stranger_route(2), hello_frame(2, kStreamsMax, 1, kStreamsMax + 1));

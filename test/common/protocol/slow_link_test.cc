@@ -89,6 +89,29 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("a stream in the background uses its path, and hardly anything waits in the queue") {
+  LinkOptions options = bulk_options();
+  options.background = true;
+  for (const double mbit : {5.0, 20.0, 100.0, 1000.0}) {
+    for (const Duration round_trip : {Duration(20ms), Duration(180ms), Duration(300ms)}) {
+      const LinkPath path{mbit * kMbit, round_trip / 2};
+      LinkWorld world(path, path, options);
+      world.ends[0].sends = true;
+      world.run(30s);
+      world.reset_maxima();
+      const std::uint64_t before = world.ends[1].received_bytes;
+      world.run(30s);
+      const double rate = static_cast<double>(world.ends[1].received_bytes - before) / 30;
+      const double free_seconds = std::chrono::duration<double>(round_trip / 4 + 40ms).count();
+      const auto queued = static_cast<double>(world.ends[0].queued_bytes_max);
+      INFO(mbit << " Mbit/s, " << round_trip / 1ms << " ms: " << rate / path.bytes_per_second
+                << " of the rate, " << queued << " queued, " << queued / path.bytes_per_second << " s");
+      CHECK(rate >= 0.6 * path.bytes_per_second);
+      CHECK(queued <= free_seconds * path.bytes_per_second + 5 * kChunkBytesMax);
+    }
+  }
+}
+
 TEST_CASE("bulk in both directions leaves little of either idle") {
   // Acknowledgements that wait behind bulk come in heaps, and so does what follows them: more in flight does
   // not help (Zhang, Shenker and Clark, "Observations on the dynamics of a congestion control algorithm",

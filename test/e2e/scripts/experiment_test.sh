@@ -99,9 +99,18 @@ rm "$FAKE/hang"
 experiment delay --epochs 1 --seeds 1 --arms sync-lan,bound-2
 check "and it goes on where it was" test "$status.$(cut -d' ' -f2 "$FAKE/runs" | paste -sd,)" = 0.0,2,2
 
+# The jobs of all arms are valid: nanduti_wan checks each before the first run.
+rm "$FAKE/runs"
+for file in "$top"/configs/experiments/*.json; do
+  name=$(basename "$file" .json)
+  out=$work/all-$name
+  experiment "$name" --seeds 1
+  check "the arms of $name" test "$status.$(jq '.arms | length' "$out/result.json")" = "0.$(jq '.arms | length' "$file")"
+done
+
 # The time to a target, from a run.json by hand: evaluations of 1 s lie between its moments.
 run_json() {
-  jq -n "{target: $1, training_seconds: 34, samples: 600, epochs: [
+  jq -n "{target: $1, training_seconds: 34, pipeline: {start_seconds: 3}, samples: 600, epochs: [
     {accuracy: 0.7, seconds: 21, evaluation_seconds: 1}, {accuracy: 0.9, seconds: 34, evaluation_seconds: 4}],
     evaluations: [{accuracy: 0.5, seconds: 10, evaluation_seconds: 0}, {accuracy: 0.8, seconds: 27, evaluation_seconds: 2}]}"
 }
@@ -111,7 +120,7 @@ check "ends of epochs count like others" test "$(of_run 0.6 'seconds_to_target *
 check "the first evaluation may have it" test "$(of_run 0.4 seconds_to_target)" = 10
 check "a target that was missed has no time" test "$(of_run 0.95 seconds_to_target)" = null
 check "nor has a job without one" test "$(of_run null seconds_to_target)" = null
-check "evaluations are no training time" test "$(of_run null pure_training_seconds)" = 30
+check "evaluations are no training time, nor is the start" test "$(of_run null pure_training_seconds)" = 27
 check "records without any of it stand for themselves" test "$(jq -n -L "$top/scripts/lib" 'include "run_summary";
   {target: 0.5, epochs: [{accuracy: 0.6, seconds: 3}]} | [seconds_to_target, pure_training_seconds]' -c)" = '[3,0]'
 

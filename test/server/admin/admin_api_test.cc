@@ -12,7 +12,7 @@ namespace {
   R"("pipeline":{"utilisation":null,"utilisation_min":null,"compute_seconds":0,"stall_gate_seconds":0,)"                                                                               \
   R"("stall_codec_seconds":0,"stall_data_seconds":0,"stall_merge_seconds":0,)"                                                                                                         \
   R"("stall_window_seconds":0,"compute_cpu_seconds":0,)"                                                                                                                               \
-  R"("codec_cpu_seconds":0,"pushes_in_flight":0,"turnaround_p50_s":null,"turnaround_p99_s":null,"exact_bytes_up":0,"exact_bytes_down":0,"residual_norm":0,"publish_residual_norm":0,)" \
+  R"("codec_cpu_seconds":0,"pushes_in_flight":0,"turnaround_p50_s":null,"turnaround_p99_s":null,"exact_bytes_up":0,"exact_bytes_down":0,"residual_norm":0,"publish_residual_norm":0,"start_seconds":null,)" \
   R"("age_p50":null,"age_p99":null})"
 
 class FakeDesk : public JobDesk {
@@ -170,6 +170,7 @@ TEST_CASE("a job's fields have the names that the scripts read, unknown ones are
   full.pipeline.utilisation = 0.875;
   full.pipeline.pushes_in_flight = 3;
   full.pipeline.turnaround_p50_s = 0.2;
+  full.pipeline.start_seconds = 2.5;
   full.pipeline.age_p50 = 4;
   full.pipeline.age_p99 = 9;
   full.warnings = {"it \"went\" on"};
@@ -186,7 +187,7 @@ TEST_CASE("a job's fields have the names that the scripts read, unknown ones are
       R"("pipeline":{"utilisation":0.875,"utilisation_min":null,"compute_seconds":7,"stall_gate_seconds":0.5,)"
       R"("stall_codec_seconds":0.25,"stall_data_seconds":0.125,"stall_merge_seconds":0.125,)"
       R"("stall_window_seconds":0,"compute_cpu_seconds":0,)"
-      R"("codec_cpu_seconds":0,"pushes_in_flight":3,"turnaround_p50_s":0.2,"turnaround_p99_s":null,"exact_bytes_up":0,"exact_bytes_down":0,"residual_norm":0,"publish_residual_norm":0,"age_p50":4,"age_p99":9},)"
+      R"("codec_cpu_seconds":0,"pushes_in_flight":3,"turnaround_p50_s":0.2,"turnaround_p99_s":null,"exact_bytes_up":0,"exact_bytes_down":0,"residual_norm":0,"publish_residual_norm":0,"start_seconds":2.5,"age_p50":4,"age_p99":9},)"
       R"("training_seconds":60.25,"figures":[)"
       R"({"epoch":1,"loss":0.5,"accuracy":0.85,"test_loss":0.4,"seconds":12.5,"evaluation_seconds":1.25},)"
       R"({"epoch":2,"loss":null,"accuracy":null,"test_loss":null,"seconds":24,"evaluation_seconds":0}],)"

@@ -176,6 +176,9 @@ TEST_CASE("the pipeline's figures are sums, the worst worker's, and ages of push
   fast.residual_norm = 3;
   fast.exact_bytes_up = 12;
   fast.exact_bytes_down = 5;
+  CHECK_FALSE(figures.pipeline().start_seconds);
+  figures.on_lease(at(3s));
+  figures.on_lease(at(4s));  // the second one is nobody's start
   figures.on_status(at(1s), kFirst, slow);
   figures.on_status(at(1s), kSecond, fast);
   figures.on_publish_residual(0.5);
@@ -192,6 +195,7 @@ TEST_CASE("the pipeline's figures are sums, the worst worker's, and ages of push
   CHECK_FALSE(report.turnaround_p99_s);
   CHECK(report.residual_norm == 3);
   CHECK(report.publish_residual_norm == 0.5);
+  CHECK(report.start_seconds == 3.0);
   CHECK(report.exact_bytes_up == 42);
   CHECK(report.exact_bytes_down == 5);
   CHECK(report.age_p50 == 50);
