@@ -22,8 +22,8 @@ inline constexpr std::size_t kTransportPartBytesMax = std::size_t{4} << 20;
 inline constexpr std::size_t kUnfinishedBytesMax = kTransportPartBytesMax + kChunkBytesMax + (256 * 1024);
 /// Of all connections together; beyond, those that owe the most go.
 inline constexpr std::size_t kUnfinishedBytesTotalMax = std::size_t{256} << 20;
-/// Accepted at once by this process.
-inline constexpr std::size_t kAcceptedConnectionsMax = 8192;
+/// Accepted at once by this process: a worker has one to a coordinator and kStreamsMax to each shard.
+inline constexpr std::size_t kAcceptedConnectionsMax = 16384;
 /// Descriptors that are left to other things than accepted connections.
 inline constexpr std::size_t kDescriptorsKept = 128;
 

@@ -1,6 +1,7 @@
 #include "common/protocol/bandwidth_estimate.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/protocol/frame.h"
 
@@ -81,12 +82,18 @@ void BandwidthEstimate::measure_round_trip(ProtocolTime now, const Mark& mark) {
   if (now - round_trip_at_ >= kRoundTripAge) draining_ = true;
 }
 
+Duration BandwidthEstimate::unloaded() const {
+  return unloaded_ > Duration(0) ? std::min(unloaded_, round_trip_) : round_trip_;
+}
+
 void BandwidthEstimate::give_way(Duration sample, const Mark& mark) {
+  given_round_min_ = std::min(given_round_min_, sample);
   if (mark.delivered < given_round_end_) return;
   given_round_end_ = delivered_;
-  if (sample > round_trip_ + round_trip_ / kFreeShare + kAckSlack) {
+  const Duration shortest = std::exchange(given_round_min_, Duration::max());
+  if (shortest > unloaded() + unloaded() / kFreeShare + kAckSlack) {
     has_given_way_ = true;
-    given_window_ = std::max(given_window_ / 2, kChunkBytesMax);
+    given_window_ = std::max(std::min(given_window_, path_window_bytes()) / 2, kChunkBytesMax);
   } else if (given_window_ < path_window_bytes()) {
     given_window_ += has_given_way_ ? kChunkBytesMax : given_window_;
   }

@@ -14,8 +14,8 @@ namespace nanduti {
 ///
 /// A stream in the background begins with one chunk after every rest, and has more in flight with every
 /// round trip, up to that, only while these are hardly longer than the unloaded one: once anything queues,
-/// its own bytes or others', it halves, and grows by a chunk from then on (as LEDBAT, RFC 6817, once a round
-/// trip).
+/// its own bytes or others', it halves, and grows by a chunk from then on (as LEDBAT, RFC 6817: once a round
+/// trip, by the shortest one that was seen in it, so that a lost packet or jitter is not taken for a queue).
 ///
 /// As BBR models a path (Cardwell et al., "BBR: congestion-based congestion control", 2016): the rate is the
 /// largest of the last rounds', the round trip the smallest of the last while. Pure: events and the time go
@@ -42,6 +42,10 @@ class BandwidthEstimate {
   /// once; nullptr if there is none.
   void on_acked(ProtocolTime now, std::size_t bytes, const Mark* newest);
 
+  /// The shortest round trip that others have measured on the same path. In the background: what this stream
+  /// has seen by itself may all have been in a queue of others.
+  void set_unloaded(Duration round_trip) { unloaded_ = round_trip; }
+
   /// What may be in flight. One frame always may.
   [[nodiscard]] std::size_t window_bytes() const;
   /// 0 until measured.
@@ -55,6 +59,7 @@ class BandwidthEstimate {
   void measure_rate(ProtocolTime now, const Mark& mark);
   void measure_round_trip(ProtocolTime now, const Mark& mark);
   void give_way(Duration sample, const Mark& mark);
+  [[nodiscard]] Duration unloaded() const;
   [[nodiscard]] std::size_t path_window_bytes() const;
 
   std::uint64_t delivered_ = 0;
@@ -71,10 +76,12 @@ class BandwidthEstimate {
   bool draining_ = false;  // until a frame has gone alone
 
   bool background_;
-  bool rests_ = true;                  // had nothing to send
+  bool rests_ = true;           // had nothing to send
+  bool has_given_way_ = false;  // since it rested
+  Duration unloaded_{0};
   std::size_t given_window_ = 0;       // what a stream in the background may have in flight
-  bool has_given_way_ = false;         // since it rested
-  std::uint64_t given_round_end_ = 0;  // a decision holds until so much is delivered
+  std::uint64_t given_round_end_ = 0;  // the round of a decision: until so much is delivered
+  Duration given_round_min_ = Duration::max();
 };
 
 }  // namespace nanduti

@@ -28,7 +28,7 @@ inline constexpr std::size_t kHeldRangesMax = 8;
 inline constexpr std::uint32_t kCoordinatorDestination = 0;
 
 /// A session has this many streams at most: one for control, one for pushes and versions, and one in
-/// the background (BandwidthEstimate), for cuts.
+/// the background (BandwidthEstimate), for cuts to evaluate.
 inline constexpr std::uint32_t kStreamsMax = 3;
 
 enum class PeerRole : std::uint8_t { kWorker = 1, kShard = 2 };

@@ -16,7 +16,7 @@
 /// but for a job's YAML, made printable (printable_text.h).
 namespace nanduti {
 
-inline constexpr std::uint32_t kProtocolVersion = 4;
+inline constexpr std::uint32_t kProtocolVersion = 5;
 
 /// Version of the codecs' byte formats.
 inline constexpr std::uint32_t kCodecFormat = 2;

@@ -80,6 +80,8 @@ class ReliableLink {
   [[nodiscard]] ProtocolTime waiting_since() const { return in_flight_.empty() ? kNever : progress_at_; }
   [[nodiscard]] Duration round_trip() const { return round_trip_; }
   [[nodiscard]] const BandwidthEstimate& estimate() const { return estimate_; }
+  /// BandwidthEstimate::set_unloaded.
+  void set_unloaded(Duration round_trip) { estimate_.set_unloaded(round_trip); }
   /// For pings, which are answered at once too.
   void measure(Duration sample);
   /// What every frame of the stream carries: its number, and the acknowledgement. In the order of sending.

@@ -10,12 +10,13 @@ constexpr Duration kAnswerWithinMin = std::chrono::milliseconds(250);
 constexpr std::uint32_t kPatientDial = 4;
 
 /// Where the round trip is known, an attempt to connect waits for one and a half, so that the end of an
-/// outage is seen soon: TCP alone would ask ever more rarely. Now and then it waits longer: the way may have
-/// become longer.
+/// outage is seen soon: TCP alone would ask ever more rarely. With every further dial twice as long, and now
+/// and then patiently: the way may have become longer.
 Duration answer_within(const SessionStream& stream) {
   const Duration patient = DialRoute().answer_within;
   if (stream.link.round_trip() == Duration(0) || stream.dials % kPatientDial == 0) return patient;
-  return std::clamp(stream.link.round_trip() * 3 / 2, kAnswerWithinMin, patient);
+  const Duration first = std::max(stream.link.round_trip() * 3 / 2, kAnswerWithinMin);
+  return std::min(first * (1 << (stream.dials % kPatientDial - 1)), patient);
 }
 
 }  // namespace

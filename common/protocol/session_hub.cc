@@ -101,6 +101,7 @@ void SessionHub::Impl::receive(ProtocolTime now, Session& session, std::size_t i
     return;
   }
   ReliableLink& link = session.streams[index].link;
+  if (index > 1) link.set_unloaded(unloaded_round_trip(session));
   const std::size_t missing_bytes = link.missing_bytes();
   link.on_frame(now, frame);
   counters.bytes_acked += missing_bytes - link.missing_bytes();
@@ -159,6 +160,15 @@ LinkOptions SessionHub::Impl::link_options(const Session& session, std::size_t s
   link.background = stream > 1;
   link.payload_bytes_max = std::min(session.payload_bytes_max, kPayloadBytesMax);
   return link;
+}
+
+/// The shortest that any stream has measured; 0: none has.
+Duration SessionHub::Impl::unloaded_round_trip(const Session& session) {
+  Duration shortest(0);
+  for (const SessionStream& stream : session.streams)
+    if (const Duration measured = stream.link.estimate().round_trip(); measured > Duration(0))
+      shortest = shortest == Duration(0) ? measured : std::min(shortest, measured);
+  return shortest;
 }
 
 // ---- sessions ----

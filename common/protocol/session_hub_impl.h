@@ -40,6 +40,7 @@ struct SessionHub::Impl {
   void transmit(RouteId route, Frame frame);
   void transmit(ProtocolTime now, Session& session, std::size_t index, Frame frame);
   [[nodiscard]] LinkOptions link_options(const Session& session, std::size_t stream) const;
+  [[nodiscard]] static Duration unloaded_round_trip(const Session& session);
 
   // ---- session_accept.cc ----
   void on_hello(ProtocolTime now, RouteId route, const Frame& frame);

@@ -128,8 +128,8 @@ void CoordinatorCore::on_evaluated(Worker& worker, const EvaluationDone& done) {
       return declare_dead(worker,
                           fmt::format("it found {} of {} samples to be right", done.correct, done.total));
     worker.evaluates_late = false;
-    // Fetching a cut goes before its rounds on the same link, and nobody evaluates for ever: no cut is taken
-    // while no sample counts.
+    // Fetching a cut shares its link with its rounds, and nobody evaluates for ever: no cut is taken while no
+    // sample counts.
     worker.last_settled = now_;
     cut.figures.correct += done.correct;
     cut.figures.total += done.total;

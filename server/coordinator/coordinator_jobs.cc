@@ -223,7 +223,7 @@ void CoordinatorCore::serve_ranks() {
 /// What a worker computes while it asks for more, as its last status has it: at least 1.
 std::uint64_t CoordinatorCore::rounds_in_round_trip(const Worker& worker) const {
   const WorkerStatus& status = worker.status;
-  if (status.job != run_->job || status.compute_seconds <= 0) return 1;
+  if (status.job != run_->job || status.compute_seconds <= 0 || status.round_trip_seconds <= 0) return 1;
   const double samples =
       static_cast<double>(status.samples) / status.compute_seconds * status.round_trip_seconds;
   const double rounds = samples / static_cast<double>(jobs_.at(run_->job).plan.round_samples);

@@ -41,8 +41,8 @@ class LeaseBook {
     std::uint64_t ahead = 0;  ///< LeaseGrant::ahead
   };
   /// Lends the first free run of samples: whole rounds, so few that `workers` are in the same epoch, and
-  /// fewer as the job ends so that they finish together: half a fair share of what is left, and, of a fair
-  /// share, at least `rounds_min`. Empty if nothing is free now.
+  /// fewer as the job ends so that they finish together, to within `rounds_min`: half a fair share of what is
+  /// left, and, of a fair share, at least that many rounds. Empty if nothing is free now.
   std::optional<Lease> lend(IncarnationOrder order, std::uint32_t workers, std::uint64_t rounds_min = 1);
   /// Lends the next run of rank `rank`'s own section of the epoch, for deterministic jobs: what a rank is
   /// lent depends on nothing but the numbers. All ranks have equally many rounds in every epoch; where a

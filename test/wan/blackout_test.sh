@@ -119,7 +119,7 @@ check "nobody was declared dead" test "$(grep -c 'dead to us' "$work/kept/server
 
 awk -v begin="$begin" -v end="$end" -v blackout="$blackout" -v round_trip="$round_trip_ms" -v rate_mbit="$rate_mbit" \
   -v ticks="$(getconf CLK_TCK)" -v round_samples="$round_samples" \
-  -v push_bytes="$(jq ".bytes_up / (.samples / $round_samples)" "$run")" '
+  -v push_bytes="$(jq "(.bytes_up - .pipeline.exact_bytes_up) / (.samples / $round_samples)" "$run")" '
   { ms[NR] = $1; samples[NR] = $2; cpu[NR] = $3 / ticks; in_flight[NR] = $4; window[NR] = $5; data[NR] = $6; other[NR] = $7 }
   $1 < begin { first_in = NR }
   $1 < end { last_in = NR }

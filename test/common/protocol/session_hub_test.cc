@@ -57,7 +57,7 @@ TEST_CASE("a hello that does not match is refused in an operator's words") {
     return closed[0].reason;
   };
   CHECK(refusal([](Hello& h) { h.protocol_version = 9; }) ==
-        "this server speaks protocol version 4, the worker 'w1' (program 0.1.0) version 9: run the same "
+        "this server speaks protocol version 5, the worker 'w1' (program 0.1.0) version 9: run the same "
         "release on "
         "both sides");
   CHECK(refusal([](Hello& h) { h.codec_format = 3; }) ==
@@ -110,6 +110,21 @@ TEST_CASE("a flushing close delivers what was sent") {
   const auto closed = World::all<PeerClosed>(world.at_server);
   REQUIRE(closed.size() == 1);
   CHECK(closed[0].reason == "finished");
+}
+
+TEST_CASE("of three streams the last one is in the background: it begins with a chunk") {
+  World world(7);
+  world.hello.stream_count = 3;
+  world.open();
+  world.run(1s);
+  world.cut = true;
+  const auto sent_at_once = [&](std::uint32_t stream) {
+    const std::uint64_t before = world.client.counters().bytes_sent;
+    world.client.send(world.now, {kServer, StreamIndex(stream), numbered(0, 4 << 20), 0});
+    return world.client.counters().bytes_sent - before;
+  };
+  CHECK(sent_at_once(2) < 2 * kChunkBytesMax);
+  CHECK(sent_at_once(1) > 4 * kChunkBytesMax);
 }
 
 TEST_CASE("no more than the credit is in flight, and no more than the maximum is queued") {

@@ -316,9 +316,9 @@ TEST_CASE("random frames from strangers disturb no honest session") {
             random.chance(0.5) ? hello_frame(1 + random.below(30), 0, number()) : data_frame(0, 0, 0);
         frame.kind = static_cast<FrameKind>(1 + random.below(8));
         frame.session.words = {random.below(30), random.below(10) == 0 ? 0u : 1u};
-        frame.stream =
-            StreamIndex(static_cast<std::uint32_t>(random.below(3) == 0 ? number() : random.below(2)));
-        frame.hello.stream_count = 1 + static_cast<std::uint32_t>(random.below(2));
+        frame.stream = StreamIndex(
+            static_cast<std::uint32_t>(random.below(3) == 0 ? number() : random.below(kStreamsMax)));
+        frame.hello.stream_count = 1 + static_cast<std::uint32_t>(random.below(kStreamsMax));
         frame.hello.number = number();
         frame.hello.resumes = random.chance(0.1);
         frame.sequence = number();

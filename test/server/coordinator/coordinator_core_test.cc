@@ -228,6 +228,7 @@ TEST_CASE("near the end of a job a worker is lent at least what it computes in a
   CHECK(ahead(0.2, 1, JobId(1)) == 30);
   CHECK(ahead(0.2, 1, JobId(2)) == 20);
   CHECK(ahead(0.2, 0, JobId(1)) == 20);
+  CHECK(ahead(0, 1e-310, JobId(1)) == 20);  // no number: infinitely fast, and nothing to wait for
   CHECK(ahead(1e300, 1e-300, JobId(1)) == 40);
 }
 

@@ -137,8 +137,9 @@ TEST_CASE("of a fair share a worker is lent at least what it asks for") {
 
 TEST_CASE("workers of one speed are in the same epoch: it is complete after half of the next one at most") {
   for (const std::uint64_t rounds : {3, 64, 235, 1000})
-    for (const std::uint32_t workers : {1, 2, 8, 16}) {
-      INFO(rounds << " rounds, " << workers << " workers");
+    for (const auto& [workers, rounds_min] : std::vector<std::pair<std::uint32_t, std::uint64_t>>{
+             {1, 1}, {1, 65}, {2, 1}, {2, 8}, {8, 1}, {8, 8}, {16, 1}}) {
+      INFO(rounds << " rounds, " << workers << " workers, " << rounds_min << " rounds in a round trip");
       constexpr std::uint32_t kEpochs = 5;
       LeaseBook book({rounds, kEpochs, 1, 1});
       struct Queue {
@@ -153,7 +154,7 @@ TEST_CASE("workers of one speed are in the same epoch: it is complete after half
           Queue& queue = queues[w];
           const IncarnationOrder order(w + 1);
           while (queue.samples < queue.ahead) {
-            const auto lease = book.lend(order, workers);
+            const auto lease = book.lend(order, workers, rounds_min);
             if (!lease) break;
             queue.samples += lease->range.size();
             queue.ahead = lease->ahead;

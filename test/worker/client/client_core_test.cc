@@ -158,7 +158,10 @@ TEST_CASE("a worker that is asked to join before it has read the job's data join
   const auto shards_opened = [&] {
     int opened = 0;
     for (const auto& action : core.take_actions())
-      if (const auto* open = std::get_if<OpenPeer>(&action); open && open->peer != kCoordinator) ++opened;
+      if (const auto* open = std::get_if<OpenPeer>(&action); open && open->peer != kCoordinator) {
+        CHECK(open->hello.stream_count == 3);  // control, pushes and versions, cuts
+        ++opened;
+      }
     return opened;
   };
   core.on_event(now, PeerConnected{kCoordinator, {}});
