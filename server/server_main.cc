@@ -10,6 +10,7 @@
 #include "common/base/version.h"
 #include "common/config/daemon_main.h"
 #include "common/config/server_config.h"
+#include "common/net/congestion_control.h"
 #include "common/net/event_loop.h"
 #include "common/net/http_server.h"
 #include "common/net/stop_signal.h"
@@ -27,6 +28,11 @@ const DaemonDescription kDaemon{
     "nanduti-server", "Holds the model in shards and coordinates jobs, as its config says.",
     "configs/server.yaml",
     "SIGINT and SIGTERM: end the running job, write its record, end. A second one ends the server at once."};
+
+Status check(const ServerConfig& config) {
+  NANDUTI_RETURN_IF_ERROR(choose_congestion_control(config.transport.congestion_control));
+  return {};
+}
 
 /// The server's exit status.
 int run(ServerConfig config) {
@@ -114,5 +120,6 @@ int run(ServerConfig config) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return daemon_main<ServerConfig>(kDaemon, {argv, static_cast<std::size_t>(argc)}, load_server_config, run);
+  return daemon_main<ServerConfig>(kDaemon, {argv, static_cast<std::size_t>(argc)}, load_server_config, check,
+                                   run);
 }

@@ -7,6 +7,7 @@
 #include "common/compute/reference/reference_backend.h"
 #include "common/config/daemon_main.h"
 #include "common/config/worker_config.h"
+#include "common/net/congestion_control.h"
 #include "common/net/stop_signal.h"
 #include "worker/daemon/worker_host.h"
 
@@ -23,32 +24,32 @@ const DaemonDescription kDaemon{"nanduti-worker",
                                 "pushed, end. A second one ends\n"
                                 "the worker at once; the job goes on without it."};
 
-Result<std::unique_ptr<Backend>> make_backend(const WorkerConfig& config) {
+Status check(const WorkerConfig& config) {
   if (config.device.kind == DeviceKind::kCuda)
     return make_error(ErrorCode::kUnavailable,
                       "device: cuda:{} is not available in this release; allowed: auto, cpu",
                       config.device.index);
-  if (config.backend == BackendChoice::kReference) return make_reference_backend();
-  return make_onednn_backend();
+  NANDUTI_RETURN_IF_ERROR(choose_congestion_control(config.transport.congestion_control));
+  return {};
+}
+
+std::unique_ptr<Backend> make_backend(const WorkerConfig& config) {
+  return config.backend == BackendChoice::kReference ? make_reference_backend() : make_onednn_backend();
 }
 
 /// The worker's exit status.
 int run(WorkerConfig config) {
   StopSignal signal;
-  Result<std::unique_ptr<Backend>> backend = make_backend(config);
-  if (!backend.ok()) {
-    log_error("{}", backend.error().message);
-    return 1;
-  }
+  std::unique_ptr<Backend> backend = make_backend(config);
   Result<std::unique_ptr<ZmqTransport>> transport =
       ZmqTransport::start({.congestion_control = config.transport.congestion_control});
   if (!transport.ok()) {
     log_error("{}", transport.error().message);
     return 1;
   }
-  log_info("nanduti-worker {} on {}; the coordinator is {}", kProgramVersion, (*backend)->name(),
+  log_info("nanduti-worker {} on {}; the coordinator is {}", kProgramVersion, backend->name(),
            config.coordinator.tcp());
-  WorkerHost host(config, **transport, std::move(backend).value(), [&] { signal.wake(); });
+  WorkerHost host(config, **transport, std::move(backend), [&] { signal.wake(); });
   host.start();
   if (signal.wait() == StopSignal::Cause::kSignal) {
     log_info("stopping: the round in hand is finished and delivered first; once more to end at once");
@@ -78,5 +79,6 @@ int run(WorkerConfig config) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return daemon_main<WorkerConfig>(kDaemon, {argv, static_cast<std::size_t>(argc)}, load_worker_config, run);
+  return daemon_main<WorkerConfig>(kDaemon, {argv, static_cast<std::size_t>(argc)}, load_worker_config, check,
+                                   run);
 }

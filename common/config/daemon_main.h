@@ -13,10 +13,11 @@
 namespace nanduti {
 
 /// A daemon's main: command line, config, warnings; then `run`, whose exit status it returns. What is wrong
-/// with the config goes to stderr, with status 1.
+/// with the config, or asked of this machine and not there (`check`), goes to stderr, with status 1.
 template <class Config>
 int daemon_main(const DaemonDescription& daemon, std::span<char* const> arguments,
-                Result<Config> (*load)(const std::filesystem::path&), int (*run)(Config)) {
+                Result<Config> (*load)(const std::filesystem::path&), Status (*check)(const Config&),
+                int (*run)(Config)) {
   const auto parsed = parse_daemon_arguments(daemon, arguments);
   if (const auto* early = std::get_if<EarlyExit>(&parsed)) {
     std::fputs(early->text.c_str(), early->status == 0 ? stdout : stderr);
@@ -24,8 +25,9 @@ int daemon_main(const DaemonDescription& daemon, std::span<char* const> argument
   }
   const auto& wanted = std::get<DaemonArguments>(parsed);
   Result<Config> config = load(wanted.config);
-  if (!config.ok()) {
-    std::fprintf(stderr, "%s: %s\n", daemon.program.c_str(), config.error().message.c_str());
+  const Status status = config.ok() ? check(*config) : Status(config.error());
+  if (!status.ok()) {
+    std::fprintf(stderr, "%s: %s\n", daemon.program.c_str(), status.error().message.c_str());
     return 1;
   }
   set_log_level(config->log_level);

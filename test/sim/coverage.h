@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -11,11 +13,15 @@ namespace nanduti::sim {
 /// How often each kind of fault has struck and each state was reached: what a run of the simulator was worth.
 class Coverage {
  public:
-  void count(const std::string& what, std::uint64_t times = 1) { counts_[what] += times; }
+  void count(std::string_view what, std::uint64_t times = 1) {
+    auto it = counts_.find(what);
+    if (it == counts_.end()) it = counts_.emplace(what, 0).first;
+    it->second += times;
+  }
   void add(const Coverage& other) {
     for (const auto& [what, times] : other.counts_) counts_[what] += times;
   }
-  [[nodiscard]] std::uint64_t of(const std::string& what) const {
+  [[nodiscard]] std::uint64_t of(std::string_view what) const {
     const auto it = counts_.find(what);
     return it == counts_.end() ? 0 : it->second;
   }
@@ -27,7 +33,7 @@ class Coverage {
   [[nodiscard]] std::string table() const;
 
  private:
-  std::map<std::string, std::uint64_t> counts_;
+  std::map<std::string, std::uint64_t, std::less<>> counts_;
 };
 
 }  // namespace nanduti::sim

@@ -143,9 +143,9 @@ a_job_across_the_link() {
   check "the job is done: status $status" test "$status" = 0
   check "stdout is JSON alone, with all keys" jq -se 'length == 1 and (["utilisation", "utilisation_min", "samples_per_s",
     "stall_seconds", "accuracy", "seconds_to_target", "bytes_up", "bytes_down", "exact_bytes_up", "exact_bytes_down", "bound", "local_steps", "age_p50", "age_p99",
-    "congestion_control"] - (.[0] | keys) == []) and (.[0].stall_seconds | keys == ["codec", "data", "gate", "merge", "window"])' \
+    "start_seconds", "congestion_control"] - (.[0] | keys) == []) and (.[0].stall_seconds | keys == ["codec", "data", "gate", "merge", "window"])' \
     "$work/summary.json" > "$work/truth"
-  check "its figures are the job's" jq -e '.accuracy > 0.2 and .samples_per_s > 0 and .bytes_up > 1000000 and .bound == 2 and
+  check "its figures are the job's" jq -e '.accuracy > 0.2 and .samples_per_s > 0 and .start_seconds > 0 and .start_seconds < .training_seconds and .bytes_up > 1000000 and .bound == 2 and
     .local_steps == 1 and .congestion_control == "cubic" and .workers == 2 and .link.up.bytes_in > .bytes_up / 2' \
     "$work/summary.json" > "$work/truth"
   check "the seed went into the job" test "$(jq .seed "$work/kept/run.json")" = 5

@@ -197,6 +197,12 @@ looking_at_configs() {
   check "an unknown key is an error" test "$(echo 'colour: red' > "$work/odd.yaml" && "$BIN/nanduti-worker" --config \
     "$work/odd.yaml" 2> "$work/odd.log"; echo $?)" = 1
   check "that names it" log_has odd 'odd.yaml:1: colour: '
+  for asks in "device: cuda:0" "transport: {congestion_control: tahoe}"; do
+    printf 'coordinator: tcp://127.0.0.1:7070\ndata_roots: [/tmp]\n%s\n' "$asks" > "$work/lacks.yaml"
+    check "what this machine lacks is an error too ($asks)" test "$("$BIN/nanduti-worker" --check-config --config \
+      "$work/lacks.yaml" > /dev/null 2> "$work/lacks.log"; echo $?)" = 1
+    check "that names it" log_has lacks "cuda:0|tahoe"
+  done
   check "--version" test "$("$BIN/nanduti-worker" --version)" = "nanduti-worker 0.1.0"
   check "--help" grep -q -- --check-config <("$BIN/nanduti-server" --help)
 }
