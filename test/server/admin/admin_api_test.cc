@@ -8,10 +8,10 @@ using namespace nanduti;
 
 namespace {
 
-#define NO_PIPELINE                                                                                                                                                                    \
-  R"("pipeline":{"utilisation":null,"utilisation_min":null,"compute_seconds":0,"stall_gate_seconds":0,)"                                                                               \
-  R"("stall_codec_seconds":0,"stall_data_seconds":0,"stall_merge_seconds":0,)"                                                                                                         \
-  R"("stall_window_seconds":0,"compute_cpu_seconds":0,)"                                                                                                                               \
+#define NO_PIPELINE                                                                                                                                                                                         \
+  R"("pipeline":{"utilisation":null,"utilisation_min":null,"compute_seconds":0,"stall_gate_seconds":0,)"                                                                                                    \
+  R"("stall_codec_seconds":0,"stall_data_seconds":0,"stall_merge_seconds":0,)"                                                                                                                              \
+  R"("stall_window_seconds":0,"compute_cpu_seconds":0,)"                                                                                                                                                    \
   R"("codec_cpu_seconds":0,"pushes_in_flight":0,"turnaround_p50_s":null,"turnaround_p99_s":null,"exact_bytes_up":0,"exact_bytes_down":0,"residual_norm":0,"publish_residual_norm":0,"start_seconds":null,)" \
   R"("age_p50":null,"age_p99":null})"
 
