@@ -3,6 +3,7 @@
 #include <cstring>
 #include <vector>
 
+#include "common/protocol/aligned_vector.h"
 #include "common/protocol/message.h"
 #include "common/protocol/messages_generated.h"
 #include "common/protocol/printable_text.h"
@@ -83,7 +84,7 @@ Result<Frame> decode_frame(const EncodedFrame& encoded) {
   frame.transmission = t.transmission();
   frame.newest_transmission = t.newest_transmission();
   if (const auto* held = t.held()) {
-    if (held->size() > kHeldRangesMax) return corrupt("held");
+    if (held->size() > kHeldRangesMax || !is_aligned(*held)) return corrupt("held");
     std::uint64_t end = frame.next_expected;  // a gap is before every run
     for (const wire::Span* span : *held) {
       if (span->begin() <= end || span->end() <= span->begin()) return corrupt("held");

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <utility>
 
+#include "common/protocol/aligned_vector.h"
 #include "common/protocol/message.h"
 #include "common/protocol/messages_generated.h"
 #include "common/protocol/printable_text.h"
@@ -208,10 +209,7 @@ class Reader {
   template <class T>
   bool count(const char* field, const flatbuffers::Vector<T>* list, std::size_t count_max) {
     if (list == nullptr) return false;
-    // The verifier checks that elements lie inside the buffer, not that they are aligned.
-    const auto address = reinterpret_cast<std::uintptr_t>(list->Data());
-    const bool aligned = list->size() == 0 || address % alignof(std::remove_pointer_t<T>) == 0;
-    const bool holds = list->size() <= count_max && aligned;
+    const bool holds = list->size() <= count_max && is_aligned(*list);
     require(holds, field);
     return holds;
   }

@@ -219,3 +219,31 @@ TEST_CASE("runs of frames that are held lie beyond a gap, in order, and are few"
   many.push_back({100, 101});
   CHECK_FALSE(is_taken(many));
 }
+
+TEST_CASE("runs of frames that are held and not aligned are an error") {
+  Frame frame;
+  frame.kind = FrameKind::kAck;
+  frame.next_expected = 7;
+  frame.held = {{0x1111, 0x2222}, {0x3333, 0x4444}};
+  const EncodedFrame encoded = encode_frame(frame);
+  std::vector<std::byte> bytes(encoded.header.view().begin(), encoded.header.view().end());
+  const auto read = [&]<class T>(std::size_t at, T value) {
+    std::memcpy(&value, bytes.data() + at, sizeof value);
+    return value;
+  };
+  const auto write = [&]<class T>(std::size_t at, T value) {
+    std::memcpy(bytes.data() + at, &value, sizeof value);
+  };
+  // The vector of two runs becomes one of one run that begins four bytes further on.
+  std::size_t runs = 0;
+  while (read(runs, std::uint64_t{}) != 0x1111) runs += 8;
+  std::size_t offset = 0;
+  while (offset + read(offset, std::uint32_t{}) != runs - 4) offset += 4;
+  write(offset, static_cast<std::uint32_t>(runs - offset));
+  write(runs, std::uint32_t{1});
+  write(runs + 4, std::uint64_t{0x1111});
+  write(runs + 12, std::uint64_t{0x2222});
+  const Result<Frame> decoded = decode_frame({SharedBytes::take(std::move(bytes)), encoded.chunk});
+  REQUIRE_FALSE(decoded.ok());
+  CHECK(decoded.error().message == "a frame's held is outside its limits");
+}
