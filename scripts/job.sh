@@ -16,6 +16,10 @@ usage: scripts/job.sh COMMAND [--json] [--server URL]
   follow ID    show progress until the job is over; Ctrl-C leaves it running.
                Exit status: 0 target met or none, 1 target missed, 2 failed, 3 cancelled
   cancel ID    end a job
+  tune ID FILE.yaml | KEY=VALUE ...
+               change staleness and compression of a job that trains, from a round on that the answer names.
+               FILE has the job's sections staleness and compression, or some of their keys; KEY is such a key
+               (staleness.bound=8, compression.push.density=0.02); bound, local_steps and at_bound will do
   workers      who is there and who is gone, and for whom the gate waits. inc: number of the incarnation;
                entry, clock: rounds, its first and those settled; lease: samples lent to it
   counters     what the coordinator's process has carried and dropped, with reasons; those that are 0 are left out
@@ -61,10 +65,53 @@ status() {
     jq . <<< "$http_body"
     return
   fi
-  jq -r 'del(.figures)
+  jq -r 'del(.figures) | .tuning |= if . == null then null else '"$tuning_text"' end
     | .evaluations |= if . == null or . == [] then null else
         "\(length), the last one after \(last.samples) samples: accuracy \(last.accuracy)" end
     | (.pipeline // {}) as $pipeline | del(.pipeline) + $pipeline | to_entries[] | [.key, (.value | if . == null then "-" else tostring end)] | @tsv' <<< "$http_body" | columns
+}
+
+# One tuning as people say it, of a job's .tuning.
+tuning_text='"bound \(.bound // "none")\(if .auto_bound then " (auto)" else "" end), local_steps \(.local_steps)\(
+  if .auto_local_steps then " (auto)" else "" end), from round \(.from_round)\(
+  if .in_force then "" else ", as soon as every active worker has taken it" end): \(.why)"'
+
+# KEY=VALUE arguments as YAML.
+tuning_yaml() {
+  local setting key
+  for setting in "$@"; do
+    [[ $setting =~ ^[a-z_.]+=[^[:space:]]+$ ]] || usage_error "'$setting' is neither a file nor KEY=VALUE"
+    key=${setting%%=*}
+    case $key in bound | bound_max | local_steps | local_steps_max | at_bound) key=staleness.$key ;; esac
+    printf '%s\t%s\n' "$key" "${setting#*=}"
+  done | sort | awk -F '\t' '{
+    depth = split($1, path, ".")
+    shared = 0
+    while (shared < depth - 1 && shared < depth_before - 1 && path[shared + 1] == before[shared + 1]) shared++
+    for (i = shared + 1; i <= depth; i++) printf "%*s%s:%s\n", 2 * (i - 1), "", path[i], (i == depth ? " " $2 : "")
+    depth_before = split($1, before, ".")
+  }'
+}
+
+tune() {
+  local id=$1
+  shift
+  (($# > 0)) || usage_error "tune takes a file or KEY=VALUE arguments"
+  local name=$1 yaml
+  if (($# == 1)) && [[ $1 != *=* ]]; then
+    [[ -r $1 ]] || die "there is no file '$1'"
+    yaml=$(cat -- "$1")
+  else
+    name=arguments
+    yaml=$(tuning_yaml "$@")
+  fi
+  job_api POST "$id" /tune -H 'Content-Type: application/yaml' -H "X-Nanduti-Name: ${name//[^[:print:]]/_}" \
+    --data-binary "$yaml"
+  if $json; then
+    jq . <<< "$http_body"
+    return
+  fi
+  jq -r ".tuning | $tuning_text" <<< "$http_body"
 }
 
 # A line about the membership, a table of who is there and, if any, one of who was.
@@ -139,6 +186,10 @@ case ${words[0]-} in
   counters) want 0 && counters ;;
   status) want 1 && status "${words[1]}" ;;
   follow) want 1 && follow_or_leave "${words[1]}" ;;
+  tune)
+    ((${#words[@]} > 1)) || usage_error "tune takes a job's id, and a file or KEY=VALUE arguments"
+    tune "${words[@]:1}"
+    ;;
   cancel)
     want 1
     job_api POST "${words[1]}" /cancel

@@ -39,6 +39,17 @@ Result<std::shared_ptr<const Codec>> make_codec(const CodingSpec& spec, std::str
 
 }  // namespace
 
+Result<Update> decode_update(std::uint8_t coding, const SharedBytes& payload, std::uint64_t size,
+                             const Codec& own) {
+  if (coding == static_cast<std::uint8_t>(own.coding())) return own.decode(payload, size);
+  // What they decode does not depend on how they were set up.
+  if (coding == static_cast<std::uint8_t>(Coding::kDenseFloat32))
+    return DenseFloat32Codec().decode(payload, size);
+  if (coding == static_cast<std::uint8_t>(Coding::kBlocks))
+    return BlockCodec(BlockCodecOptions()).decode(payload, size);
+  return make_error(ErrorCode::kCorrupt, "a payload in coding {}, which does not exist", coding);
+}
+
 Result<JobCodecs> make_codecs(const CompressionSpec& spec, const ParameterSpace& space) {
   Result<std::shared_ptr<const Codec>> push = make_codec(spec.push, "push", space);
   if (!push.ok()) return push.error();

@@ -38,6 +38,7 @@ struct CompressionSpec {
 
   /// `compression: none`
   [[nodiscard]] static CompressionSpec exact() { return {CodingSpec(), CodingSpec()}; }
+  friend bool operator==(const CompressionSpec&, const CompressionSpec&) = default;
 };
 
 /// Errors: kInvalidArgument, if a density is for a tensor that the model does not have, or for one that is

@@ -12,6 +12,16 @@ void check_conflicts(YamlReader& root, const JobConfig& job) {
         .conflict("bound", "\"none\" beside training.deterministic: true",
                   fmt::format("a whole number from 0 to {} in a deterministic job", kStalenessBoundMax));
   }
+  if (job.deterministic && (job.staleness.auto_bound || job.staleness.auto_local_steps)) {
+    root.map("staleness")
+        .conflict(job.staleness.auto_bound ? "bound" : "local_steps",
+                  "\"auto\" beside training.deterministic: true", "a whole number in a deterministic job");
+  }
+  if (job.deterministic && job.staleness.at_bound == AtBound::kAccumulate) {
+    root.map("staleness")
+        .conflict("at_bound", "\"accumulate\" beside training.deterministic: true",
+                  "wait in a deterministic job");
+  }
   if (job.evaluate_every > 0 && !job.data.test) {
     root.map("training")
         .conflict("evaluate_every", fmt::format("\"{}\" without data.test", job.evaluate_every),

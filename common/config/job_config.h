@@ -38,16 +38,25 @@ struct DataConfig {
 };
 
 /// What a worker does that has reached the staleness bound.
-enum class AtBound { kWait };
+enum class AtBound {
+  kWait,
+  kAccumulate,  ///< the round that has ended goes on, up to kAccumulateRoundsMax times its length
+};
+inline constexpr std::uint32_t kAccumulateRoundsMax = 4;
 
 struct StalenessConfig {
   /// How many rounds a worker may run ahead of the slowest one. 0: in lockstep. Empty: no bound.
   std::optional<std::uint32_t> bound = 0;
+  bool auto_bound = false;        ///< the coordinator chooses it by what it measures, up to bound_max
+  std::uint32_t bound_max = 16;   ///< at least 1
   std::uint32_t local_steps = 1;  ///< minibatches of a round
+  bool auto_local_steps = false;  ///< the coordinator chooses them too, up to local_steps_max
+  std::uint32_t local_steps_max = 8;
   AtBound at_bound = AtBound::kWait;
   // The weights in a worker's replica, for experiments: 0 to 1.
   double own_work = 1.0;  ///< of its own pushes that are on their way: what read-my-writes is worth
   double rho = 1.0;       ///< of what compression has left unsent
+  friend bool operator==(const StalenessConfig&, const StalenessConfig&) = default;
 };
 
 inline constexpr double kWarmupEpochsMax = 1000;

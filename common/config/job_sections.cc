@@ -32,6 +32,7 @@ void read_coding(YamlReader coding, CodingSpec& spec) {
       "warmup_epochs", [](double value) { return value >= 0 && value <= kWarmupEpochsMax; },
       "a number from 0 to 1000", spec.warmup_epochs);
   YamlReader tensors = coding.map("tensors");
+  if (tensors.is_present()) spec.tensors.clear();
   for (const std::string& tensor : tensors.keys()) {
     double density = 1;
     tensors.real_number(tensor, is_density, kDensityAllowed, density);
@@ -41,26 +42,35 @@ void read_coding(YamlReader coding, CodingSpec& spec) {
   coding.finish();
 }
 
-/// A whole number, where "auto" is to come.
-bool says_auto(YamlReader& reader, std::string_view key, std::string_view allowed) {
-  const YamlNode* node = reader.find(key);
-  if (node == nullptr || node->kind != YamlNode::Kind::kScalar || node->text != "auto") return false;
-  reader.reject_not_yet(key, allowed);
-  return true;
-}
-
-void read_bound(YamlReader& reader, std::optional<std::uint32_t>& bound) {
-  const std::string allowed = fmt::format("a whole number from 0 to {}, or none", kStalenessBoundMax);
-  if (says_auto(reader, "bound", allowed)) return;
+void read_bound(YamlReader& reader, StalenessConfig& staleness) {
+  const std::string allowed = fmt::format("a whole number from 0 to {}, auto, or none", kStalenessBoundMax);
   const YamlNode* node = reader.scalar("bound", allowed);
   if (node == nullptr) return;
-  if (node->text == "none") {
-    bound.reset();
-    return;
-  }
   const auto value = parse_whole_number(node->text);
-  if (node->is_quoted || !value || *value > kStalenessBoundMax) return reader.reject("bound", allowed);
-  bound = static_cast<std::uint32_t>(*value);
+  const bool is_auto = node->text == "auto", is_none = node->text == "none";
+  if (node->is_quoted || (!is_auto && !is_none && (!value || *value > kStalenessBoundMax)))
+    return reader.reject("bound", allowed);
+  staleness.auto_bound = is_auto;
+  if (is_none) staleness.bound.reset();
+  if (value) staleness.bound = static_cast<std::uint32_t>(*value);
+}
+
+void read_local_steps(YamlReader& reader, StalenessConfig& staleness) {
+  const std::string allowed = fmt::format("a whole number from 1 to {}, or auto", kLocalStepsMax);
+  const YamlNode* node = reader.scalar("local_steps", allowed);
+  if (node == nullptr) return;
+  const auto value = parse_whole_number(node->text);
+  const bool is_auto = node->text == "auto";
+  if (node->is_quoted || (!is_auto && (!value || *value < 1 || *value > kLocalStepsMax)))
+    return reader.reject("local_steps", allowed);
+  staleness.auto_local_steps = is_auto;
+  if (value) staleness.local_steps = static_cast<std::uint32_t>(*value);
+}
+
+/// What auto begins with, before anything is measured: the most that is allowed, of rounds that are short.
+void begin_auto(StalenessConfig& staleness) {
+  if (staleness.auto_bound) staleness.bound = staleness.bound_max;
+  if (staleness.auto_local_steps) staleness.local_steps = 1;
 }
 
 }  // namespace
@@ -80,18 +90,24 @@ void read_data_section(YamlReader& root, DataConfig& data) {
 
 void read_staleness_section(YamlReader& root, StalenessConfig& staleness) {
   YamlReader reader = root.map("staleness");
-  read_bound(reader, staleness.bound);
-  if (!says_auto(reader, "local_steps", fmt::format("a whole number from 1 to {}", kLocalStepsMax))) {
-    reader.whole_number("local_steps", 1, kLocalStepsMax, staleness.local_steps);
-  }
-  reader.choice<AtBound>("at_bound", {{"wait", AtBound::kWait}}, {"accumulate"}, staleness.at_bound);
+  read_bound(reader, staleness);
+  read_local_steps(reader, staleness);
+  reader.whole_number("bound_max", 1, kStalenessBoundMax, staleness.bound_max);
+  reader.whole_number("local_steps_max", 1, kLocalStepsMax, staleness.local_steps_max);
+  begin_auto(staleness);
+  reader.choice<AtBound>("at_bound", {{"wait", AtBound::kWait}, {"accumulate", AtBound::kAccumulate}}, {},
+                         staleness.at_bound);
   constexpr std::string_view kWeightAllowed = "a number from 0 to 1";
   const auto is_weight = [](double value) { return value >= 0 && value <= 1; };
   reader.real_number("own_work", is_weight, kWeightAllowed, staleness.own_work);
   reader.real_number("rho", is_weight, kWeightAllowed, staleness.rho);
-  reader.not_yet("bound_max");
-  reader.not_yet("local_steps_max");
   reader.finish();
+  const auto check_cap = [&](std::string_view cap, std::string_view of, bool is_auto) {
+    if (reader.find(cap) != nullptr && !is_auto)
+      reader.conflict(cap, fmt::format("it beside {} that is not auto", of), "to leave it out");
+  };
+  check_cap("bound_max", "a bound", staleness.auto_bound);
+  check_cap("local_steps_max", "local_steps", staleness.auto_local_steps);
 }
 
 void read_compression_section(YamlReader& root, CompressionSpec& compression) {

@@ -6,11 +6,17 @@ namespace {
 
 constexpr std::uint32_t kBatchSizeMax = 65536;
 constexpr std::uint32_t kEpochsMax = 100000;
+/// AdamW's steps are about as long as its learning rate, whatever the gradient: the default.
+constexpr double kAdamWLearningRate = 0.001;
 
 void read_optimizer(YamlReader& training, OptimizerSpec& optimizer) {
   YamlReader reader = training.map("optimizer");
-  reader.choice<OptimizerType>("type", {{"sgd", OptimizerType::kSgd}, {"momentum", OptimizerType::kMomentum}},
-                               {"adamw"}, optimizer.type);
+  reader.choice<OptimizerType>("type",
+                               {{"sgd", OptimizerType::kSgd},
+                                {"momentum", OptimizerType::kMomentum},
+                                {"adamw", OptimizerType::kAdamW}},
+                               {}, optimizer.type);
+  if (optimizer.type == OptimizerType::kAdamW) optimizer.learning_rate = kAdamWLearningRate;
   reader.real_number(
       "learning_rate", [](double value) { return value > 0 && value <= 1000; },
       "a number above 0, at most 1000", optimizer.learning_rate);
@@ -20,10 +26,21 @@ void read_optimizer(YamlReader& training, OptimizerSpec& optimizer) {
   reader.real_number(
       "weight_decay", [](double value) { return value >= 0 && value <= 1; }, "a number from 0 to 1",
       optimizer.weight_decay);
+  const auto is_part = [](double value) { return value >= 0 && value < 1; };
+  reader.real_number("beta1", is_part, "a number from 0 to below 1", optimizer.beta1);
+  reader.real_number("beta2", is_part, "a number from 0 to below 1", optimizer.beta2);
+  reader.real_number(
+      "epsilon", [](double value) { return value > 0 && value <= 1; }, "a number above 0, at most 1",
+      optimizer.epsilon);
   reader.finish();
-  if (optimizer.type == OptimizerType::kSgd && reader.find("momentum") != nullptr) {
-    reader.conflict("momentum", "a momentum beside type: sgd", "to leave it out, or type: momentum");
-  }
+  const auto check_belongs = [&](std::string_view key, std::string_view type, OptimizerType of) {
+    if (optimizer.type == of || reader.find(key) == nullptr) return;
+    reader.conflict(key, "it beside another type of optimizer",
+                    fmt::format("to leave it out, or type: {}", type));
+  };
+  check_belongs("momentum", "momentum", OptimizerType::kMomentum);
+  for (const std::string_view key : {"beta1", "beta2", "epsilon"})
+    check_belongs(key, "adamw", OptimizerType::kAdamW);
 }
 
 std::vector<Choice<ScheduleType>> schedules() {

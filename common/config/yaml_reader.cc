@@ -149,10 +149,6 @@ std::size_t YamlReader::read_choice(std::string_view key, const std::vector<std:
   return static_cast<std::size_t>(found - words.begin());
 }
 
-void YamlReader::not_yet(std::string_view key) {
-  if (find(key) != nullptr) reject_not_yet(key, "to leave this key out");
-}
-
 void YamlReader::reject(std::string_view key, std::string_view allowed) {
   errors_.add_wrong(entry(key)->value, path_of(key), allowed);
 }

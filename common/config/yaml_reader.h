@@ -66,8 +66,6 @@ class YamlReader {
     const std::size_t index = read_choice(key, words, later);
     if (index < words.size()) out = choices[index].value;
   }
-  /// A key of a feature to come: refused where it is there.
-  void not_yet(std::string_view key);
 
   /// The key's value is wrong. Precondition: it is there.
   void reject(std::string_view key, std::string_view allowed);

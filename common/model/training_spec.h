@@ -4,15 +4,21 @@
 
 namespace nanduti {
 
-enum class OptimizerType { kSgd, kMomentum };
+enum class OptimizerType { kSgd, kMomentum, kAdamW };
 enum class ScheduleType { kConstant, kCosine, kStep };
 
 /// The local optimiser of a worker.
 struct OptimizerSpec {
   OptimizerType type = OptimizerType::kMomentum;
   double learning_rate = 0.05;
-  double momentum = 0.9;      ///< velocity = momentum * velocity + gradient; used by kMomentum
-  double weight_decay = 0.0;  ///< added to the gradient as weight_decay * x (L2), biases included
+  double momentum = 0.9;  ///< velocity = momentum * velocity + gradient; used by kMomentum
+  /// Biases included. Added to the gradient as weight_decay * x (L2); kAdamW: x loses learning_rate *
+  /// weight_decay of itself with each step.
+  double weight_decay = 0.0;
+  // Used by kAdamW.
+  double beta1 = 0.9;     ///< of the mean gradient
+  double beta2 = 0.999;   ///< of the mean squared gradient
+  double epsilon = 1e-8;  ///< added to its root
 };
 
 /// Learning rate over the job's samples: a pure function of how far the job's data has got, in [0, 1].

@@ -158,9 +158,9 @@ class CoreRunner {
   void count_traffic() {
     if constexpr (requires { core_.set_traffic({}); }) {
       const SessionHub::Counters& counters = hub_.counters();
-      const Duration round_trip = hub_.round_trip(PeerId(0));
-      core_.set_traffic(
-          {counters.bytes_acked, counters.bytes_received, std::chrono::duration<double>(round_trip).count()});
+      const auto seconds = [](Duration span) { return std::chrono::duration<double>(span).count(); };
+      core_.set_traffic({counters.bytes_acked, counters.bytes_received, seconds(hub_.round_trip(PeerId(0))),
+                         seconds(hub_.round_trip_deviation(PeerId(0))), hub_.path_bytes_per_second()});
     }
   }
 

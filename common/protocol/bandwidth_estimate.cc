@@ -67,8 +67,9 @@ void BandwidthEstimate::measure_rate(ProtocolTime now, const Mark& mark) {
   if (mark.delivered >= round_ends_) {
     round_ends_ = delivered_;
     round_ = (round_ + 1) % kRounds;
-    rates_[round_] = 0;
+    rates_[round_] = full_rates_[round_] = 0;
   }
+  if (!mark.limited) full_rates_[round_] = std::max(full_rates_[round_], rate);
   rates_[round_] = std::max(rates_[round_], rate);
 }
 
@@ -100,6 +101,10 @@ void BandwidthEstimate::give_way(Duration sample, const Mark& mark) {
 }
 
 double BandwidthEstimate::bytes_per_second() const { return *std::max_element(rates_.begin(), rates_.end()); }
+
+double BandwidthEstimate::path_bytes_per_second() const {
+  return *std::max_element(full_rates_.begin(), full_rates_.end());
+}
 
 std::size_t BandwidthEstimate::window_bytes() const {
   if (draining_) return 0;

@@ -48,8 +48,10 @@ class BandwidthEstimate {
 
   /// What may be in flight. One frame always may.
   [[nodiscard]] std::size_t window_bytes() const;
-  /// 0 until measured.
+  /// 0 until measured. Less than what the path carries where the sender has had less to send.
   [[nodiscard]] double bytes_per_second() const;
+  /// Of these, what was measured while the sender had more to send; 0: it has not had of late.
+  [[nodiscard]] double path_bytes_per_second() const;
   /// The unloaded one; 0 until measured.
   [[nodiscard]] Duration round_trip() const { return round_trip_; }
 
@@ -67,9 +69,10 @@ class BandwidthEstimate {
   ProtocolTime newest_sent_at_;      // of the acknowledged frames
   std::uint64_t limited_until_ = 0;  // samples of frames sent before so much is delivered say too little
 
-  std::array<double, kRounds> rates_{};  // largest of each round, in bytes per second
-  std::size_t round_ = 0;                // index in rates_
-  std::uint64_t round_ends_ = 0;         // with the first frame sent when so much was delivered
+  std::array<double, kRounds> rates_{};       // largest of each round, in bytes per second
+  std::array<double, kRounds> full_rates_{};  // the same, of samples that are not limited
+  std::size_t round_ = 0;                     // index in both
+  std::uint64_t round_ends_ = 0;              // with the first frame sent when so much was delivered
 
   Duration round_trip_{0};
   ProtocolTime round_trip_at_;

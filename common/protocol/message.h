@@ -16,7 +16,7 @@
 /// but for a job's YAML, made printable (printable_text.h).
 namespace nanduti {
 
-inline constexpr std::uint32_t kProtocolVersion = 5;
+inline constexpr std::uint32_t kProtocolVersion = 6;
 
 /// Version of the codecs' byte formats.
 inline constexpr std::uint32_t kCodecFormat = 2;
@@ -142,6 +142,14 @@ struct WorkerStatus {
   /// assignments, and cuts to evaluate.
   std::uint64_t exact_bytes_up = 0;
   std::uint64_t exact_bytes_down = 0;
+  double round_trip_deviation_seconds = 0;  ///< of single round trips from their mean
+  double path_bytes_per_second = 0;         ///< that the way to a shard carries; 0: never used up
+};
+/// Answers Tune.
+struct Tuned {
+  JobId job;
+  std::uint64_t number = 0;  ///< of the tuning
+  Round from_round;          ///< it holds for this round of the worker and later ones
 };
 /// Everything this worker had left has been pushed (FlushResidual, drain) and acknowledged.
 struct ResidualFlushed {
@@ -198,6 +206,16 @@ struct EvaluationLease {
   CutId cut;
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
+};
+/// What of the job has changed, in full; also to shards. Numbers grow, and a later one replaces an earlier
+/// one.
+struct Tune {
+  JobId job;
+  std::uint64_t number = 0;
+  Round from_round;  ///< it holds from this round on; where a worker is past it, from its next one on
+  std::optional<std::uint32_t> bound;  ///< staleness bound; empty: none
+  std::uint64_t round_samples = 1;     ///< local_steps * batch_size
+  std::string settings;                ///< YAML: the job's staleness and compression; empty: as the job's own
 };
 /// Push what is left in the residual, exactly, and say ResidualFlushed.
 struct FlushResidual {
@@ -422,7 +440,7 @@ using Message =
                  NoLease, EvaluationLease, FlushResidual, EndJob, Fenced, RegisterShard, ShardOpened,
                  ShardFailed, SettleReport, FenceDone, CutTaken, ShardAtRest, OpenShard, Membership, Fence,
                  TakeCut, ReleaseCut, Rest, CloseShard, Subscribe, Push, FetchCut, Subscribed, PushAck,
-                 Publish, Assign, CutValues, ShardRefusal>;
+                 Publish, Assign, CutValues, ShardRefusal, Tune, Tuned>;
 
 /// The name of the message's type, as messages.fbs spells it.
 std::string_view message_name(const Message& message);

@@ -59,7 +59,9 @@ class Reader {
          seconds("turnaround_p99", t.turnaround_p99()),
          seconds("residual_norm", t.residual_norm()),
          t.exact_bytes_up(),
-         t.exact_bytes_down()};
+         t.exact_bytes_down(),
+         seconds("round_trip_deviation", t.round_trip_deviation()),
+         seconds("path_bytes_per_second", t.path_bytes_per_second())};
   }
   void read(const wire::ResidualFlushed& t, ResidualFlushed& m) { m = {JobId(t.job())}; }
   void read(const wire::Draining&, Draining&) {}
@@ -178,6 +180,13 @@ class Reader {
     require(values == m.payload.size() / sizeof(float), "ranges");
   }
   void read(const wire::CutValues& t, CutValues& m) { m = {JobId(t.job()), CutId(t.cut()), floats()}; }
+  void read(const wire::Tune& t, Tune& m) {
+    m = {JobId(t.job()), t.number(), Round(t.from_round()), {}, t.round_samples(), {}};
+    if (t.bounded()) m.bound = t.bound();
+    require(t.round_samples() > 0, "round_samples");
+    m.settings = yaml_text("settings", t.settings());
+  }
+  void read(const wire::Tuned& t, Tuned& m) { m = {JobId(t.job()), t.number(), Round(t.from_round())}; }
   void read(const wire::ShardRefusal& t, ShardRefusal& m) {
     m = {JobId(t.job()), reason(t.reason()), CutId(t.cut())};
   }
@@ -191,12 +200,13 @@ class Reader {
     require(t->size() <= bytes_max, field);
     return t->size() <= bytes_max ? printable_text(t->string_view()) : std::string();
   }
-  /// A job's YAML: it has lines.
-  std::string spec_text(const flatbuffers::String* t) {
+  /// YAML: it has lines.
+  std::string yaml_text(const char* field, const flatbuffers::String* t) {
     if (t == nullptr) return {};
-    require(t->size() <= kTextBytesMax, "spec_text");
+    require(t->size() <= kTextBytesMax, field);
     return t->size() <= kTextBytesMax ? t->str() : std::string();
   }
+  std::string spec_text(const flatbuffers::String* t) { return yaml_text("spec_text", t); }
   std::string reason(const flatbuffers::String* t) { return text("reason", t, kTextBytesMax); }
   double real(const char* field, double value) {
     require(std::isfinite(value), field);
@@ -322,6 +332,8 @@ Message read_one(const wire::Envelope& envelope, Reader& reader) {
   NANDUTI_READ(Assign)
   NANDUTI_READ(CutValues)
   NANDUTI_READ(ShardRefusal)
+  NANDUTI_READ(Tune)
+  NANDUTI_READ(Tuned)
 #undef NANDUTI_READ
   // clang-format on
   return message;

@@ -36,7 +36,8 @@ class Writer {
         m.stall.codec, m.stall.data, m.stall.merge, m.compute_cpu_seconds, m.codec_cpu_seconds,
         m.evaluation_seconds, m.bytes_up, m.bytes_down, m.staleness, m.at_gate, m.round_trip_seconds,
         m.pushes_in_flight, m.turnaround_p50_seconds, m.turnaround_p99_seconds, m.stall.window,
-        m.residual_norm, m.exact_bytes_up, m.exact_bytes_down);
+        m.residual_norm, m.exact_bytes_up, m.exact_bytes_down, m.round_trip_deviation_seconds,
+        m.path_bytes_per_second);
   }
   auto write(const ResidualFlushed& m) { return wire::CreateResidualFlushed(b_, m.job.value()); }
   auto write(const Draining&) { return wire::CreateDraining(b_); }
@@ -132,6 +133,11 @@ class Writer {
   auto write(const ShardRefusal& m) {
     return wire::CreateShardRefusal(b_, m.job.value(), text(m.reason), m.cut.value());
   }
+  auto write(const Tune& m) {
+    return wire::CreateTune(b_, m.job.value(), m.number, m.from_round.value(), m.bound.has_value(),
+                            m.bound.value_or(0), m.round_samples, text(m.settings));
+  }
+  auto write(const Tuned& m) { return wire::CreateTuned(b_, m.job.value(), m.number, m.from_round.value()); }
 
  private:
   Offset<flatbuffers::String> text(const std::string& t) { return b_.CreateString(t); }

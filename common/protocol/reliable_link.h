@@ -79,6 +79,7 @@ class ReliableLink {
   /// When the other side last took something of what is in flight; kNever if nothing is.
   [[nodiscard]] ProtocolTime waiting_since() const { return in_flight_.empty() ? kNever : progress_at_; }
   [[nodiscard]] Duration round_trip() const { return round_trip_; }
+  [[nodiscard]] Duration round_trip_deviation() const { return round_trip_deviation_; }
   [[nodiscard]] const BandwidthEstimate& estimate() const { return estimate_; }
   /// BandwidthEstimate::set_unloaded.
   void set_unloaded(Duration round_trip) { estimate_.set_unloaded(round_trip); }

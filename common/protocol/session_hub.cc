@@ -358,6 +358,23 @@ Duration SessionHub::round_trip(PeerId peer) const {
   return session == nullptr || session->streams.empty() ? Duration(0) : session->streams[0].link.round_trip();
 }
 
+Duration SessionHub::round_trip_deviation(PeerId peer) const {
+  const Session* session = impl_->table.find(peer);
+  return session == nullptr || session->streams.empty() ? Duration(0)
+                                                        : session->streams[0].link.round_trip_deviation();
+}
+
+double SessionHub::path_bytes_per_second() const {
+  double sum = 0;
+  for (const auto& [peer, session] : impl_->table.sessions()) {
+    double most = 0;
+    for (const SessionStream& stream : session.streams)
+      most = std::max(most, stream.link.estimate().path_bytes_per_second());
+    sum += most;
+  }
+  return sum;
+}
+
 ProtocolTime SessionHub::last_heard(PeerId peer) const {
   const Session* session = impl_->table.find(peer);
   if (session == nullptr || session->streams.empty()) return kNever;

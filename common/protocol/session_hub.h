@@ -215,6 +215,11 @@ class SessionHub {
   [[nodiscard]] std::size_t outstanding_bytes(PeerId peer) const;
   /// Smoothed round trip of the session; 0 if not measured.
   [[nodiscard]] Duration round_trip(PeerId peer) const;
+  /// Of single round trips from the smoothed one.
+  [[nodiscard]] Duration round_trip_deviation(PeerId peer) const;
+  /// What the ways to the peers carry together, as far as streams have measured it while they had more to
+  /// send; 0: none has had.
+  [[nodiscard]] double path_bytes_per_second() const;
   /// When a frame of the peer came last, on any stream; kNever without a session.
   [[nodiscard]] ProtocolTime last_heard(PeerId peer) const;
 

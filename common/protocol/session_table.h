@@ -67,6 +67,7 @@ class SessionTable {
   [[nodiscard]] const Session* find(PeerId peer) const;
   [[nodiscard]] Session* find(const SessionId& id);
   [[nodiscard]] std::size_t size() const { return sessions_.size(); }
+  [[nodiscard]] const std::map<PeerId, Session>& sessions() const { return sessions_; }
 
   Session& add(Session session);
   void erase(Session& session);

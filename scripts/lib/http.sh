@@ -47,11 +47,12 @@ need_job_id() {
   [[ $1 =~ ^[A-Za-z0-9_-]+$ ]] || usage_error "'$1' is not a job's id"
 }
 
-# job_api METHOD ID [SUFFIX]: the same for one job.
+# job_api METHOD ID [SUFFIX [CURL ARGUMENTS...]]: the same for one job.
 job_api() {
-  need_job_id "$2"
-  http_call "$1" "/v1/jobs/$2${3:-}" || no_server
-  [[ $http_status != 404 ]] || die "no job has the id $2 at $server; scripts/job.sh list shows those it has"
+  local method=$1 id=$2 suffix=${3:-}
+  need_job_id "$id"
+  http_call "$method" "/v1/jobs/$id$suffix" "${@:4}" || no_server
+  [[ $http_status != 404 ]] || die "no job has the id $id at $server; scripts/job.sh list shows those it has"
   [[ $http_status == 2* ]] || die "$(http_error)"
 }
 

@@ -149,6 +149,25 @@ void write(JsonWriter& writer, const WorkerReport& worker) {
   writer.end_object();
 }
 
+/// The one that holds, or is to hold.
+void write_tuning(JsonWriter& writer, const JobReport& job) {
+  writer.key("tuning");
+  if (job.tunings.empty()) return static_cast<void>(writer.null());
+  const TuningReport& tuning = job.tunings.back();
+  writer.begin_object()
+      .member("number", tuning.number)
+      .member("bound", tuning.bound)
+      .member("auto_bound", tuning.auto_bound)
+      .member("local_steps", tuning.local_steps)
+      .member("auto_local_steps", tuning.auto_local_steps)
+      .member("from_round", tuning.from_round)
+      .member("in_force", tuning.in_force)
+      .member("seconds", tuning.seconds)
+      .member("why", tuning.why);
+  tuning.settings.empty() ? writer.key("settings").null() : writer.member("settings", tuning.settings);
+  writer.end_object();
+}
+
 void write(JsonWriter& writer, const JobReport& job);
 
 /// A member that is an array.
@@ -191,6 +210,7 @@ void write(JsonWriter& writer, const JobReport& job) {
   writer.key("warnings").begin_array();
   for (const std::string& warning : job.warnings) writer.value(warning);
   writer.end_array();
+  write_tuning(writer, job);
   write_pipeline(writer, job.pipeline);
   writer.member("training_seconds", job.training_seconds);
   write_array(writer, "figures", job.figures);
@@ -241,6 +261,7 @@ HttpAnswer AdminApi::handle(const HttpRequest& request) {
     if (!job) return failure(404, fmt::format("'{}' is not a job's id", path[2].substr(0, kNameShownMax)));
     if (path.size() == 3) return is_get ? show(*job) : wrong_method(request, "GET");
     if (path[3] == "events") return is_get ? follow(*job) : wrong_method(request, "GET");
+    if (path[3] == "tune") return is_post ? tune(*job, request) : wrong_method(request, "POST");
     if (path[3] == "cancel") return is_post ? cancel(*job) : wrong_method(request, "POST");
   }
   return failure(404, fmt::format("there is nothing at {}", request.target.substr(0, kNameShownMax)));
@@ -297,6 +318,14 @@ HttpAnswer AdminApi::cancel(JobId id) {
   JsonWriter writer;
   writer.begin_object().member("id", std::to_string(id.value())).end_object();
   return json(202, writer.text());
+}
+
+HttpAnswer AdminApi::tune(JobId id, const HttpRequest& request) {
+  std::string name(request.header("x-nanduti-name").substr(0, kNameShownMax));
+  if (name.empty()) name = "tuning";
+  if (request.body.empty()) return failure(400, name + ": the tuning is empty");
+  const Status status = desk_.tune(id, request.body, name);
+  return status.ok() ? show(id) : failure(status.error());
 }
 
 HttpAnswer AdminApi::workers() {

@@ -18,6 +18,9 @@ namespace nanduti {
 ///   GET  /v1/jobs/ID           job: the fields of JobReport, by the same names
 ///   GET  /v1/jobs/ID/events    server-sent events: the job, whenever it has changed; ends when it is over
 ///   POST /v1/jobs/ID/cancel    202; also if it is cancelled already. 409 if it is over otherwise
+///   POST /v1/jobs/ID/tune      keys of a job's staleness and compression as YAML: they hold from a round on
+///   that
+///                              the answer names. 200 and the job; 409 if it cannot be tuned (now)
 ///   GET  /v1/workers           {"membership": {...} or null, "workers": [worker, ...], "gone": [...]}: the
 ///                              fields of MembershipReport, WorkerReport and GoneReport
 ///   GET  /v1/counters          {"transport": {name: count, ...},
@@ -39,6 +42,7 @@ class AdminApi {
   HttpAnswer show(JobId job);
   HttpAnswer follow(JobId job);
   HttpAnswer cancel(JobId job);
+  HttpAnswer tune(JobId job, const HttpRequest& request);
   HttpAnswer workers();
   HttpAnswer counters();
   HttpAnswer health();

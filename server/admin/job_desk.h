@@ -32,6 +32,10 @@ class JobDesk {
   virtual Result<JobId> submit(std::string yaml, std::string name) = 0;
   /// Ends a job that waits or runs. Errors: kNotFound.
   virtual Status cancel(JobId job) = 0;
+  /// Changes staleness and compression of a job that trains: the keys that `yaml` names, as in a job's file;
+  /// `name` stands for the file in errors. Errors: kInvalidArgument with a whole sentence for the operator,
+  /// kNotFound, kRefused.
+  virtual Status tune(JobId job, std::string yaml, std::string name) = 0;
   /// All jobs, oldest first.
   virtual Result<std::vector<JobReport>> jobs() = 0;
   /// Errors: kNotFound.

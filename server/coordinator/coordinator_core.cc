@@ -165,9 +165,12 @@ void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) 
     shard.connected = true;
     shard.registration = request;
     shard.registration.hardware = shortened(request.hardware);
+    if (!run_ || index >= run_->places.size()) return;
     // A new life of the same server has nothing of the job that it was part of.
-    if (run_ && index < run_->places.size() && request.job != run_->job)
+    if (request.job != run_->job)
       end_job(JobState::kFailed, fmt::format("a shard of '{}' was lost", request.server_name));
+    else if (run_->book)
+      tell_tuning(peer);
     return;
   }
   if (!run_ || run_->places.empty()) std::erase_if(shards_, [](const Shard& s) { return !s.connected; });
@@ -213,6 +216,9 @@ void CoordinatorCore::on_worker_message(ProtocolTime now, Worker& worker, const 
           [&](const WorkerStatus& m) { on_status(now, worker, m); },
           [&](const ResidualFlushed& m) {
             if (is_ours(m.job) && worker.part == Part::kJoined) worker.flushed = true;
+          },
+          [&](const Tuned& m) {
+            if (is_ours(m.job)) on_tuned(worker, m);
           },
           [&](const Draining&) { on_draining(worker); }, [&](const Leave&) { bury(worker, "it has left"); },
           [&](const auto&) { declare_dead(worker, fmt::format("it sent a {}", message_name(message))); }},
@@ -288,6 +294,7 @@ void CoordinatorCore::bury(Worker& worker, const std::string& reason) {
   gone_.push_back(std::move(gone));
   if (gone_.size() > kGoneMax) gone_.pop_front();
   for (auto& [id, job] : jobs_) job.progress.on_gone(order);
+  if (run_ && run_->tuner) run_->tuner->on_gone(order);
   workers_.erase(order);
   forget_data_of_nobody();
 }

@@ -12,6 +12,7 @@
 
 #include "common/base/named_count.h"
 #include "common/protocol/session_hub.h"
+#include "server/coordinator/auto_tuner.h"
 #include "server/coordinator/job_figures.h"
 #include "server/coordinator/lease_book.h"
 #include "server/coordinator/reports.h"
@@ -64,7 +65,8 @@ struct JobPlan {
   std::string name;
   std::string spec_text;
   std::uint32_t epochs = 1;
-  std::uint64_t round_samples = 1;  ///< local_steps * batch_size
+  std::uint32_t batch_size = 1;
+  StalenessPlan staleness;
   /// Samples between cuts that are evaluated beside the ends of epochs; 0: none.
   std::uint64_t evaluate_every = 0;
   std::uint32_t workers_to_start = 1;
@@ -73,6 +75,20 @@ struct JobPlan {
   /// every time, as long as none of them dies. Others join only then.
   bool deterministic = false;
 };
+
+/// What holds for a job's rounds, and since when.
+struct Tuning {
+  std::uint64_t number = 0;  ///< 0: what the job's own YAML says
+  StalenessPlan staleness;
+  std::string settings;  ///< Tune::settings
+  std::string why;       ///< for people
+  Round from_round;      ///< that was asked for
+  bool in_force = true;  ///< every active worker has said so...
+  Round in_force_from;   ///< ...and for all of them it holds from this round on
+  double seconds = 0;    ///< from the start of training until it was asked for
+};
+/// Tunings of a job that are remembered; beyond, the oldest ones are forgotten.
+inline constexpr std::size_t kTuningsMax = 1000;
 
 /// Of the parameters of a cut, over the whole test set.
 struct TestFigures {
@@ -104,6 +120,13 @@ class CoordinatorCore {
     JobId job;
     std::string reason = "cancelled by an operator";
   };
+  /// Changes a job that trains; what is auto before and after stays as it was chosen. `why`: for people.
+  struct TuneJob {
+    JobId job;
+    StalenessPlan staleness;
+    std::string settings;
+    std::string why;
+  };
   struct PlannedModel {
     std::uint64_t parameters = 0;
     std::uint64_t layout_hash = 0;
@@ -119,7 +142,7 @@ class CoordinatorCore {
     Status status;
   };
   using Event = std::variant<PeerConnected, PeerClosed, MessageReceived, MessageAcked, SubmitJob, CancelJob,
-                             ModelPlanned, ResultSaved>;
+                             TuneJob, ModelPlanned, ResultSaved>;
 
   struct PlanModel {
     JobId job;
@@ -160,6 +183,7 @@ class CoordinatorCore {
     std::vector<EvaluationFigures> evaluations;  ///< by samples
     std::uint64_t evaluations_skipped = 0;
     JobFigures progress;
+    std::vector<Tuning> tunings;        ///< the newest last; empty before training
     std::vector<std::string> warnings;  ///< what the job's owner should know, such as lost reproducibility
     std::vector<ParticipantReport> participants;
   };
@@ -175,6 +199,9 @@ class CoordinatorCore {
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
 
   [[nodiscard]] const JobView* view(JobId job) const;
+  /// Whether TuneJob would do anything. Errors: kNotFound; kRefused for a deterministic job and one that does
+  /// not train, with a whole sentence for the operator.
+  [[nodiscard]] Status check_tunable(JobId job) const;
   /// What operators see, as of `now` (coordinator_reports.cc).
   [[nodiscard]] std::optional<JobReport> job_report(ProtocolTime now, JobId job) const;
   [[nodiscard]] std::vector<JobReport> job_reports(ProtocolTime now) const;
@@ -221,6 +248,8 @@ class CoordinatorCore {
     bool evaluates_late = false;  // has let an evaluation run into its time-out
     bool silent = false;          // for suspend_after or longer
     WorkerStatus status;          // the last one
+    std::uint64_t tuned = 0;      // the number of the newest tuning that it has taken...
+    Round tuned_from;             // ...and from which round on
   };
   struct Gone {
     IncarnationOrder order;
@@ -271,6 +300,8 @@ class CoordinatorCore {
     std::optional<PlannedModel> planned;  // the shards that take it may have to come yet
     std::vector<ShardPlace> places;       // empty until then
     std::optional<LeaseBook> book;
+    std::optional<AutoTuner> tuner;
+    ProtocolTime tuner_at{};              // it is asked next
     std::vector<IncarnationOrder> ranks;  // deterministic: who takes part; empty once one has died
     MembershipEpoch epoch;
     bool membership_changed = false;
@@ -295,6 +326,7 @@ class CoordinatorCore {
   void handle(ProtocolTime now, const MessageAcked& event);
   void handle(ProtocolTime now, const SubmitJob& event);
   void handle(ProtocolTime now, const CancelJob& event);
+  void handle(ProtocolTime now, const TuneJob& event);
   void handle(ProtocolTime now, const ModelPlanned& event);
   void handle(ProtocolTime now, const ResultSaved& event);
 
@@ -335,6 +367,15 @@ class CoordinatorCore {
   void enter(Phase phase);
   void activate(Worker& worker);
   void make_idle(Worker& worker);
+
+  // Staleness and compression that change (coordinator_tuning.cc).
+  void begin_tuning();
+  void tune(StalenessPlan staleness, std::string settings, std::string why);
+  void tell_tuning(PeerId peer);
+  void on_tuned(Worker& worker, const Tuned& tuned);
+  void advance_tuning(ProtocolTime now);
+  [[nodiscard]] std::vector<IncarnationOrder> active_workers() const;
+  [[nodiscard]] std::uint64_t round_samples() const;
 
   // Whoever does not answer (coordinator_deadlines.cc).
   void check_silence(Worker& worker);

@@ -68,6 +68,7 @@ void CoordinatorCore::advance(ProtocolTime now) {
     view.samples = run_->book->counted_in_all();
     view.repeated_samples = run_->book->repeated_samples();
     record_progress(now);
+    advance_tuning(now);
     if (run_->phase == Phase::kTraining) cut_within_epochs();
     lend_evaluations();
     advance_end();
@@ -148,7 +149,8 @@ void CoordinatorCore::begin_training(ProtocolTime now) {
     ready += worker.part == Part::kPrepared && !worker.draining ? 1 : 0;
   if (view.plan.deterministic && ready < view.plan.workers_to_start) return;  // some left since they prepared
   view.samples_total = run_->data->train_samples * view.plan.epochs;
-  run_->book.emplace(LeaseBookOptions{run_->data->train_samples, view.plan.epochs, view.plan.round_samples,
+  begin_tuning();
+  run_->book.emplace(LeaseBookOptions{run_->data->train_samples, view.plan.epochs, round_samples(),
                                       static_cast<std::uint32_t>(run_->places.size())});
   enter(Phase::kTraining);
   view.progress.on_training(now);
@@ -185,7 +187,9 @@ void CoordinatorCore::join(Worker& worker) {
   worker.entry_clock = entry_clock();
   worker.clocks.assign(run_->places.size(), Round());
   run_->membership_changed = true;
+  worker.tuned = 0;
   tell(worker.peer, JoinJob{run_->job, run_->layout_hash, run_->places});
+  tell_tuning(worker.peer);
 }
 
 /// Once for all lives of one worker.
@@ -226,7 +230,7 @@ std::uint64_t CoordinatorCore::rounds_in_round_trip(const Worker& worker) const 
   if (status.job != run_->job || status.compute_seconds <= 0 || status.round_trip_seconds <= 0) return 1;
   const double samples =
       static_cast<double>(status.samples) / status.compute_seconds * status.round_trip_seconds;
-  const double rounds = samples / static_cast<double>(jobs_.at(run_->job).plan.round_samples);
+  const double rounds = samples / static_cast<double>(round_samples());
   return 1 + static_cast<std::uint64_t>(std::clamp(rounds, 0.0, static_cast<double>(kLeaseRoundsMax)));
 }
 

@@ -51,6 +51,8 @@ void CoordinatorCore::on_status(ProtocolTime now, Worker& worker, const WorkerSt
   // Also of a job that is over: the last status comes after its end.
   const auto job = jobs_.find(status.job);
   if (job == jobs_.end()) return;
+  if (run_ && run_->job == status.job && run_->tuner && worker.part == Part::kJoined)
+    run_->tuner->on_status(now, worker.order, status);
   job->second.progress.on_status(now, worker.order, status);
   if (is_over(job->second.state)) actions_.push_back(JobChanged{status.job});
 }
@@ -104,6 +106,11 @@ JobReport CoordinatorCore::report(ProtocolTime now, const JobView& job) const {
   report.repeated_samples = job.repeated_samples;
   report.warnings = job.warnings;
   report.participants = job.participants;
+  for (const Tuning& tuning : job.tunings)
+    report.tunings.push_back({tuning.number, tuning.staleness.bound, tuning.staleness.auto_bound,
+                              tuning.staleness.local_steps, tuning.staleness.auto_local_steps,
+                              (tuning.in_force ? tuning.in_force_from : tuning.from_round).value(),
+                              tuning.in_force, tuning.seconds, tuning.why, tuning.settings});
   if (job.samples_total > 0)
     report.epoch = std::min(job.plan.epochs, static_cast<std::uint32_t>(progress.epochs().size()) + 1);
   report.loss = progress.recent_loss(now);

@@ -44,6 +44,8 @@ class LeaseBook {
   /// fewer as the job ends so that they finish together, to within `rounds_min`: half a fair share of what is
   /// left, and, of a fair share, at least that many rounds. Empty if nothing is free now.
   std::optional<Lease> lend(IncarnationOrder order, std::uint32_t workers, std::uint64_t rounds_min = 1);
+  /// Of rounds in leases from now on.
+  void set_round_samples(std::uint64_t samples) { options_.round_samples = samples; }
   /// Lends the next run of rank `rank`'s own section of the epoch, for deterministic jobs: what a rank is
   /// lent depends on nothing but the numbers. All ranks have equally many rounds in every epoch; where a
   /// section is a round short, the last lease is empty and its round has no samples. Empty if the rank has

@@ -77,6 +77,20 @@ struct PipelineReport {
   [[nodiscard]] NamedFigures named() const;
 };
 
+/// Staleness and compression as they are, or are to be as soon as every active worker has taken it.
+struct TuningReport {
+  std::uint64_t number = 0;  ///< how many there have been; 0: as submitted
+  std::optional<std::uint32_t> bound;
+  bool auto_bound = false;
+  std::uint32_t local_steps = 1;
+  bool auto_local_steps = false;
+  std::uint64_t from_round = 0;  ///< that was asked for; once it is in force, from which it is
+  bool in_force = true;
+  double seconds = 0;  ///< from the start of training until it was asked for
+  std::string why;
+  std::string settings;  ///< YAML; empty: as in the job's own
+};
+
 struct JobReport {
   JobId id;
   std::string name;
@@ -107,6 +121,7 @@ struct JobReport {
   std::vector<EpochReport> figures;
   std::vector<EvaluationReport> evaluations;    ///< within epochs, by samples
   std::uint64_t evaluations_skipped = 0;        ///< workers were busy with those before
+  std::vector<TuningReport> tunings;            ///< the newest last; empty before training
   std::vector<ParticipantReport> participants;  ///< in the order in which they joined first
   std::vector<std::string> warnings;  ///< such as a deterministic job that cannot be repeated any more
 };

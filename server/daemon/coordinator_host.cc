@@ -49,13 +49,19 @@ std::string now_utc() {
                      utc.tm_hour, utc.tm_min, utc.tm_sec);
 }
 
+StalenessPlan staleness_of(const StalenessConfig& config) {
+  return {config.bound,       config.auto_bound,       config.bound_max,
+          config.local_steps, config.auto_local_steps, config.local_steps_max};
+}
+
 JobPlan plan_of(JobId id, const JobConfig& config) {
   JobPlan plan;
   plan.id = id;
   plan.name = config.name;
   plan.spec_text = config.source.text;
   plan.epochs = config.training.epochs;
-  plan.round_samples = std::uint64_t{config.staleness.local_steps} * config.training.batch_size;
+  plan.batch_size = config.training.batch_size;
+  plan.staleness = staleness_of(config.staleness);
   plan.evaluate_every = config.evaluate_every;
   plan.workers_to_start = config.workers_to_start;
   plan.deterministic = config.deterministic;
@@ -138,6 +144,7 @@ Result<JobId> CoordinatorHost::submit(std::string yaml, std::string name) {
       return make_error(ErrorCode::kExhausted, "this server has taken its maximum of {} jobs", kJobsMax);
     Job job;
     job.config = std::move(config).value();
+    job.tuned = {job.config.staleness, job.config.compression};
     jobs_.emplace(id, std::move(job));
   }
   const bool taken = runner_.run(
@@ -155,6 +162,35 @@ Status CoordinatorHost::cancel(JobId job) {
   });
   if (!ran) return make_error(ErrorCode::kUnavailable, "the server is stopping");
   if (!known) return make_error(ErrorCode::kNotFound, "no job has the id {}", job);
+  return {};
+}
+
+Status CoordinatorHost::tune(JobId id, std::string yaml, std::string name) {
+  TuningSpec before;
+  std::optional<ResolvedModel> model;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto job = jobs_.find(id);
+    if (job == jobs_.end()) return make_error(ErrorCode::kNotFound, "no job has the id {}", id);
+    before = job->second.tuned;
+    model = job->second.model;
+  }
+  Result<TuningSpec> spec = parse_tuning(std::move(yaml), std::move(name), before);
+  if (!spec.ok()) return spec.error();
+  if (model) {
+    const Result<JobCodecs> codecs = make_codecs(spec->compression, model->space);
+    if (!codecs.ok()) return codecs.error();
+  }
+  Status tunable;
+  const bool ran = runner_.run([&](CoordinatorCore& core, ProtocolTime now) {
+    tunable = core.check_tunable(id);
+    core.on_event(now, CoordinatorCore::TuneJob{id, staleness_of(spec->staleness), to_yaml(*spec),
+                                                "tuned by an operator"});
+  });
+  if (!ran) return make_error(ErrorCode::kUnavailable, "the server is stopping");
+  NANDUTI_RETURN_IF_ERROR(tunable);
+  const std::lock_guard lock(mutex_);
+  jobs_.at(id).tuned = std::move(spec).value();
   return {};
 }
 
@@ -337,6 +373,9 @@ void CoordinatorHost::write_run(const JobReport& report) {
     record.evaluations.push_back({evaluation.samples, evaluation.accuracy, evaluation.test_loss,
                                   evaluation.seconds, evaluation.evaluation_seconds});
   record.evaluations_skipped = report.evaluations_skipped;
+  for (const TuningReport& tuning : report.tunings)
+    record.tunings.push_back(
+        {tuning.from_round, tuning.seconds, tuning.bound, tuning.local_steps, tuning.why, tuning.settings});
   const std::string json = to_json(record);
   Status status;
   {

@@ -10,6 +10,7 @@
 
 #include "common/config/job_config.h"
 #include "common/config/server_config.h"
+#include "common/config/tuning.h"
 #include "common/model/resolved_model.h"
 #include "common/net/core_runner.h"
 #include "common/net/event_loop.h"
@@ -41,6 +42,7 @@ class CoordinatorHost final : public JobDesk {
 
   Result<JobId> submit(std::string yaml, std::string name) override;
   Status cancel(JobId job) override;
+  Status tune(JobId job, std::string yaml, std::string name) override;
   Result<std::vector<JobReport>> jobs() override;
   Result<JobReport> job(JobId job) override;
   Result<WorkersReport> workers() override;
@@ -50,6 +52,7 @@ class CoordinatorHost final : public JobDesk {
   /// What is known of a job outside the core.
   struct Job {
     JobConfig config;
+    TuningSpec tuned;                    ///< what an operator has asked for last
     std::string started;                 ///< UTC; empty while it waits
     std::optional<ResolvedModel> model;  ///< once the data is known
     JobState state = JobState::kQueued;  ///< that the log has told

@@ -5,6 +5,7 @@
 #include "common/base/hardware.h"
 #include "common/base/random.h"
 #include "common/config/job_config.h"
+#include "common/config/tuning.h"
 #include "common/model/resolved_model.h"
 
 namespace nanduti {
@@ -37,6 +38,12 @@ Result<ShardStart> load_shard(const OpenShard& request) {
   if (!codecs.ok()) return codecs.error();
   start.codecs = std::move(codecs).value();
   start.deterministic = job->deterministic;
+  start.read_codecs = [space = model->space, before = TuningSpec{job->staleness, job->compression}](
+                          const std::string& settings) -> Result<JobCodecs> {
+    Result<TuningSpec> spec = parse_tuning(settings, "a tuning", before);
+    if (!spec.ok()) return spec.error();
+    return make_codecs(spec->compression, space);
+  };
   return start;
 }
 

@@ -117,6 +117,7 @@ void ShardCore::handle(const ShardLoaded& event) {
   NANDUTI_CHECK(start.values.size() == job_->request.end - job_->request.begin);
   job_->values.emplace(start.values);
   job_->codecs = start.codecs;
+  job_->read_codecs = start.read_codecs;
   job_->deterministic = start.deterministic;
   job_->chain = ChainId(random_.next_u64() | 1);
   job_->published = make_header();
@@ -144,6 +145,9 @@ void ShardCore::on_coordinator_message(const Message& message) {
                         },
                         [&](const Rest& m) {
                           if (is_ours(m.job)) rest();
+                        },
+                        [&](const Tune& m) {
+                          if (is_ours(m.job)) tune(m);
                         },
                         [&](const CloseShard& m) {
                           if (job_ && job_->request.job == m.job) close();
@@ -236,6 +240,18 @@ void ShardCore::rest() {
     job_->at_rest = true;
   }
   send_to_coordinator(ShardAtRest{job_->request.job, job_->values->version()});
+}
+
+/// From the next version on. (What pushes are coded with is their workers' affair.)
+void ShardCore::tune(const Tune& tuning) {
+  if (tuning.number <= job_->tuning || tuning.settings.empty()) return;
+  Result<JobCodecs> codecs = job_->read_codecs(tuning.settings);
+  if (!codecs.ok()) {
+    send_to_coordinator(ShardFailed{job_->request.job, codecs.error().message});
+    return;
+  }
+  job_->tuning = tuning.number;
+  job_->codecs = std::move(codecs).value();
 }
 
 void ShardCore::on_fetch_cut(PeerId peer, const FetchCut& request) {

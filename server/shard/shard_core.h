@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -47,6 +48,8 @@ struct ShardStart {
   std::vector<float> values;  ///< shape [end - begin] of OpenShard
   JobCodecs codecs;
   bool deterministic = false;
+  /// Reads Tune::settings, where there are any. Pure.
+  std::function<Result<JobCodecs>(const std::string&)> read_codecs;
 };
 
 /// One shard of the parameter space: settles pushes, publishes versions, answers the coordinator. No I/O,
@@ -145,6 +148,8 @@ class ShardCore {
   struct Job {
     OpenShard request;
     JobCodecs codecs;
+    std::function<Result<JobCodecs>(const std::string&)> read_codecs;
+    std::uint64_t tuning = 0;  // its number
     bool deterministic = false;
     std::deque<Publish> kept;  // the newest versions; none is missing between them
     std::size_t kept_bytes = 0;
@@ -180,6 +185,7 @@ class ShardCore {
   void fence(IncarnationOrder order);
   void take_cut(CutId cut);
   void rest();
+  void tune(const Tune& tuning);
 
   void on_subscribe(PeerId peer, const Subscribe& request);
   void on_acked(PeerId peer, Subscriber& subscriber, std::uint64_t tag);

@@ -19,11 +19,7 @@ void ShardCore::on_push(PeerId peer, const Push& push) {
   // A flush is exact whatever the job's codec.
   const DenseFloat32Codec exact;
   const Codec& codec = push.lease == LeaseId() ? exact : *job_->codecs.push;
-  if (push.coding != static_cast<std::uint8_t>(codec.coding())) {
-    ++counters_.malformed;
-    return refuse(peer, fmt::format("this job does not use coding {}", push.coding));
-  }
-  Result<Update> update = codec.decode(push.payload, job_->values->size());
+  Result<Update> update = decode_update(push.coding, push.payload, job_->values->size(), codec);
   if (!update.ok()) {
     ++counters_.malformed;
     return refuse(peer, update.error().message);

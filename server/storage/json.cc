@@ -166,6 +166,20 @@ json::array epochs_of(const RunRecord& record) {
   return epochs;
 }
 
+json::array tunings_of(const RunRecord& record) {
+  json::array tunings;
+  for (const RunRecord::Tuning& tuning : record.tunings) {
+    tunings.push_back(
+        json::object{{"from_round", tuning.from_round},
+                     {"seconds", tuning.seconds},
+                     {"bound", tuning.bound ? json::value(*tuning.bound) : json::value(nullptr)},
+                     {"local_steps", tuning.local_steps},
+                     {"why", text(tuning.why)},
+                     {"settings", text(tuning.settings)}});
+  }
+  return tunings;
+}
+
 json::array evaluations_of(const RunRecord& record) {
   json::array evaluations;
   for (const RunRecord::Evaluation& evaluation : record.evaluations) {
@@ -246,6 +260,7 @@ std::string to_json(const RunRecord& record) {
       {"epochs", epochs_of(record)},
       {"evaluations", evaluations_of(record)},
       {"evaluations_skipped", record.evaluations_skipped},
+      {"tunings", tunings_of(record)},
       {"program_version", text(record.program_version)},
       {"libraries", std::move(libraries)},
       {"server_hardware", text(record.server_hardware)},

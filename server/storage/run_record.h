@@ -39,6 +39,16 @@ struct RunRecord {
     double evaluation_seconds = 0;  ///< the same
   };
 
+  /// What held for the rounds from one on.
+  struct Tuning {
+    std::uint64_t from_round = 0;
+    double seconds = 0;                  ///< from the start of training
+    std::optional<std::uint32_t> bound;  ///< empty: none
+    std::uint32_t local_steps = 1;
+    std::string why;
+    std::string settings;  ///< YAML; empty: as in the job's own
+  };
+
   JobId job;
   std::string name;
   std::string job_text;            ///< the job's YAML as it was submitted
@@ -65,6 +75,7 @@ struct RunRecord {
   std::vector<Epoch> epochs;
   std::vector<Evaluation> evaluations;
   std::uint64_t evaluations_skipped = 0;
+  std::vector<Tuning> tunings;  ///< the last ones
 };
 
 /// Indented JSON with a line end at its end; keys in a fixed order. Numbers read back to the same double;

@@ -238,6 +238,7 @@ class Scene {
       if (input_.below(4) != 0) loaded.bound = static_cast<std::uint32_t>(input_.below(4));
       loaded.deterministic = deterministic_;
       loaded.codecs = both_ways();
+      loaded.read_settings = [settings = RoundSettings(loaded)](const std::string&) { return settings; };
       core_.on_event(now_, ClientCore::JobLoaded{load->job, loaded});
     } else if (const auto* cut = std::get_if<ClientCore::EvaluateCut>(&action)) {
       NANDUTI_CHECK(!evaluating_, "two cuts are evaluated at once");

@@ -48,7 +48,7 @@ class Scene {
     JobPlan plan;
     plan.id = kJob;
     plan.epochs = kEpochs;
-    plan.round_samples = kRoundSamples;
+    plan.batch_size = kRoundSamples;
     plan.workers_to_start = kHonestWorkers;
     happen(CoordinatorCore::SubmitJob{plan});
     // The first who reads the data says what they are: an honest one.

@@ -22,6 +22,7 @@ class FuzzDesk : public JobDesk {
     return JobId(7);
   }
   Status cancel(JobId) override { return {}; }
+  Status tune(JobId, std::string, std::string) override { return {}; }
   Result<std::vector<JobReport>> jobs() override { return std::vector<JobReport>{report(), report()}; }
   Result<JobReport> job(JobId job) override {
     if (job != JobId(1)) return make_error(ErrorCode::kNotFound, "there is no job {}", job);
@@ -87,9 +88,9 @@ void check_target(const std::string& text) {
 
 void try_request(FuzzInput& input) {
   static constexpr const char* kMethods[] = {"GET", "POST", "OPTIONS", "DELETE", ""};
-  static constexpr const char* kTargets[] = {
-      "/v1/jobs",    "/v1/jobs/1",   "/v1/jobs/1/events", "/v1/jobs/1/cancel",
-      "/v1/workers", "/v1/counters", "/v1/health",        "*"};
+  static constexpr const char* kTargets[] = {"/v1/jobs",          "/v1/jobs/1",      "/v1/jobs/1/events",
+                                             "/v1/jobs/1/cancel", "/v1/jobs/1/tune", "/v1/workers",
+                                             "/v1/counters",      "/v1/health",      "*"};
   HttpRequest request;
   request.method = kMethods[input.below(std::size(kMethods))];
   const std::uint64_t target = input.below(std::size(kTargets) + 2);

@@ -185,7 +185,7 @@ class Scene {
                   ShardStart{
                       std::vector<float>(
                           std::min<std::uint64_t>(load->request.end - load->request.begin, kLoadedMax), 1.0f),
-                      both_ways(), deterministic_}});
+                      both_ways(), deterministic_, [](const std::string&) { return both_ways(); }}});
       }
     }
   }

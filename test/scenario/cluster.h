@@ -51,7 +51,7 @@ class Cluster {
     JobPlan plan;
     plan.id = JobId(1);
     plan.epochs = shape.epochs;
-    plan.round_samples = shape.round_samples;
+    plan.batch_size = static_cast<std::uint32_t>(shape.round_samples);
     plan.evaluate_every = shape.evaluate_every;
     plan.workers_to_start = shape.workers;
     plan.deterministic = shape.deterministic;
@@ -239,7 +239,7 @@ class Cluster {
                   values.begin());
     shards_[static_cast<std::size_t>(node - 1)]->on_event(
         now_, ShardCore::ShardLoaded{load.request.job,
-                                     ShardStart{std::move(values), both_ways(), shape_.deterministic}});
+                                     ShardStart{std::move(values), both_ways(), shape_.deterministic, {}}});
   }
   void handle(int node, const ClientCore::LoadJob& load) {
     LoadedJob job;

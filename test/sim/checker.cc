@@ -11,11 +11,13 @@ namespace nanduti::sim {
 Checker::Checker(const Plan& plan, Coverage& coverage)
     : plan_(plan),
       coverage_(coverage),
-      codecs_(codecs_of(plan)),
       shards_(plan.shards),
       counted_(plan.epochs, std::vector<std::uint8_t>(plan.samples)) {
   const auto ranges = split_into_shards(plan.parameters, plan.shards);
+  for (const PlanCodec codec : {PlanCodec::kDense, PlanCodec::kQuarter, PlanCodec::kBlocks})
+    codecs_.emplace(codec, codecs_of(codec));
   for (std::size_t k = 0; k < shards_.size(); ++k) {
+    shards_[k].codec = plan.codec;
     shards_[k].begin = ranges[k].begin;
     shards_[k].end = ranges[k].end;
   }
@@ -27,6 +29,39 @@ void Checker::on_membership_sent(const Membership& membership) {
     fail("membership epoch {} where {} is next", membership.epoch, memberships_.size());
   for (const Member& member : membership.members)
     if (member.state == MemberState::kDead) dead_.insert(member.order);
+}
+
+void Checker::on_tune_sent(const Tune& tuning) {
+  const auto [it, is_new] = tunings_.emplace(tuning.number, tuning);
+  const Tune& known = it->second;
+  if (is_new && tuning.number != (tunings_.size() > 1 ? std::prev(it)->first + 1 : 1))
+    fail("tuning {} is not the next one", tuning.number);
+  if (known.bound != tuning.bound || known.round_samples != tuning.round_samples ||
+      known.from_round != tuning.from_round || known.settings != tuning.settings)
+    fail("tuning {} says one thing to one and another to another", tuning.number);
+  if (!plan_.auto_staleness || !plan_.tunings.empty()) return;
+  if (!tuning.bound || *tuning.bound < 1 || *tuning.bound > *plan_.bound)
+    fail("auto chooses the bound {} where {} is the most", tuning.bound.value_or(0), *plan_.bound);
+  if (tuning.round_samples < plan_.round_samples ||
+      tuning.round_samples > kAutoStepsMax * plan_.round_samples)
+    fail("auto chooses rounds of {} samples", tuning.round_samples);
+}
+
+void Checker::on_in_force(std::uint64_t number, Round from) const {
+  coverage_.count("tuning: in force");
+  for (const Member& member : memberships_.rbegin()->second.members) {
+    if (member.state != MemberState::kActive) continue;
+    const auto of = incarnations_.find(member.order);
+    if (of == incarnations_.end() || of->second.tuned < number)
+      fail("tuning {} is in force, and active incarnation {} has not taken it", number, member.order);
+    if (of->second.tuned == number && of->second.tuned_from > from)
+      fail("tuning {} is in force from round {} on, but for incarnation {} from {}", number, from,
+           member.order, of->second.tuned_from);
+  }
+}
+
+void Checker::on_tune_received(ShardIndex shard, const Tune& tuning) {
+  if (const auto codec = read_settings(tuning.settings); codec.ok()) shards_.at(shard.value()).codec = *codec;
 }
 
 void Checker::on_membership_received(ShardIndex index, MembershipEpoch epoch) {

@@ -25,12 +25,17 @@ class Checker {
 
   // ---- the coordinator ----
   void on_membership_sent(const Membership& membership);
+  void on_tune_sent(const Tune& tuning);
+  /// The coordinator says that every worker which is active now has taken it, from this round on at the
+  /// latest.
+  void on_in_force(std::uint64_t tuning, Round from) const;
   void on_evaluation_lent(const EvaluationLease& lease) { evaluations_[lease.lease] = lease; }
   /// A cut of all shards that is to be kept: the model after `epoch` epochs.
   void on_saved(std::uint32_t epoch, const std::vector<CutTaken>& shards) const;
 
   // ---- shards ----
   void on_membership_received(ShardIndex shard, MembershipEpoch epoch);
+  void on_tune_received(ShardIndex shard, const Tune& tuning);
   /// Before the shard does it: a cut is w of this instant.
   void on_take_cut(ShardIndex shard, CutId cut);
   /// After every event of a shard core, with the actions it gave.
@@ -73,8 +78,20 @@ class Checker {
     Round round;
     SampleRange range;
     std::vector<float> progress;
+    std::uint64_t samples_max = 0;
+    PlanCodec codec = PlanCodec::kDense;
+  };
+  /// What holds for a round.
+  struct Settings {
+    std::optional<std::uint32_t> bound;
+    std::uint64_t round_samples = 1;
+    PlanCodec codec = PlanCodec::kDense;
   };
   struct Incarnation {
+    std::map<Round, Settings> settings;           // by the first round, beside the plan's
+    std::uint64_t tuned = 0;                      // the newest tuning that it has taken...
+    Round tuned_from;                             // ...and from which round on
+    Round begun;                                  // rounds below it have begun
     std::vector<std::vector<float>> residual;     // per shard
     std::vector<std::vector<PushRecord>> pushes;  // per shard, by sequence
     std::vector<std::uint64_t> closed;            // per shard: pushes below it are done with at the worker
@@ -109,13 +126,14 @@ class Checker {
     std::set<IncarnationOrder> fenced;
     Round published_through;  // smallest active clock of the newest version
     std::optional<ProtocolTime> withheld_since;
+    PlanCodec codec = PlanCodec::kDense;  // of versions
     std::map<Version, std::shared_ptr<const VersionRecord>> history;
     std::map<CutId, CutRecord> cuts;
   };
 
   Incarnation& incarnation(IncarnationOrder order);
   void make_push(Incarnation& of, std::size_t shard, std::span<const float> progress, Round round,
-                 const SampleRange& range, bool flush);
+                 const SampleRange& range, const Codec& codec, bool flush);
   void settle(std::size_t k, IncarnationOrder order, std::uint64_t sequence, bool refused);
   /// In lockstep: every version is a step, with one push of everybody.
   [[nodiscard]] bool takes_steps(const Shard& shard) const {
@@ -127,6 +145,10 @@ class Checker {
                     const std::map<IncarnationOrder, std::size_t>& settled) const;
   void take_back(Incarnation& of, std::size_t k, const ShardReplica& state);
   void on_compute(IncarnationOrder order, const Replica& replica, const Replica::ComputeRound& round);
+  void check_extends(const Incarnation& of, const Replica::ComputeRound& round) const;
+  void check_merged(IncarnationOrder order, const Replica& replica, const Replica::ComputeRound& round);
+  void on_tuned(IncarnationOrder order, const Replica::TuningTaken& taken);
+  [[nodiscard]] Settings settings_of(const Incarnation& of, Round round) const;
   void on_coded(IncarnationOrder order, const Replica::RoundCoded& coded);
   void on_flushed(IncarnationOrder order, const Replica::Flushed& flushed);
   void check_ledger(Incarnation& of, IncarnationOrder order, std::size_t k, const ShardReplica& state);
@@ -143,7 +165,8 @@ class Checker {
 
   const Plan& plan_;
   Coverage& coverage_;
-  JobCodecs codecs_;
+  std::map<PlanCodec, JobCodecs> codecs_;
+  std::map<std::uint64_t, Tune> tunings_;  // by number
   std::map<MembershipEpoch, Membership> memberships_;
   std::map<IncarnationOrder, Incarnation> incarnations_;
   std::set<IncarnationOrder> dead_;

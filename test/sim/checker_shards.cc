@@ -131,7 +131,8 @@ void Checker::publish(std::size_t k, const Publish* message, const ShardCore& co
   shard.version = shard.version.next();
   std::vector<float> change(shard.w.size());
   for (std::size_t i = 0; i < change.size(); ++i) change[i] = shard.w[i] - shard.shadow[i];
-  const EncodedUpdate encoded = codecs_.publish->encode(change, {}, {shard.version.value(), shard.begin, 0});
+  const EncodedUpdate encoded =
+      codecs_.at(shard.codec).publish->encode(change, {}, {shard.version.value(), shard.begin, 0});
   if (message != nullptr) {
     if (message->payload.empty()) return;
     const auto theirs = message->payload.view(), ours = encoded.payload.view();

@@ -25,22 +25,67 @@ Checker::Incarnation& Checker::incarnation(IncarnationOrder order) {
 }
 
 void Checker::make_push(Incarnation& of, std::size_t k, std::span<const float> progress, Round round,
-                        const SampleRange& range, bool flush) {
+                        const SampleRange& range, const Codec& codec, bool flush) {
   std::vector<float>& residual = of.residual[k];
-  // A flush leaves nothing behind, whatever the job's codec.
-  const DenseFloat32Codec exact;
-  const Codec& codec = flush ? exact : *codecs_.push;
   const EncodedUpdate encoded = codec.encode(residual, progress, {round.value(), shards_[k].begin, 0});
   of.pushes[k].push_back(
       {std::make_shared<const Update>(encoded.update), encoded.payload, round, range, flush, {}});
 }
 
+Checker::Settings Checker::settings_of(const Incarnation& of, Round round) const {
+  const auto later = of.settings.upper_bound(round);
+  if (later == of.settings.begin()) return {plan_.bound, plan_.round_samples, plan_.codec};
+  return std::prev(later)->second;
+}
+
+/// From the round that it names on, or from the next one.
+void Checker::on_tuned(IncarnationOrder order, const Replica::TuningTaken& taken) {
+  Incarnation& of = incarnation(order);
+  const auto tuning = tunings_.find(taken.number);
+  if (tuning == tunings_.end())
+    fail("incarnation {} takes tuning {}, which does not exist", order, taken.number);
+  const Round from = std::max(tuning->second.from_round, of.begun);
+  if (taken.from_round != from)
+    fail("incarnation {} takes tuning {} from round {} on, not from {}", order, taken.number,
+         taken.from_round, from);
+  Settings settings = settings_of(of, from);
+  settings.bound = tuning->second.bound;
+  settings.round_samples = tuning->second.round_samples;
+  if (const auto codec = read_settings(tuning->second.settings); codec.ok()) settings.codec = *codec;
+  of.settings.erase(of.settings.lower_bound(from), of.settings.end());
+  of.settings.emplace(from, settings);
+  of.tuned = taken.number;
+  of.tuned_from = from;
+  coverage_.count("tuning: taken");
+}
+
+/// A round that has ended goes on: on samples that follow its own, and its clock does not move.
+void Checker::check_extends(const Incarnation& of, const Replica::ComputeRound& round) const {
+  if (!of.uncoded || of.uncoded->round != round.round || of.uncoded->range.epoch != round.range.epoch ||
+      of.uncoded->range.end != round.range.begin)
+    fail("round {} goes on at sample {}, where it has not ended", round.round, round.range.begin);
+  if (!plan_.accumulate) fail("round {} goes on in a job whose rounds wait", round.round);
+  const std::uint64_t samples = round.range.end - of.uncoded->range.begin;
+  if (samples > of.uncoded->samples_max)
+    fail("P7: round {} goes on to {} samples; {} are allowed", round.round, samples, of.uncoded->samples_max);
+}
+
 void Checker::on_compute(IncarnationOrder order, const Replica& replica, const Replica::ComputeRound& round) {
-  ++rounds_;
   Incarnation& of = incarnation(order);
   if (of.computing) fail("round {} begins before round {} has ended", round.round, of.computing->round);
-  if (of.next_round && round.round < *of.next_round) fail("round {} comes again", round.round);
   of.computing = round;
+  if (round.extends) {
+    check_extends(of, round);
+    coverage_.count("round: extended");
+    return check_merged(order, replica, round);
+  }
+  ++rounds_;
+  of.begun = round.round.next();
+  if (of.next_round && round.round < *of.next_round) fail("round {} comes again", round.round);
+  const Settings settings = settings_of(of, round.round);
+  if (round.range.size() > settings.round_samples)
+    fail("round {} has {} samples where {} are a round", round.round, round.range.size(),
+         settings.round_samples);
 
   std::vector<const VersionRecord*> records;
   MembershipEpoch newest;
@@ -55,15 +100,15 @@ void Checker::on_compute(IncarnationOrder order, const Replica& replica, const R
   // includes at once, be they settled or in flight.
   const bool alone = plan_.own_work == 1 && count_active(membership) == 1 && is_active(membership, order);
   for (const Member& member : membership.members) {
-    if (member.state != MemberState::kActive || !plan_.bound || alone) continue;
+    if (member.state != MemberState::kActive || !settings.bound || alone) continue;
     for (std::size_t k = 0; k < shards_.size(); ++k) {
       const Round clock = std::max(member.entry_clock, value_or_zero(records[k]->clocks, member.order));
-      if (clock.value() + *plan_.bound < round.round.value())
+      if (clock.value() + *settings.bound < round.round.value())
         fail(
             "P1: incarnation {} begins round {} at bound {}, but of incarnation {} its replica of shard {} "
             "includes "
             "rounds below {} only",
-            order, round.round, *plan_.bound, member.order, k, clock);
+            order, round.round, *settings.bound, member.order, k, clock);
     }
   }
 
@@ -79,15 +124,22 @@ void Checker::on_compute(IncarnationOrder order, const Replica& replica, const R
   if (holds_too_much(replica))
     fail("P7: round {} of incarnation {} begins with {} bytes or more in flight", round.round, order,
          plan_.window_bytes_max);
+  check_merged(order, replica, round);
+}
 
+void Checker::check_merged(IncarnationOrder order, const Replica& replica,
+                           const Replica::ComputeRound& round) {
+  const Incarnation& of = incarnation(order);
   // Merge: x = shadow - own_work * (in flight + not coded yet) - rho * residual. Who is dead and does not
   // know it yet hears no verdicts any more; its rounds are void.
   if (dead_.contains(order)) return;
   const auto own_work = static_cast<float>(plan_.own_work), rho = static_cast<float>(plan_.rho);
   for (std::size_t k = 0; k < shards_.size(); ++k) {
-    const std::vector<float>& shadow = records[k]->shadow;
+    const VersionRecord& record =
+        version_at(k, replica.shard(ShardIndex(static_cast<std::uint32_t>(k))).merged());
+    const std::vector<float>& shadow = record.shadow;
     std::vector<float> x = shadow;
-    const std::uint64_t settled = value_or_zero(records[k]->settled, order);
+    const std::uint64_t settled = value_or_zero(record.settled, order);
     for (std::size_t s = settled; s < of.pushes[k].size(); ++s)
       if (!of.pushes[k][s].returned) add_update(x, *of.pushes[k][s].update, -1.0f);
     for (std::size_t i = 0; i < x.size(); ++i) {
@@ -106,8 +158,18 @@ void Checker::on_compute(IncarnationOrder order, const Replica& replica, const R
 void Checker::on_computed(IncarnationOrder order, std::span<const float> progress) {
   Incarnation& of = incarnation(order);
   if (!of.computing) fail("incarnation {} ends a round that it has not begun", order);
+  if (of.computing->extends) {
+    Uncoded& round = *of.uncoded;
+    round.range.end = of.computing->range.end;
+    for (std::size_t i = 0; i < progress.size(); ++i) round.progress[i] += progress[i];
+    return of.computing.reset();
+  }
   if (of.uncoded) fail("round {} of incarnation {} is still not coded", of.uncoded->round, order);
-  of.uncoded = {of.computing->round, of.computing->range, {progress.begin(), progress.end()}};
+  of.uncoded = {of.computing->round,
+                of.computing->range,
+                {progress.begin(), progress.end()},
+                kAccumulateRounds * settings_of(of, of.computing->round).round_samples,
+                settings_of(of, of.computing->round).codec};
   of.next_round = of.computing->round.next();
   of.computing.reset();
 }
@@ -117,20 +179,22 @@ void Checker::on_coded(IncarnationOrder order, const Replica::RoundCoded& coded)
   if (coded.pushes.size() != shards_.size())
     fail("incarnation {} makes {} pushes", order, coded.pushes.size());
   std::vector<float> progress;
+  PlanCodec codec = plan_.codec;
   if (coded.name.range.size() > 0) {
     if (!of.uncoded || of.uncoded->round != coded.name.round || of.uncoded->range != coded.name.range)
       fail("incarnation {} codes round {}, which it has not computed", order, coded.name.round);
+    codec = of.uncoded->codec;
     progress = std::exchange(of.uncoded, std::nullopt)->progress;
   } else {  // deterministic jobs: every rank takes part in every step
     if (!plan_.deterministic) fail("incarnation {} makes a round without samples", order);
     if (of.uncoded) fail("incarnation {} codes its rounds out of order", order);
-    of.next_round = coded.name.round.next();
+    of.next_round = of.begun = coded.name.round.next();
   }
   for (std::size_t k = 0; k < shards_.size(); ++k) {
     std::span<const float> part;
     if (!progress.empty())
       part = std::span(progress).subspan(shards_[k].begin, shards_[k].end - shards_[k].begin);
-    make_push(of, k, part, coded.name.round, coded.name.range, false);
+    make_push(of, k, part, coded.name.round, coded.name.range, *codecs_.at(codec).push, false);
   }
 }
 
@@ -142,7 +206,8 @@ void Checker::on_flushed(IncarnationOrder order, const Replica::Flushed& flushed
         plan_.epochs_kept > 1000)
       fail("incarnation {} flushes shard {} twice", order, k);
     const Push& push = flushed.pushes[k];
-    make_push(of, k, {}, push.round, push.range, true);
+    // It leaves nothing behind, whatever the job's codec.
+    make_push(of, k, {}, push.round, push.range, DenseFloat32Codec(), true);
   }
 }
 
@@ -273,7 +338,7 @@ bool Checker::holds_too_much(const Replica& replica) const {
 /// P5: nobody waits at an open gate.
 void Checker::check_waiting(IncarnationOrder order, const Replica& replica, const Incarnation& of) {
   if (!replica.offered() || of.computing) return;
-  const Replica::OfferRound& offer = *replica.offered();
+  const Replica::OfferRounds& offer = *replica.offered();
   if (replica.is_lockstep()) return coverage_.count("gate: lockstep");
   MembershipEpoch newest;
   for (std::size_t k = 0; k < shards_.size(); ++k) {
@@ -295,9 +360,10 @@ void Checker::check_waiting(IncarnationOrder order, const Replica& replica, cons
     if (member.order == order && member.state == MemberState::kActive)
       round = std::max(round, member.entry_clock);
   const bool alone = plan_.own_work == 1 && count_active(membership) == 1 && is_active(membership, order);
-  const bool open = !plan_.bound || alone ||
+  const std::optional<std::uint32_t> bound = settings_of(of, round).bound;
+  const bool open = !bound || alone ||
                     smallest_seen(replica, membership).value() >=
-                        round.value() - std::min<std::uint64_t>(round.value(), *plan_.bound);
+                        round.value() - std::min<std::uint64_t>(round.value(), *bound);
   if (open) fail("P5: incarnation {} waits before round {} though the gate is open", order, round);
   coverage_.count("gate: staleness");
 }
@@ -314,6 +380,7 @@ void Checker::after_replica(IncarnationOrder order, const Replica& replica,
     const auto* report = std::get_if<Replica::Report>(&action);
     if (report == nullptr) continue;
     if (const auto* coded = std::get_if<Replica::RoundCoded>(report)) on_coded(order, *coded);
+    if (const auto* taken = std::get_if<Replica::TuningTaken>(report)) on_tuned(order, *taken);
     if (const auto* flushed = std::get_if<Replica::Flushed>(report)) on_flushed(order, *flushed);
   }
   for (std::size_t k = 0; k < shards_.size(); ++k) {

@@ -75,6 +75,12 @@ class CoreHost : public Host {
   }
   void on_core_deadline(ProtocolTime now) override {
     if (core.next_deadline() > now) return;
+    if constexpr (requires { core.set_traffic({}); }) {
+      const auto seconds = [](Duration span) { return std::chrono::duration<double>(span).count(); };
+      core.set_traffic({hub.counters().bytes_acked, hub.counters().bytes_received,
+                        seconds(hub.round_trip(PeerId(0))), seconds(hub.round_trip_deviation(PeerId(0))),
+                        hub.path_bytes_per_second()});
+    }
     core.on_deadline(now);
     observe();
   }

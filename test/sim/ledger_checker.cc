@@ -9,7 +9,7 @@
 
 namespace nanduti::sim {
 
-LedgerChecker::LedgerChecker(const Plan& plan) : plan_(plan), codecs_(codecs_of(plan)) {
+LedgerChecker::LedgerChecker(const Plan& plan) : plan_(plan), codecs_(codecs_of(plan.codec)) {
   const std::vector<float> initial = initial_values(0, plan.parameters);
   w_.assign(initial.begin(), initial.end());
 }
@@ -47,9 +47,7 @@ void LedgerChecker::on_report(ShardIndex shard, const SettleReport& report) {
 }
 
 void LedgerChecker::apply(const Push& push, std::uint64_t begin, std::uint64_t size) {
-  const DenseFloat32Codec exact;
-  const Codec& codec = push.lease == LeaseId() ? exact : *codecs_.push;
-  const Result<Update> update = codec.decode(push.payload, size);
+  const Result<Update> update = decode_update(push.coding, push.payload, size, *codecs_.push);
   if (!update.ok()) fail("a push does not decode: {}", update.error().message);
   std::vector<double>& sum = applied_[push.order];
   sum.resize(plan_.parameters);

@@ -131,6 +131,12 @@ void sort_happenings(Plan& plan) {
                    [](const Happening& a, const Happening& b) { return a.at < b.at; });
 }
 
+std::optional<std::uint32_t> some_bound(RandomStream& random) {
+  constexpr std::uint32_t kBounds[] = {0, 0, 0, 1, 1, 2, 3, 4, 8, 16};
+  const std::uint64_t pick = random.below(12);
+  return pick < 10 ? std::optional(kBounds[pick]) : std::nullopt;
+}
+
 void make_job(Plan& plan, RandomStream& random) {
   plan.shards = 1 + static_cast<std::uint32_t>(random.below(4));
   plan.workers = 1 + static_cast<std::uint32_t>(random.below(random.chance(0.3) ? 8 : 5));
@@ -142,9 +148,7 @@ void make_job(Plan& plan, RandomStream& random) {
   plan.samples = std::max<std::uint64_t>(1, plan.round_samples * (4 + random.below(120)) / plan.epochs);
   plan.samples += random.below(plan.round_samples + 1);
   plan.test_samples = random.chance(0.9) ? 1 + random.below(30) : 0;
-  constexpr std::uint32_t kBounds[] = {0, 0, 0, 1, 1, 2, 3, 4, 8, 16};
-  const std::uint64_t pick = random.below(12);
-  plan.bound = pick < 10 ? std::optional(kBounds[pick]) : std::nullopt;
+  plan.bound = some_bound(random);
   plan.deterministic = random.chance(0.2);
   if (plan.deterministic) plan.workers_to_start = plan.workers;
   constexpr PlanCodec kCodecs[] = {PlanCodec::kDense, PlanCodec::kDense, PlanCodec::kQuarter,
@@ -154,6 +158,28 @@ void make_job(Plan& plan, RandomStream& random) {
   plan.unpublished_age_max = between(random, milliseconds(20), milliseconds(800));
   if (random.chance(0.2)) plan.window_rounds_max = 1 + static_cast<std::uint32_t>(random.below(12));
   if (random.chance(0.15)) plan.epochs_kept = 1 + random.below(3);
+}
+
+/// Staleness and compression that change, by an operator or by what is measured.
+void add_tunings(Plan& plan, RandomStream& random) {
+  plan.accumulate = random.chance(0.2);
+  if (random.chance(0.15)) {
+    plan.auto_staleness = true;
+    plan.bound = 1 + static_cast<std::uint32_t>(random.below(16));
+    // Long enough for something to be measured.
+    if (random.chance(0.5)) plan.samples *= 4;
+  }
+  if (!random.chance(0.3)) return;
+  for (std::uint64_t i = 1 + random.below(4); i > 0; --i) {
+    TuningPlan tuning;
+    tuning.at = kBeginning + between(random, milliseconds(500), seconds(random.chance(0.7) ? 6 : 20));
+    tuning.bound = some_bound(random);
+    tuning.local_steps = 1 + static_cast<std::uint32_t>(random.below(4));
+    tuning.codec = plan.codec;
+    if (plan.codec != PlanCodec::kQuarter)
+      tuning.codec = random.chance(0.5) ? PlanCodec::kDense : PlanCodec::kBlocks;
+    plan.tunings.push_back(tuning);
+  }
 }
 
 /// Links on which the model takes 0.5 to 3 lease times, one way: few rounds, and nothing else is wrong with
@@ -235,6 +261,7 @@ Plan make_plan(std::uint64_t seed) {
     plan.own_work = weights.chance(0.5) ? 1 : 0.5;
     plan.rho = weights.chance(0.5) ? 0 : 0.25;
   }
+  if (RandomStream tuning(seed, 12); !plan.deterministic) add_tunings(plan, tuning);
   sort_happenings(plan);
   return plan;
 }
@@ -244,6 +271,8 @@ Plan make_deterministic_plan(std::uint64_t seed, std::uint64_t network_seed) {
   RandomStream random(network_seed, 7);
   plan.network_seed = network_seed;
   plan.deterministic = true;
+  plan.auto_staleness = plan.accumulate = false;
+  plan.tunings.clear();
   plan.workers_to_start = plan.workers;
   if (!plan.bound) plan.bound = 4;
   plan.cancel_at.reset();

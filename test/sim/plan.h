@@ -75,6 +75,14 @@ enum class PlanCodec : std::uint8_t {
   kBlocks,   ///< the product's: a quarter of the coordinates, exact in pushes and with 2 bits in versions
 };
 
+/// A job that is tuned while it runs.
+struct TuningPlan {
+  ProtocolTime at;
+  std::optional<std::uint32_t> bound;
+  std::uint32_t local_steps = 1;  ///< times Plan::round_samples are a round
+  PlanCodec codec = PlanCodec::kDense;
+};
+
 struct Plan {
   std::uint64_t seed = 0;
   std::uint64_t network_seed = 0;  ///< of delays, faults and durations; the job itself depends on `seed` only
@@ -88,6 +96,9 @@ struct Plan {
   std::uint64_t round_samples = 4;
   std::uint64_t evaluate_every = 0;  ///< samples between cuts within epochs
   std::optional<std::uint32_t> bound = 0;
+  /// The coordinator chooses the bound, up to `bound`, and local steps, up to kAutoStepsMax.
+  bool auto_staleness = false;
+  bool accumulate = false;  ///< at the bound the round that has ended goes on
   bool deterministic = false;
   PlanCodec codec = PlanCodec::kDense;
   double own_work = 1, rho = 1;    ///< weights in workers' replicas
@@ -112,10 +123,14 @@ struct Plan {
   std::vector<Partition> partitions;
   std::vector<Pause> pauses;
   std::vector<Happening> happenings;      ///< by time
+  std::vector<TuningPlan> tunings;        ///< of the job that counts, while it trains
   std::optional<ProtocolTime> cancel_at;  ///< of a first job, alike; the second one counts
   ProtocolTime heal_at;                   ///< no fault from here on
 };
 
+inline constexpr std::uint32_t kAutoStepsMax = 6;
+inline constexpr std::uint32_t kAccumulateRounds =
+    3;  ///< where rounds go on, up to so many times their length
 inline constexpr ProtocolTime kBeginning{std::chrono::hours(1)};
 /// After healing a job has this long to end.
 inline constexpr Duration kPatience = std::chrono::minutes(20);

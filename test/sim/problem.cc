@@ -78,8 +78,8 @@ Result<Update> QuarterCodec::decode(const SharedBytes& payload, std::uint64_t si
   return Update{size, false, owner->indices, owner->values, owner};
 }
 
-JobCodecs codecs_of(const Plan& plan) {
-  if (plan.codec == PlanCodec::kBlocks) {
+JobCodecs codecs_of(PlanCodec which) {
+  if (which == PlanCodec::kBlocks) {
     BlockCodecOptions push, publish;
     push.value_bits = 32;  // sums of progress stay exact
     publish.value_bits = 2;
@@ -87,8 +87,26 @@ JobCodecs codecs_of(const Plan& plan) {
     return {std::make_shared<BlockCodec>(push), std::make_shared<BlockCodec>(publish)};
   }
   std::shared_ptr<const Codec> codec = std::make_shared<DenseFloat32Codec>();
-  if (plan.codec == PlanCodec::kQuarter) codec = std::make_shared<QuarterCodec>();
+  if (which == PlanCodec::kQuarter) codec = std::make_shared<QuarterCodec>();
   return {codec, codec};
+}
+
+std::string settings_text(PlanCodec codec) { return fmt::format("codec {}", static_cast<int>(codec)); }
+
+Result<PlanCodec> read_settings(const std::string& text) {
+  for (const PlanCodec codec : {PlanCodec::kDense, PlanCodec::kQuarter, PlanCodec::kBlocks})
+    if (text == settings_text(codec)) return codec;
+  return make_error(ErrorCode::kInvalidArgument, "settings that nobody has made: '{}'", text);
+}
+
+RoundSettings round_settings(const Plan& plan, PlanCodec codec) {
+  RoundSettings settings;
+  settings.bound = plan.bound;
+  settings.round_samples = plan.round_samples;
+  settings.accumulate_rounds_max = plan.accumulate ? kAccumulateRounds : 1;
+  settings.codecs = codecs_of(codec);
+  settings.weights = {static_cast<float>(plan.own_work), static_cast<float>(plan.rho)};
+  return settings;
 }
 
 }  // namespace nanduti::sim

@@ -8,6 +8,7 @@
 #include "common/protocol/message.h"
 #include "server/coordinator/coordinator_core.h"
 #include "test/sim/plan.h"
+#include "worker/client/replica.h"
 
 /// The small learning problem of simulated jobs: every sample pulls every parameter towards a target of its
 /// own. Progress depends on x, so that a wrong merge shows; it lies on a grid of 2^-10, so that sums of few
@@ -31,6 +32,11 @@ class QuarterCodec final : public Codec {
   [[nodiscard]] Result<Update> decode(const SharedBytes& payload, std::uint64_t size) const override;
 };
 
-JobCodecs codecs_of(const Plan& plan);
+JobCodecs codecs_of(PlanCodec codec);
+/// Tune::settings, and what they say.
+std::string settings_text(PlanCodec codec);
+Result<PlanCodec> read_settings(const std::string& text);
+/// What a worker of the job makes of such settings; bound and length of rounds as in the plan.
+RoundSettings round_settings(const Plan& plan, PlanCodec codec);
 
 }  // namespace nanduti::sim

@@ -183,6 +183,10 @@ void visit_session(Visitor& v, SessionOptions& session) {
   v.whole("queue_bytes_max", session.queue_bytes_max, usual.queue_bytes_max, 1);
 }
 
+std::vector<Choice<PlanCodec>> codec_words() {
+  return {{"dense", PlanCodec::kDense}, {"quarter", PlanCodec::kQuarter}, {"blocks", PlanCodec::kBlocks}};
+}
+
 template <class Visitor>
 void visit_job(Visitor& v, Plan& plan) {
   const Plan usual;
@@ -195,10 +199,10 @@ void visit_job(Visitor& v, Plan& plan) {
   v.whole("round_samples", plan.round_samples, usual.round_samples, 1, 1 << 20);
   v.whole("evaluate_every", plan.evaluate_every, usual.evaluate_every, 0, 1 << 20);
   v.bound("bound", plan.bound);
+  v.truth("auto_staleness", plan.auto_staleness, usual.auto_staleness);
+  v.truth("accumulate", plan.accumulate, usual.accumulate);
   v.truth("deterministic", plan.deterministic, usual.deterministic);
-  const std::vector<Choice<PlanCodec>> codecs = {
-      {"dense", PlanCodec::kDense}, {"quarter", PlanCodec::kQuarter}, {"blocks", PlanCodec::kBlocks}};
-  v.choice("codec", codecs, plan.codec);
+  v.choice("codec", codec_words(), plan.codec);
   v.real("own_work", plan.own_work, usual.own_work);
   v.real("rho", plan.rho, usual.rho);
   v.duration("step", plan.step, usual.step);
@@ -263,6 +267,12 @@ void visit_plan(Visitor& v, Plan& plan) {
                 happening.kind);
     item.whole("worker", happening.place, std::size_t{kAny}, 0, 63);
   });
+  v.list("tunings", plan.tunings, [](auto& item, TuningPlan& tuning) {
+    item.time("at", tuning.at);
+    item.bound("bound", tuning.bound);
+    item.whole("local_steps", tuning.local_steps, 1u, 1, 1024);
+    item.choice("codec", codec_words(), tuning.codec);
+  });
 }
 
 /// What the numbers of a file must have in common.
@@ -281,6 +291,13 @@ Status check(const std::string& file, Plan& plan) {
     if (!known(partition.target)) return wrong("partitions: there is no " + to_string(partition.target));
   for (const Pause& pause : plan.pauses)
     if (!known(pause.target)) return wrong("pauses: there is no " + to_string(pause.target));
+  if (plan.auto_staleness && plan.bound.value_or(0) == 0)
+    return wrong("job.auto_staleness: needs a bound above 0, the largest that may be chosen");
+  if (plan.deterministic && (plan.auto_staleness || plan.accumulate || !plan.tunings.empty()))
+    return wrong("job.deterministic: such a job is not tuned");
+  for (const TuningPlan& tuning : plan.tunings)
+    if ((tuning.codec == PlanCodec::kQuarter) != (plan.codec == PlanCodec::kQuarter))
+      return wrong("tunings: nothing changes to or from the codec quarter");
   for (const Happening& happening : plan.happenings)
     if (happening.place >= plan.workers)
       return wrong(fmt::format("events: there is no worker {}", happening.place));

@@ -107,7 +107,13 @@ void add_job_steps(std::vector<Step>& steps) {
   steps.push_back([](Plan& plan) { return set(plan.test_samples, std::uint64_t{1}); });
   steps.push_back([](Plan& plan) { return set(plan.parameters, std::uint64_t{plan.shards} * kBlockSize); });
   steps.push_back([](Plan& plan) { return set(plan.deterministic, false); });
-  steps.push_back([](Plan& plan) { return set(plan.codec, PlanCodec::kDense); });
+  steps.push_back([](Plan& plan) { return set(plan.auto_staleness, false); });
+  steps.push_back([](Plan& plan) { return set(plan.accumulate, false); });
+  steps.push_back([](Plan& plan) {
+    const bool any = set(plan.codec, PlanCodec::kDense);
+    for (TuningPlan& tuning : plan.tunings) tuning.codec = PlanCodec::kDense;
+    return any;
+  });
   steps.push_back([](Plan& plan) { return set(plan.workers_to_start, 1u); });
   const Plan usual;
   steps.push_back([usual](Plan& plan) { return set(plan.epochs_kept, usual.epochs_kept); });
@@ -135,6 +141,7 @@ std::vector<Step> steps_for(const Plan& plan) {
   add_removals(steps, &Plan::pauses, plan.pauses.size());
   add_removals(steps, &Plan::partitions, plan.partitions.size());
   add_removals(steps, &Plan::happenings, plan.happenings.size());
+  add_removals(steps, &Plan::tunings, plan.tunings.size());
   add_job_steps(steps);
   add_link_steps(steps, [](Plan& p) { return &p.local; });
   for (std::size_t place = 0; place < plan.places.size(); ++place) {

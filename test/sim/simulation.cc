@@ -53,6 +53,7 @@ void Simulation::play() {
   }
   for (const Happening& happening : plan_.happenings)
     events_.at(happening.at, [this, happening] { happen(happening); });
+  for (const TuningPlan& tuning : plan_.tunings) events_.at(tuning.at, [this, tuning] { tune(tuning); });
   for (const Pause& p : plan_.pauses) events_.at(p.begin, [this, p] { pause(p); });
   for (const Partition& p : plan_.partitions)
     events_.at(p.begin, [this, p] {
@@ -118,7 +119,9 @@ void Simulation::submit() {
       settle_down(coordinator_);
     });
   job.epochs = plan_.epochs;
-  job.round_samples = plan_.round_samples;
+  job.batch_size = static_cast<std::uint32_t>(plan_.round_samples);
+  job.staleness.bound = plan_.bound;
+  if (plan_.auto_staleness) job.staleness = {plan_.bound, true, *plan_.bound, 1, true, kAutoStepsMax};
   job.evaluate_every = plan_.evaluate_every;
   job.deterministic = plan_.deterministic;
   job.workers_to_start = plan_.workers_to_start;

@@ -1,6 +1,7 @@
 // What an operator or fate does to processes.
 #include <algorithm>
 
+#include "test/sim/problem.h"
 #include "test/sim/simulation_parts.h"
 
 namespace nanduti::sim {
@@ -32,6 +33,16 @@ void Simulation::happen(const Happening& happening) {
       tell("{} is told to drain", name_of(*place.host));
       return on_host(place.host, [this, host = place.host] { give(*host, ClientCore::DrainRequested{}); });
   }
+}
+
+/// An operator changes the job that counts.
+void Simulation::tune(const TuningPlan& tuning) {
+  on_host(coordinator_, [this, tuning] {
+    StalenessPlan staleness;
+    staleness.bound = tuning.bound;
+    staleness.local_steps = tuning.local_steps;
+    give(*coordinator_, CoordinatorCore::TuneJob{kJob, staleness, settings_text(tuning.codec), "a whim"});
+  });
 }
 
 void Simulation::start(std::size_t at) {

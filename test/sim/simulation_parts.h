@@ -140,6 +140,8 @@ class Simulation {
 
   void happen(const Happening& happening);
 
+  void tune(const TuningPlan& tuning);
+
   void start(std::size_t at);
 
   /// The process is gone with all its state.
@@ -248,8 +250,9 @@ class Simulation {
   std::vector<std::shared_ptr<ShardHost>> shards_;
   std::vector<Place> places_;
   std::uint64_t nodes_started_ = 0;
-  std::size_t figures_seen_ = 0;      // of kJob
-  ProtocolTime gave_up_at_ = kNever;  // the last evaluation of an epoch that nobody did
+  std::size_t figures_seen_ = 0;             // of kJob
+  std::map<JobId, std::uint64_t> in_force_;  // the newest tuning that the coordinator has called so
+  ProtocolTime gave_up_at_ = kNever;         // the last evaluation of an epoch that nobody did
   std::map<int, std::shared_ptr<Host>> hosts_;
   std::map<int, std::size_t> node_places_;
   std::map<int, ShardIndex> shard_indices_;

@@ -40,6 +40,8 @@ void Simulation::before(ShardHost& host, const MessageReceived& event) {
     shard_indices_[host.node] = open->index;
     jobs_[host.node] = open->job;
   }
+  if (const auto* tuning = std::get_if<Tune>(&event.message))
+    if (tuning->job == jobs_[host.node]) checker(host).on_tune_received(shard_of(host), *tuning);
   if (const auto* membership = std::get_if<Membership>(&event.message))
     if (membership->job == jobs_[host.node])
       checker(host).on_membership_received(shard_of(host), membership->epoch);
@@ -66,6 +68,8 @@ void Simulation::observe(CoordinatorHost& host, const std::vector<CoordinatorCor
     if (const auto* open = std::get_if<OpenShard>(&send->message)) members_.on_shard(send->peer, open->index);
     if (const auto* lease = std::get_if<EvaluationLease>(&send->message))
       checkers_.at(lease->job).on_evaluation_lent(*lease);
+    if (const auto* tuning = std::get_if<Tune>(&send->message))
+      checkers_.at(tuning->job).on_tune_sent(*tuning);
     verdicts_.on_said(send->peer, send->message, moment());
     const auto* membership = std::get_if<Membership>(&send->message);
     if (membership == nullptr) continue;
@@ -75,6 +79,16 @@ void Simulation::observe(CoordinatorHost& host, const std::vector<CoordinatorCor
     for (const WorkerReport& worker : host.core.workers_report(now(host)).workers)
       worker_names_[worker.order] = worker.name;
     tell("membership {}: {}", membership->epoch, members_text(*membership));
+  }
+  for (const auto& [job, checker] : checkers_) {
+    const CoordinatorCore::JobView* view = host.core.view(job);
+    if (view == nullptr || is_over(view->state) || view->tunings.empty()) continue;
+    const Tuning& tuning = view->tunings.back();
+    std::uint64_t& known = in_force_[job];
+    if (!tuning.in_force || tuning.number <= known) continue;
+    known = tuning.number;
+    // What a job begins with is taken by each worker as it joins.
+    if (tuning.from_round > Round()) checker.on_in_force(tuning.number, tuning.in_force_from);
   }
 }
 

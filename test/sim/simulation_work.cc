@@ -12,8 +12,11 @@ constexpr std::uint64_t kLayoutHash = 5;
 
 void Simulation::act(ShardHost& host, const ShardCore::LoadShard& load) {
   later(host, duration(1, 300), [this, load](ShardHost& h) {
-    ShardStart start{initial_values(load.request.begin, load.request.end), codecs_of(plan_),
-                     plan_.deterministic};
+    ShardStart start{initial_values(load.request.begin, load.request.end), codecs_of(plan_.codec),
+                     plan_.deterministic, [](const std::string& text) -> Result<JobCodecs> {
+                       const Result<PlanCodec> codec = read_settings(text);
+                       return codec.ok() ? Result<JobCodecs>(codecs_of(*codec)) : codec.error();
+                     }};
     give(h, ShardCore::ShardLoaded{load.request.job, std::move(start)});
   });
 }
@@ -47,14 +50,15 @@ void Simulation::act(CoordinatorHost& host, const CoordinatorCore::JobChanged& c
 
 void Simulation::act(WorkerHost& host, const ClientCore::LoadJob& load) {
   LoadedJob job;
+  static_cast<RoundSettings&>(job) = round_settings(plan_, plan_.codec);
   job.data = {plan_.samples, plan_.test_samples, 1, 1, 1, 2, 3};
   job.layout_hash = kLayoutHash;
   job.parameters = plan_.parameters;
-  job.round_samples = plan_.round_samples;
-  job.bound = plan_.bound;
   job.deterministic = plan_.deterministic;
-  job.codecs = codecs_of(plan_);
-  job.weights = {static_cast<float>(plan_.own_work), static_cast<float>(plan_.rho)};
+  job.read_settings = [this](const std::string& text) -> Result<RoundSettings> {
+    const Result<PlanCodec> codec = read_settings(text);
+    return codec.ok() ? Result<RoundSettings>(round_settings(plan_, *codec)) : codec.error();
+  };
   later(host, duration(5, 1000), [this, id = load.job, job](WorkerHost& h) {
     give(h, ClientCore::JobLoaded{id, job});
   });
@@ -97,11 +101,12 @@ void Simulation::step_replica(WorkerHost& host) {
   checker(host).after_replica(order, *replica.replica(), replica.actions());
   for (const Replica::ComputeRound& round : replica.take_begun()) {
     note_event(host, "computes", "round", round.round.value(), round.range.begin);
-    compute(host, step_of(host), [this](WorkerHost& h) {
+    const Duration takes = step_of(host);
+    compute(host, takes, [this, takes](WorkerHost& h) {
       ReplicaHost& of = place_of(h).replica;
       std::vector<float> progress = progress_of(of.computing()->buffers->parameters, of.computing()->range);
       ledger(h).on_progress(h.core.order(), progress);
-      of.finish_round(std::move(progress), 1.0, 0.01);
+      of.finish_round(std::move(progress), 1.0, std::chrono::duration<double>(takes).count());
       work_on_replica(h);
     });
   }

@@ -110,10 +110,18 @@ void ClientCore::handle(ProtocolTime now, const ReplicaReported& event) {
 }
 
 void ClientCore::take(ProtocolTime, const Replica::RoundBegun& report) {
-  job_->offered = false;
+  on_begun(report.range);
   job_->gate = Replica::Gate::kOpen;
   ++job_->uncoded;
   job_->status.staleness = report.staleness;
+}
+
+void ClientCore::take(ProtocolTime, const Replica::RoundExtended& report) { on_begun(report.range); }
+
+void ClientCore::on_begun(const SampleRange& range) {
+  LeaseGrant& lease = job_->offered.value();
+  lease.range.begin = range.end;
+  if (lease.range.size() == 0) job_->offered.reset();
 }
 
 void ClientCore::take(ProtocolTime now, const Replica::RoundCoded& report) {
@@ -129,16 +137,13 @@ void ClientCore::take(ProtocolTime now, const Replica::RoundCoded& report) {
   job.status.compute_seconds += report.compute_seconds;
 }
 
-void ClientCore::take(ProtocolTime, const Replica::RoundWithdrawn& report) {
+void ClientCore::take(ProtocolTime, const Replica::RoundsWithdrawn& report) {
   job_->withdrawing = false;
-  if (!report.offer) return;
-  job_->offered = false;
-  const Replica::OfferRound& offer = *report.offer;
-  std::deque<LeaseGrant>& leases = job_->leases;
-  if (!leases.empty() && leases.front().lease == offer.lease)
-    leases.front().range.begin = offer.range.begin;
-  else
-    leases.push_front({job_->id, offer.lease, offer.range, offer.active_from, offer.entry_clock, 0});
+  if (report.offer) job_->leases.push_front(*std::exchange(job_->offered, std::nullopt));
+}
+
+void ClientCore::take(ProtocolTime, const Replica::TuningTaken& report) {
+  tell_coordinator(Tuned{job_->id, report.number, report.from_round});
 }
 
 void ClientCore::take(ProtocolTime, const Replica::Flushed& report) {
@@ -201,6 +206,9 @@ void ClientCore::on_coordinator_message(const Message& message) {
                           if (!is_ours(m.job)) return;
                           job_->lease_asked = false;
                           job_->lease_refused = true;
+                        },
+                        [&](const Tune& m) {
+                          if (is_ours(m.job)) tune(m);
                         },
                         [&](const EvaluationLease& m) {
                           if (is_ours(m.job) && job_->joined) on_evaluation_lease(m);
@@ -281,13 +289,11 @@ void ClientCore::join(const JoinJob& request) {
     tell_coordinator(JobRefused{request.job, "the shards hold another model than this worker's"});
     return;
   }
+  static_cast<RoundSettings&>(options) = *job.loaded;
   options.job = request.job;
   options.own = order_;
-  options.bound = job.loaded->bound;
   options.deterministic = job.loaded->deterministic;
-  options.codecs = job.loaded->codecs;
   options.epoch_samples = job.loaded->data.train_samples;
-  options.weights = job.loaded->weights;
   options.window_rounds_max = options_.window_rounds_max;
   options.window_bytes_max = options_.window_bytes_max;
   job.places = request.shards;
@@ -295,6 +301,7 @@ void ClientCore::join(const JoinJob& request) {
   job.turnaround = Turnaround(request.shards.size());
   job.joined = true;
   actions_.push_back(OpenReplica{std::move(options)});
+  if (job.tuning) apply_tuning();
   for (const ShardPlace& place : request.shards) {
     const PeerId peer(next_peer_++);
     job.shards.emplace(peer, place.index);
@@ -308,6 +315,25 @@ void ClientCore::join(const JoinJob& request) {
   }
 }
 
+void ClientCore::tune(const Tune& request) {
+  if (job_->tuning && request.number <= job_->tuning->number) return;
+  job_->tuning = request;
+  if (job_->joined) apply_tuning();
+}
+
+void ClientCore::apply_tuning() {
+  const Tune& tuning = *job_->tuning;
+  RoundSettings settings = *job_->loaded;
+  if (!tuning.settings.empty()) {
+    Result<RoundSettings> read = job_->loaded->read_settings(tuning.settings);
+    if (!read.ok()) return give_up("a tuning that this worker cannot read: " + read.error().message);
+    settings = std::move(read).value();
+  }
+  settings.bound = tuning.bound;
+  settings.round_samples = tuning.round_samples;
+  tell_replica(Replica::TakeTuning{tuning.number, tuning.from_round, std::move(settings)});
+}
+
 void ClientCore::leave_job(const std::string& reason) {
   if (!job_) return;
   for (const auto& [peer, shard] : job_->shards) actions_.push_back(ClosePeer{peer, reason, false});
@@ -319,7 +345,7 @@ void ClientCore::advance() {
   if (stopped_) return;
   if (job_ && job_->joined) {
     begin_evaluation();
-    offer_round();
+    offer_rounds();
     ask_for_lease();
     flush_if_asked();
     send_pushes();
@@ -334,23 +360,23 @@ void ClientCore::tell_whether_work_is_expected() {
   if (expected != job.work_expected) actions_.push_back(WorkExpected{job.work_expected = expected});
 }
 
-/// The replica has the next round's samples before it needs them.
-void ClientCore::offer_round() {
+/// The replica has the next rounds' samples before it needs them.
+void ClientCore::offer_rounds() {
   Job& job = *job_;
   if (job.offered || job.leases.empty() || draining_) return;
-  LeaseGrant& lease = job.leases.front();
-  SampleRange range = lease.range;
-  range.end = range.begin + std::min(range.size(), job.loaded->round_samples);
-  job.offered = true;
-  tell_replica(Replica::OfferRound{lease.lease, range, lease.active_from, lease.entry_clock});
-  lease.range.begin = range.end;
-  if (lease.range.size() == 0) job.leases.pop_front();
+  job.offered = std::move(job.leases.front());
+  job.leases.pop_front();
+  const LeaseGrant& lease = *job.offered;
+  tell_replica(Replica::OfferRounds{lease.lease, lease.range, lease.active_from, lease.entry_clock});
 }
 
 void ClientCore::ask_for_lease() {
   Job& job = *job_;
   if (job.lease_asked || job.lease_refused || draining_ || job.leases.size() >= kLeasesMax) return;
-  std::uint64_t before_it = 0;
+  const std::uint64_t round = job.tuning ? job.tuning->round_samples : job.loaded->round_samples;
+  // The next round's are as good as begun.
+  std::uint64_t before_it = job.offered ? job.offered->range.size() : 0;
+  before_it -= std::min(before_it, round);
   for (const LeaseGrant& lease : job.leases) before_it += lease.range.size();
   if (before_it >= std::max<std::uint64_t>(job.ahead, 1)) return;
   // A lease's time runs: no download of the model is part of it.
@@ -407,7 +433,7 @@ void ClientCore::finish_drain() {
     if (!registered_) return;
     Job& job = *job_;
     if (job.offered) {
-      if (!std::exchange(job.withdrawing, true)) tell_replica(Replica::WithdrawRound());
+      if (!std::exchange(job.withdrawing, true)) tell_replica(Replica::WithdrawRounds());
       return;
     }
     if (job.uncoded > 0 || job.evaluating) return;
@@ -446,6 +472,8 @@ void ClientCore::tell_status() {
     status.bytes_down = traffic_.bytes_down - job_->traffic_before.bytes_down;
   }
   status.round_trip_seconds = traffic_.round_trip_seconds;
+  status.round_trip_deviation_seconds = traffic_.round_trip_deviation_seconds;
+  status.path_bytes_per_second = traffic_.path_bytes_per_second;
   tell_coordinator(status);
 }
 

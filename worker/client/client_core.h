@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -34,15 +35,13 @@ struct ClientOptions {
 };
 
 /// What a worker's host has found out about a job.
-struct LoadedJob {
+struct LoadedJob : RoundSettings {  ///< as its own YAML has them
   DataDescription data;
   std::uint64_t layout_hash = 0;
-  std::uint64_t parameters = 0;     ///< size of the parameter space
-  std::uint64_t round_samples = 1;  ///< local_steps * batch_size
-  std::optional<std::uint32_t> bound;
+  std::uint64_t parameters = 0;  ///< size of the parameter space
   bool deterministic = false;
-  JobCodecs codecs;
-  MergeWeights weights;
+  /// Reads Tune::settings, where there are any. Pure.
+  std::function<Result<RoundSettings>(const std::string&)> read_settings;
 };
 
 /// Leases that a worker has before it, at most: in lockstep some have no samples.
@@ -61,6 +60,8 @@ struct TrafficCounters {
   std::uint64_t bytes_up = 0;  ///< that the other sides have acknowledged
   std::uint64_t bytes_down = 0;
   double round_trip_seconds = 0;  ///< 0: not measured
+  double round_trip_deviation_seconds = 0;
+  double path_bytes_per_second = 0;  ///< 0: never used up
 };
 
 /// A worker's side of the protocol: registers, takes a job, leases samples, decides when a round may begin,
@@ -193,19 +194,20 @@ class ClientCore {
     JobId id;
     std::optional<LoadedJob> loaded;
     std::optional<JoinJob> join_asked;  // before it was loaded
+    std::optional<Tune> tuning;         // the newest
     std::vector<ShardPlace> places;
     std::map<PeerId, ShardIndex> shards;
     std::vector<ShardLink> links;  // per shard
     Turnaround turnaround;
-    bool joined = false;            // the replica is open
-    std::deque<LeaseGrant> leases;  // range.begin moves on as rounds are offered
-    std::uint64_t ahead = 0;        // as the newest grant says
+    bool joined = false;                // the replica is open
+    std::optional<LeaseGrant> offered;  // to the replica; range.begin moves on as rounds begin
+    std::deque<LeaseGrant> leases;      // the ones after it
+    std::uint64_t ahead = 0;            // as the newest grant says
     bool lease_asked = false;
     bool lease_refused = false;  // the coordinator grants when there is one
     std::size_t unmerged_bytes = 0;
     bool work_expected = false;
-    bool offered = false;       // a round; the replica has not begun it
-    bool withdrawing = false;   // and is asked to give it back
+    bool withdrawing = false;   // the replica is asked to give back what it has not begun
     std::uint32_t uncoded = 0;  // rounds that have begun and are not pushed yet
     std::deque<EvaluationLease> evaluations;
     std::map<CutId, Cut> cuts;  // those that evaluations need
@@ -240,6 +242,8 @@ class ClientCore {
   void register_worker();
   void prepare(const PrepareJob& request);
   void join(const JoinJob& request);
+  void tune(const Tune& request);
+  void apply_tuning();
   void leave_job(const std::string& reason);
   void start_over(const std::string& reason);
   void give_up(const std::string& reason);
@@ -256,8 +260,10 @@ class ClientCore {
   void take(ProtocolTime now, const Replica::VersionTaken& report);
   void take(ProtocolTime now, const Replica::MergeFailed& report);
   void take(ProtocolTime now, const Replica::RoundBegun& report);
+  void take(ProtocolTime now, const Replica::RoundExtended& report);
   void take(ProtocolTime now, const Replica::RoundCoded& report);
-  void take(ProtocolTime now, const Replica::RoundWithdrawn& report);
+  void take(ProtocolTime now, const Replica::RoundsWithdrawn& report);
+  void take(ProtocolTime now, const Replica::TuningTaken& report);
   void take(ProtocolTime now, const Replica::Flushed& report);
   void take(ProtocolTime now, const Replica::GateChanged& report);
   void hold(const std::vector<Push>& pushes);
@@ -266,7 +272,8 @@ class ClientCore {
   /// Does whatever can be done now.
   void advance();
   void begin_evaluation();
-  void offer_round();
+  void offer_rounds();
+  void on_begun(const SampleRange& range);
   void tell_whether_work_is_expected();
   void on_merged(std::size_t bytes);
   void ask_for_lease();

@@ -30,7 +30,7 @@ std::size_t version_bytes(const std::variant<Publish, Assign>& version) {
          header.verdicts.size() * sizeof(Verdict);
 }
 
-Replica::Replica(const ReplicaOptions& options) : options_(options) {
+Replica::Replica(const ReplicaOptions& options) : options_(options), settings_{{Round(), options}} {
   NANDUTI_CHECK(!options_.shards.empty());
   for (const ParameterRange& range : options_.shards)
     shards_.push_back({range, ShardReplica(range.size(), options_.own), {}});
@@ -56,14 +56,25 @@ void Replica::handle(TakeAck& event) {
   if (take_returned(state)) report(Verdicts{event.shard, state.settled(), true});
 }
 
-void Replica::handle(WithdrawRound&) { report(RoundWithdrawn{std::exchange(offered_, std::nullopt)}); }
+void Replica::handle(WithdrawRounds&) { report(RoundsWithdrawn{std::exchange(offered_, std::nullopt)}); }
+
+void Replica::handle(TakeTuning& event) {
+  const Round from = std::max(event.from_round, round_);
+  settings_.erase(settings_.lower_bound(from), settings_.end());
+  settings_.emplace(from, std::move(event.settings));
+  report(TuningTaken{event.number, from});
+}
+
+const RoundSettings& Replica::settings(Round round) const {
+  return std::prev(settings_.upper_bound(round))->second;
+}
 
 void Replica::handle(Flush& event) {
   if (pending_) code(*std::exchange(pending_, std::nullopt));
   const bool joined = epoch() > MembershipEpoch();
   std::vector<Push> pushes;
   if ((event.in_step && joined && is_lockstep()) || has_residual()) {
-    Computation flush{{options_.job, round_, LeaseId(), SampleRange()}, {}, nullptr};
+    Computation flush{{options_.job, round_, LeaseId(), SampleRange()}, {}, nullptr, nullptr};
     for (const Shard& shard : shards_) flush.base_versions.push_back(shard.state.merged().version);
     pushes = make_pushes(flush, {}, DenseFloat32Codec(), residual_epoch());
   }
@@ -74,10 +85,17 @@ void Replica::handle(Flush& event) {
 void Replica::handle(RoundComputed& event) {
   NANDUTI_CHECK(computing_ && event.buffers && event.buffers->progress.size() == parameters());
   if (pending_) code(*std::exchange(pending_, std::nullopt));
-  pending_ = std::exchange(computing_, std::nullopt);
-  pending_->buffers = std::move(event.buffers);
-  pending_->loss_sum = event.loss_sum;
-  pending_->compute_seconds = event.compute_seconds;
+  Computation computed = *std::exchange(computing_, std::nullopt);
+  computed.buffers = std::move(event.buffers);
+  computed.loss_sum += event.loss_sum;
+  computed.compute_seconds += event.compute_seconds;
+  if (computed.done) {
+    std::vector<float>& sum = computed.done->progress;
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += computed.buffers->progress[i];
+    spare_.push_back(std::exchange(computed.buffers, std::exchange(computed.done, nullptr)));
+  }
+  if (extend(computed)) return;
+  pending_ = std::move(computed);
   if (options_.deterministic) return code(*std::exchange(pending_, std::nullopt));
   advance();  // the next round comes first
   actions_.emplace_back(CodeRound());
@@ -90,8 +108,7 @@ void Replica::handle(TimeToCode&) {
 void Replica::advance() {
   Gate closed = Gate::kOpen;
   while (offered_ && !computing_ && closed == Gate::kOpen) {
-    // Who was suspended enters again further on, with the leases it has.
-    const Round round = std::max({round_, offered_->entry_clock, own_entry_clock()});
+    const Round round = next_offered();
     closed = gate(round, offered_->active_from);
     if (closed == Gate::kOpen) {
       round_ = round;
@@ -102,27 +119,68 @@ void Replica::advance() {
   if (closed != reported_gate_) report(GateChanged{reported_gate_ = closed});
 }
 
+/// Who was suspended enters again further on, with the leases it has.
+Round Replica::next_offered() const { return std::max({round_, offered_->entry_clock, own_entry_clock()}); }
+
+/// The first of the samples that are offered.
+SampleRange Replica::take_samples(std::uint64_t samples_max) {
+  SampleRange range = offered_->range;
+  range.end = range.begin + std::min(range.size(), samples_max);
+  offered_->range.begin = range.end;
+  if (offered_->range.size() == 0) offered_.reset();
+  return range;
+}
+
+/// At the bound: a round that has ended goes on with the samples that follow its own, where the next one
+/// would have to wait. Its clock does not move, so that nobody's gate does.
+bool Replica::extend(Computation& computation) {
+  const RoundSettings& now = settings(computation.name.round);
+  RoundName& name = computation.name;
+  if (now.accumulate_rounds_max <= 1 || options_.deterministic || !offered_) return false;
+  if (offered_->lease != name.lease || offered_->range.begin != name.range.end) return false;
+  if (gate(next_offered(), offered_->active_from) != Gate::kStaleness) return false;
+  const std::uint64_t samples_max = now.accumulate_rounds_max * now.round_samples;
+  if (name.range.size() + now.round_samples > samples_max) return false;
+  const SampleRange range = take_samples(now.round_samples);
+  name.range.end = range.end;
+  report(RoundExtended{name.round, range});
+  computation.done = std::exchange(computation.buffers, nullptr);
+  compute(std::move(computation), range);
+  return true;
+}
+
 void Replica::begin_round() {
-  const OfferRound offer = *std::exchange(offered_, std::nullopt);
-  const std::optional<Round> smallest = slowest();
+  const Round oldest = pending_ ? pending_->name.round : round_;
+  settings_.erase(settings_.begin(), std::prev(settings_.upper_bound(oldest)));
+  const OfferRounds offer = *offered_;
+  const SampleRange range = take_samples(settings(round_).round_samples);
+  const std::optional<Round> smallest = slowest(round_);
   const bool ahead = smallest && *smallest < round_;
-  report(RoundBegun{round_, ahead ? static_cast<std::uint32_t>(round_.value() - smallest->value()) : 0});
+  report(
+      RoundBegun{round_, range, ahead ? static_cast<std::uint32_t>(round_.value() - smallest->value()) : 0});
   merge_due(round_);
-  Computation computation{{options_.job, round_, offer.lease, offer.range}, {}, nullptr};
+  Computation computation{{options_.job, round_, offer.lease, range}, {}, nullptr, nullptr};
   for (const Shard& shard : shards_) computation.base_versions.push_back(shard.state.merged().version);
   round_ = round_.next();
-  if (offer.range.size() == 0) return code(std::move(computation));  // every rank takes part in every step
+  if (range.size() == 0) return code(std::move(computation));  // every rank takes part in every step
+  compute(std::move(computation), range);
+}
 
+/// Of a round, the samples in `range`.
+void Replica::compute(Computation computation, const SampleRange& range) {
+  const RoundBuffers* before = pending_ ? pending_->buffers.get() : computation.done.get();
   computation.buffers = take_buffers();
   std::vector<float>& x = computation.buffers->parameters;
   for (const Shard& shard : shards_) {
     const std::span<float> part = std::span(x).subspan(shard.range.begin, shard.range.size());
     std::span<const float> uncoded;
-    if (pending_)
-      uncoded = std::span(pending_->buffers->progress).subspan(shard.range.begin, shard.range.size());
-    shard.state.compute_parameters(part, uncoded, options_.weights);
+    if (before != nullptr)
+      uncoded = std::span(before->progress).subspan(shard.range.begin, shard.range.size());
+    shard.state.compute_parameters(part, uncoded, settings(computation.name.round).weights);
   }
-  actions_.emplace_back(ComputeRound{options_.job, computation.name.round, offer.range, computation.buffers});
+  const bool extends = computation.done != nullptr;
+  actions_.emplace_back(
+      ComputeRound{options_.job, computation.name.round, range, computation.buffers, extends});
   computing_ = std::move(computation);
 }
 
@@ -144,7 +202,8 @@ void Replica::merge_due(Round round) {
 void Replica::code(Computation computation) {
   std::span<const float> progress;  // none: nothing was computed
   if (computation.buffers) progress = computation.buffers->progress;
-  std::vector<Push> pushes = make_pushes(computation, progress, *options_.codecs.push, epoch());
+  std::vector<Push> pushes =
+      make_pushes(computation, progress, *settings(computation.name.round).codecs.push, epoch());
   const std::size_t active = newest().active.size();
   if (active >= crowded_.active || computation.name.round.value() > crowded_.round.value() + kResidualRounds)
     crowded_ = {epoch(), active, computation.name.round};
@@ -228,10 +287,8 @@ Status Replica::check_arrival(ShardIndex index, const std::variant<Publish, Assi
     return shard(index).check_values(assign);
   }
   if (publish->payload.empty()) return {};
-  if (publish->coding != static_cast<std::uint8_t>(options_.codecs.publish->coding()))
-    return make_error(ErrorCode::kCorrupt, "a version in coding {}, which this job does not use",
-                      publish->coding);
-  const Result<Update> update = options_.codecs.publish->decode(publish->payload, shard(index).size());
+  const Result<Update> update =
+      decode_update(publish->coding, publish->payload, shard(index).size(), *options_.codecs.publish);
   return update.ok() ? Status() : Status(update.error());
 }
 
@@ -268,17 +325,17 @@ bool Replica::is_lockstep() const {
 }
 
 Version Replica::due(Round round) const {
-  const std::uint64_t bound = options_.bound.value_or(0);
+  const std::uint64_t bound = settings(round).bound.value_or(0);
   return Version(round.value() > bound ? round.value() - bound : 0);
 }
 
-std::optional<Round> Replica::slowest() const {
+std::optional<Round> Replica::slowest(Round round) const {
   // The gate of promise P1: on every shard, rounds of every worker that is active in the newest membership.
   // A shard that has not heard of a worker yet holds none of its rounds, and none below its entry exist.
   std::optional<Round> smallest;
   const std::vector<MemberClock>& active = newest().active;
   // Its own it includes from the moment they are computed: alone, a worker waits for nobody at any distance.
-  if (options_.weights.own_work == 1 && active.size() == 1 && active.front().order == options_.own)
+  if (settings(round).weights.own_work == 1 && active.size() == 1 && active.front().order == options_.own)
     return smallest;
   for (const MemberClock& member : active) {
     for (const Shard& shard : shards_) {
@@ -302,10 +359,10 @@ Replica::Gate Replica::gate(Round round, MembershipEpoch active_from) const {
       if (arrived(index_of(k)).second < due(round)) return Gate::kStaleness;
     return Gate::kOpen;
   }
-  if (!options_.bound) return Gate::kOpen;
-  const std::optional<Round> smallest = slowest();
-  if (smallest && round > *smallest && round.value() - smallest->value() > *options_.bound)
-    return Gate::kStaleness;
+  const std::optional<std::uint32_t> bound = settings(round).bound;
+  if (!bound) return Gate::kOpen;
+  const std::optional<Round> smallest = slowest(round);
+  if (smallest && round > *smallest && round.value() - smallest->value() > *bound) return Gate::kStaleness;
   return Gate::kOpen;
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -17,21 +18,29 @@
 
 namespace nanduti {
 
-struct ReplicaOptions {
+/// What may change while a job runs, from one round on.
+struct RoundSettings {
+  std::optional<std::uint32_t> bound;  ///< staleness bound s; empty: none
+  /// Of a round, where the lease has as many: local_steps * batch_size.
+  std::uint64_t round_samples = ~std::uint64_t{0};
+  /// A round that ends where the gate is closed to the next one goes on, up to so many times its length.
+  std::uint32_t accumulate_rounds_max = 1;
+  JobCodecs codecs;
+  /// Where own work counts less than it does, for experiments, own rounds count at the gate like others',
+  /// also of a worker that is alone.
+  MergeWeights weights = {};
+};
+
+struct ReplicaOptions : RoundSettings {  ///< those that hold from round 0 on
   JobId job;
   std::vector<ParameterRange> shards;  ///< in order; together the whole parameter space
   IncarnationOrder own;
-  std::optional<std::uint32_t> bound;    ///< staleness bound s; empty: none
   bool deterministic = false;            ///< merge exactly the lowest version that the gate admits
   std::uint32_t window_rounds_max = 64;  ///< unacknowledged rounds; beyond: the worker waits
   /// Memory of pushes that the merged versions do not hold, all shards; beyond, and with two rounds at least:
   /// the worker waits. In lockstep the bound alone says how many there are.
   std::size_t window_bytes_max = std::size_t{256} << 20;
-  JobCodecs codecs;
   std::uint64_t epoch_samples = 1;  ///< of the training set: how far a round is in the job
-  /// Where own work counts less than it does, for experiments, own rounds count at the gate like others',
-  /// also of a worker that is alone.
-  MergeWeights weights = {};
 };
 
 /// What names a round in its pushes.
@@ -55,9 +64,9 @@ std::size_t version_bytes(const std::variant<Publish, Assign>& version);
 /// it pushes (DESIGN section 2). No I/O, threads or clock: it is fed by one ordered queue, from the
 /// protocol's core and from the thread that computes, and its actions go to either. One thread.
 ///
-/// At most one round is being computed and one is offered; the offered one begins in the same event in which
-/// the other ends, before that one's progress is coded: until it is, progress is part of x at full weight,
-/// like what is in flight. (Deterministic jobs code first, so that no clock decides the order.)
+/// At most one round is being computed; the next one begins in the same event in which it ends, with samples
+/// that have been offered before, and before its progress is coded: until it is, progress is part of x at
+/// full weight, like what is in flight. (Deterministic jobs code first, so that no clock decides the order.)
 class Replica {
  public:
   // ---- from the core ----
@@ -70,15 +79,22 @@ class Replica {
     Sequence next_sequence;
     std::vector<Sequence> refused;
   };
-  /// The samples of the next round. Precondition: the offer before has been begun or withdrawn.
-  struct OfferRound {
+  /// Samples for the next rounds, of one lease. Without any, for a round without samples. Precondition: all
+  /// of the offer before has been begun or withdrawn.
+  struct OfferRounds {
     LeaseId lease;
     SampleRange range;
     MembershipEpoch active_from;
     Round entry_clock;
   };
-  /// Answered by RoundWithdrawn.
-  struct WithdrawRound {};
+  /// Answered by RoundsWithdrawn.
+  struct WithdrawRounds {};
+  /// From this round on, or from the next one, if that is later. Answered by TuningTaken.
+  struct TakeTuning {
+    std::uint64_t number = 0;
+    Round from_round;
+    RoundSettings settings;
+  };
   /// All that is in the residual becomes one push per shard, exactly: coded as dense float32 whatever the
   /// job's codec. `in_step`: also if it is nothing, in a deterministic job's first membership, where shards
   /// take a push of every active worker at a time. Answered by Flushed.
@@ -94,8 +110,8 @@ class Replica {
   };
   // ---- from whoever carries out CodeRound ----
   struct TimeToCode {};
-  using Event =
-      std::variant<MergeVersion, TakeAck, OfferRound, WithdrawRound, Flush, RoundComputed, TimeToCode>;
+  using Event = std::variant<MergeVersion, TakeAck, OfferRounds, WithdrawRounds, TakeTuning, Flush,
+                             RoundComputed, TimeToCode>;
 
   /// When a round may begin.
   enum class Gate : std::uint8_t {
@@ -128,10 +144,16 @@ class Replica {
     bool adds = false;      ///< it was a publish, not an assignment
     std::size_t bytes = 0;  ///< version_bytes()
   };
-  /// The offered round has begun.
+  /// A round has begun, on the first of the samples that are offered.
   struct RoundBegun {
     Round round;
+    SampleRange range;
     std::uint32_t staleness = 0;  ///< rounds between it and the slowest active worker
+  };
+  /// The round goes on, on more of them.
+  struct RoundExtended {
+    Round round;
+    SampleRange range;
   };
   struct RoundCoded {
     RoundName name;
@@ -139,26 +161,31 @@ class Replica {
     double loss_sum = 0;
     double compute_seconds = 0;
   };
-  struct RoundWithdrawn {
-    std::optional<OfferRound> offer;  ///< empty: it had begun
+  struct RoundsWithdrawn {
+    std::optional<OfferRounds> offer;  ///< what of it had not begun; empty: nothing
+  };
+  struct TuningTaken {
+    std::uint64_t number = 0;
+    Round from_round;
   };
   struct Flushed {
     std::vector<Push> pushes;  ///< one per shard, or none
     bool complete = false;     ///< nothing is left in the residual
     bool in_step = false;      ///< it is a step: they settle when every active worker has taken it
   };
-  /// The gate in front of the offered round, while nothing is computed; kOpen: no round waits there.
+  /// The gate in front of the next round, while nothing is computed; kOpen: no round waits there.
   struct GateChanged {
     Gate gate = Gate::kOpen;
   };
-  using Report = std::variant<Verdicts, VersionTaken, MergeFailed, RoundBegun, RoundCoded, RoundWithdrawn,
-                              Flushed, GateChanged>;
+  using Report = std::variant<Verdicts, VersionTaken, MergeFailed, RoundBegun, RoundExtended, RoundCoded,
+                              RoundsWithdrawn, TuningTaken, Flushed, GateChanged>;
   // ---- to the thread that computes; ends with RoundComputed ----
   struct ComputeRound {
     JobId job;
     Round round;
     SampleRange range;  ///< not empty
     std::shared_ptr<RoundBuffers> buffers;
+    bool extends = false;  ///< the round that has been computed last, by these samples
   };
   /// Slow work is due: TimeToCode, after the actions beside it.
   struct CodeRound {};
@@ -179,15 +206,18 @@ class Replica {
   /// A deterministic job's first membership holds, as far as is known.
   [[nodiscard]] bool is_lockstep() const;
   [[nodiscard]] Round next_round() const { return round_; }
-  [[nodiscard]] const std::optional<OfferRound>& offered() const { return offered_; }
-  /// What the offered round waits for, while nothing is computed.
+  [[nodiscard]] const std::optional<OfferRounds>& offered() const { return offered_; }
+  /// What the next round waits for, while nothing is computed.
   [[nodiscard]] Gate waits_at() const { return reported_gate_; }
   /// Euclidean, of what compression has left unsent, all shards; 0 if that is not finite.
   [[nodiscard]] double residual_norm() const;
   [[nodiscard]] bool is_computing() const { return computing_.has_value(); }
-  /// Progress that is not coded yet, shape [parameters]; null: none.
+  /// What holds for this round. Precondition: no earlier one than the first that is not coded.
+  [[nodiscard]] const RoundSettings& settings(Round round) const;
+  /// Progress that is not coded yet, that of a round which goes on included, shape [parameters]; null: none.
   [[nodiscard]] const std::vector<float>* pending() const {
-    return pending_ ? &pending_->buffers->progress : nullptr;
+    if (pending_) return &pending_->buffers->progress;
+    return computing_ && computing_->done ? &computing_->done->progress : nullptr;
   }
 
  private:
@@ -201,21 +231,27 @@ class Replica {
     RoundName name;
     std::vector<Version> base_versions;  // per shard
     std::shared_ptr<RoundBuffers> buffers;
+    std::shared_ptr<RoundBuffers> done;  // of a round that goes on: what it has given before
     double loss_sum = 0;
     double compute_seconds = 0;
   };
 
   void handle(MergeVersion& event);
   void handle(TakeAck& event);
-  void handle(OfferRound& event) { offered_ = event; }
-  void handle(WithdrawRound& event);
+  void handle(OfferRounds& event) { offered_ = event; }
+  void handle(WithdrawRounds& event);
+  void handle(TakeTuning& event);
   void handle(Flush& event);
   void handle(RoundComputed& event);
   void handle(TimeToCode& event);
 
-  /// Begins the offered round if nothing is computed and the gate is open.
+  /// Begins the next round if nothing is computed and the gate is open.
   void advance();
   void begin_round();
+  [[nodiscard]] Round next_offered() const;
+  [[nodiscard]] SampleRange take_samples(std::uint64_t samples_max);
+  bool extend(Computation& computation);
+  void compute(Computation computation, const SampleRange& range);
   void merge_due(Round round);
   void code(Computation computation);
   std::vector<Push> make_pushes(const Computation& computation, std::span<const float> progress,
@@ -233,7 +269,8 @@ class Replica {
 
   [[nodiscard]] std::uint64_t parameters() const { return shards_.back().range.end; }
   [[nodiscard]] const VersionHeader& newest() const;
-  [[nodiscard]] std::optional<Round> slowest() const;
+  /// The smallest clock that counts at the gate of `round`.
+  [[nodiscard]] std::optional<Round> slowest(Round round) const;
   [[nodiscard]] bool is_window_full() const;
   [[nodiscard]] Version due(Round round) const;
   /// Rounds below it do not exist for this worker, as far as the newest membership says.
@@ -242,8 +279,9 @@ class Replica {
 
   ReplicaOptions options_;
   std::vector<Shard> shards_;
-  Round round_;  // the next one
-  std::optional<OfferRound> offered_;
+  Round round_;                              // the next one
+  std::map<Round, RoundSettings> settings_;  // by the round from which they hold: the last one's, and to come
+  std::optional<OfferRounds> offered_;
   std::optional<Computation> computing_;
   std::optional<Computation> pending_;  // computed, not coded
   struct {

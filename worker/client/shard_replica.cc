@@ -21,10 +21,7 @@ Status ShardReplica::merge(const Publish& publish, const Codec& codec) {
     return make_error(ErrorCode::kCorrupt, "version {} of chain {} does not follow version {} of chain {}",
                       header.version, header.chain, merged_.version, merged_.chain);
   if (!publish.payload.empty()) {
-    if (publish.coding != static_cast<std::uint8_t>(codec.coding()))
-      return make_error(ErrorCode::kCorrupt, "a version in coding {}, which this job does not use",
-                        publish.coding);
-    Result<Update> update = codec.decode(publish.payload, size());
+    Result<Update> update = decode_update(publish.coding, publish.payload, size(), codec);
     if (!update.ok()) return update.error();
     add(shadow_, *update, 1.0f);
     touch(*update);

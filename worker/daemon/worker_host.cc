@@ -11,6 +11,7 @@
 #include "common/base/version.h"
 #include "common/config/data_files.h"
 #include "common/config/job_config.h"
+#include "common/config/tuning.h"
 #include "common/model/resolved_model.h"
 #include "worker/client/stall_meter.h"
 #include "worker/train/job_data.h"
@@ -69,6 +70,19 @@ Result<JobDataFiles> find_files(std::span<const std::filesystem::path> roots, co
   NANDUTI_RETURN_IF_ERROR(find(data.test->images, files.test->images));
   NANDUTI_RETURN_IF_ERROR(find(data.test->labels, files.test->labels));
   return files;
+}
+
+Result<RoundSettings> round_settings(const TuningSpec& spec, std::uint32_t batch_size,
+                                     const ParameterSpace& space) {
+  RoundSettings settings;
+  settings.bound = spec.staleness.bound;
+  settings.round_samples = std::uint64_t{spec.staleness.local_steps} * batch_size;
+  if (spec.staleness.at_bound == AtBound::kAccumulate) settings.accumulate_rounds_max = kAccumulateRoundsMax;
+  settings.weights = {static_cast<float>(spec.staleness.own_work), static_cast<float>(spec.staleness.rho)};
+  Result<JobCodecs> codecs = make_codecs(spec.compression, space);
+  if (!codecs.ok()) return codecs.error();
+  settings.codecs = std::move(codecs).value();
+  return settings;
 }
 
 }  // namespace
@@ -231,13 +245,17 @@ Result<LoadedJob> WorkerHost::load_job(const ClientCore::LoadJob& request) {
   loaded.data.fingerprint = (*data)->fingerprint;
   loaded.layout_hash = model->space.layout_hash();
   loaded.parameters = model->space.size();
-  loaded.round_samples = std::uint64_t{job->staleness.local_steps} * job->training.batch_size;
-  loaded.bound = job->staleness.bound;
   loaded.deterministic = job->deterministic;
-  loaded.weights = {static_cast<float>(job->staleness.own_work), static_cast<float>(job->staleness.rho)};
-  Result<JobCodecs> codecs = make_codecs(job->compression, model->space);
-  if (!codecs.ok()) return codecs.error();
-  loaded.codecs = std::move(codecs).value();
+  const TuningSpec own{job->staleness, job->compression};
+  Result<RoundSettings> settings = round_settings(own, job->training.batch_size, model->space);
+  if (!settings.ok()) return settings.error();
+  static_cast<RoundSettings&>(loaded) = std::move(settings).value();
+  loaded.read_settings = [own, batch_size = job->training.batch_size,
+                          space = model->space](const std::string& text) -> Result<RoundSettings> {
+    Result<TuningSpec> spec = parse_tuning(text, "a tuning", own);
+    if (!spec.ok()) return spec.error();
+    return round_settings(*spec, batch_size, space);
+  };
   work_ = std::make_unique<Work>();
   work_->job = request.job;
   work_->trainer = std::move(trainer).value();

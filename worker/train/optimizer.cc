@@ -1,6 +1,7 @@
 #include "worker/train/optimizer.h"
 
 #include <algorithm>
+#include <cmath>
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -55,6 +56,24 @@ void plain_step(Factors f, std::size_t count, const float* __restrict gradient, 
   }
 }
 
+struct AdamWFactors {
+  float learning_rate;  // of the mean, corrected
+  float root;           // of the square's root: its correction
+  float beta1;
+  float beta2;
+  float epsilon;
+  float keep;  // of x: what weight decay leaves
+};
+
+void move_by_means(AdamWFactors f, std::size_t count, const float* __restrict gradient,
+                   float* __restrict mean, float* __restrict square, float* __restrict x) {
+  for (std::size_t i = 0; i < count; ++i) {
+    mean[i] = f.beta1 * mean[i] + (1 - f.beta1) * gradient[i];
+    square[i] = f.beta2 * square[i] + (1 - f.beta2) * (gradient[i] * gradient[i]);
+    x[i] = f.keep * x[i] - f.learning_rate * mean[i] / (std::sqrt(square[i]) * f.root + f.epsilon);
+  }
+}
+
 }  // namespace
 
 std::vector<ParameterRange> tensor_ranges(const ParameterSpace& space) {
@@ -76,12 +95,14 @@ std::vector<ParameterRange> tensor_ranges(const ParameterSpace& space) {
 
 Optimizer::Optimizer(const OptimizerSpec& spec, const ParameterSpace& space)
     : spec_(spec), ranges_(tensor_ranges(space)) {
-  if (spec.type == OptimizerType::kMomentum) velocity_.assign(space.size(), 0.0f);
+  if (spec.type != OptimizerType::kSgd) velocity_.assign(space.size(), 0.0f);
+  if (spec.type == OptimizerType::kAdamW) square_.assign(space.size(), 0.0f);
 }
 
 void Optimizer::step(double learning_rate, std::span<const float> gradient, std::span<float> x) {
   NANDUTI_CHECK(gradient.size() == x.size());
   const FlushDenormals flush;
+  if (spec_.type == OptimizerType::kAdamW) return adamw_step(learning_rate, gradient, x);
   const Factors factors{static_cast<float>(learning_rate), static_cast<float>(spec_.momentum),
                         static_cast<float>(spec_.weight_decay)};
   for (const ParameterRange& range : ranges_) {
@@ -96,6 +117,26 @@ void Optimizer::step(double learning_rate, std::span<const float> gradient, std:
   }
 }
 
-void Optimizer::reset() { std::fill(velocity_.begin(), velocity_.end(), 0.0f); }
+void Optimizer::adamw_step(double learning_rate, std::span<const float> gradient, std::span<float> x) {
+  ++steps_;
+  const auto corrected = [&](double beta) { return 1 - std::pow(beta, static_cast<double>(steps_)); };
+  const AdamWFactors factors{static_cast<float>(learning_rate / corrected(spec_.beta1)),
+                             static_cast<float>(1 / std::sqrt(corrected(spec_.beta2))),
+                             static_cast<float>(spec_.beta1),
+                             static_cast<float>(spec_.beta2),
+                             static_cast<float>(spec_.epsilon),
+                             static_cast<float>(1 - learning_rate * spec_.weight_decay)};
+  for (const ParameterRange& range : ranges_) {
+    NANDUTI_CHECK(range.end <= x.size());
+    move_by_means(factors, range.size(), gradient.data() + range.begin, velocity_.data() + range.begin,
+                  square_.data() + range.begin, x.data() + range.begin);
+  }
+}
+
+void Optimizer::reset() {
+  std::fill(velocity_.begin(), velocity_.end(), 0.0f);
+  std::fill(square_.begin(), square_.end(), 0.0f);
+  steps_ = 0;
+}
 
 }  // namespace nanduti

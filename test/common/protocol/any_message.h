@@ -115,6 +115,7 @@ class AnyMessageFrom {
     m.residual_norm = 1e300;
     m.exact_bytes_up = number();
     m.exact_bytes_down = number();
+    m.round_trip_deviation_seconds = m.path_bytes_per_second = 1e300;
     m.round_trip_seconds = m.turnaround_p99_seconds = 1e300;
   }
   void fill(Draining&) {}
@@ -189,6 +190,11 @@ class AnyMessageFrom {
     m = {header(), id<Version>(), random_.below(2) == 0, {{begin, begin + values}}, payload};
   }
   void fill(CutValues& m) { m = {job(), id<CutId>(), floats()}; }
+  void fill(Tune& m) {
+    m = {job(), number(), id<Round>(), {}, number(), random_.below(2) == 0 ? "" : "staleness: {}"};
+    if (random_.below(2) == 0) m.bound = static_cast<std::uint32_t>(number());
+  }
+  void fill(Tuned& m) { m = {job(), number(), id<Round>()}; }
   void fill(Subscribed& m) { m = {job(), id<Sequence>()}; }
   template <class M>
   void fill(M& m) {

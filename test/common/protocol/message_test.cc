@@ -74,7 +74,9 @@ std::vector<Message> examples() {
           Publish{header, 1, bytes_of(64)},
           Assign{header, Version(1), false, {{0, 4}, {8, 12}}, bytes_of(32)},
           CutValues{job, CutId(2), bytes_of(8)},
-          ShardRefusal{job, "fenced", CutId(8)}};
+          ShardRefusal{job, "fenced", CutId(8)},
+          Tune{job, 3, Round(17), 8u, 512, "staleness: {}\n"},
+          Tuned{job, 3, Round(18)}};
 }
 
 SharedBytes copy(const SharedBytes& bytes) {

@@ -57,7 +57,7 @@ TEST_CASE("a hello that does not match is refused in an operator's words") {
     return closed[0].reason;
   };
   CHECK(refusal([](Hello& h) { h.protocol_version = 9; }) ==
-        "this server speaks protocol version 5, the worker 'w1' (program 0.1.0) version 9: run the same "
+        "this server speaks protocol version 6, the worker 'w1' (program 0.1.0) version 9: run the same "
         "release on "
         "both sides");
   CHECK(refusal([](Hello& h) { h.codec_format = 3; }) ==

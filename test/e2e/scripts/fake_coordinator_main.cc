@@ -9,6 +9,7 @@
 
 #include <unistd.h>
 
+#include "common/config/tuning.h"
 #include "common/net/http_server.h"
 #include "server/admin/admin_api.h"
 
@@ -27,8 +28,16 @@ class ScriptedDesk : public JobDesk {
       return make_error(ErrorCode::kInvalidArgument, "{}:3: colour: unknown key; allowed are: model, data",
                         name);
     const JobId id(jobs_.size() + 1);
-    jobs_.emplace(id, Job{ending, {}, {}});
+    jobs_.emplace(id, Job{ending, {}, {}, {}, 0});
     return id;
+  }
+  Status tune(JobId id, std::string yaml, std::string name) override {
+    Job& job = jobs_.at(id);
+    Result<TuningSpec> spec = parse_tuning(std::move(yaml), std::move(name), job.tuned);
+    if (!spec.ok()) return spec.error();
+    job.tuned = std::move(spec).value();
+    ++job.tunings;
+    return {};
   }
   Status cancel(JobId id) override {
     jobs_.at(id).cancelled = Clock::now();
@@ -87,6 +96,8 @@ class ScriptedDesk : public JobDesk {
     std::string ending;
     std::optional<Clock::time_point> begin;
     std::optional<Clock::time_point> cancelled;
+    TuningSpec tuned;
+    std::uint64_t tunings = 0;
   };
 
   JobReport report(JobId id, Job& job) const {
@@ -95,6 +106,10 @@ class ScriptedDesk : public JobDesk {
     JobReport report;
     report.id = id;
     report.name = "scripted";
+    report.tunings = {{job.tunings, job.tuned.staleness.bound, job.tuned.staleness.auto_bound,
+                       job.tuned.staleness.local_steps, job.tuned.staleness.auto_local_steps, 40,
+                       job.tunings == 0, 1.5, job.tunings == 0 ? "as submitted" : "tuned by an operator",
+                       to_yaml(job.tuned)}};
     report.epochs = 3;
     report.state = JobState::kRunning;
     if (!job.begin) {

@@ -82,7 +82,7 @@ done
 # ---- nobody there ----
 export NANDUTI_SERVER=http://127.0.0.1:9
 for command in "submit_job.sh $work/met.yaml" "job.sh list" "job.sh status 1" "job.sh follow 1" "job.sh cancel 1" \
-  "job.sh workers" "job.sh counters"; do
+  "job.sh tune 1 bound=2" "job.sh workers" "job.sh counters"; do
   # shellcheck disable=SC2086 # words
   run "$scripts"/$command
   has_status 1
@@ -165,7 +165,7 @@ says out '^5 +scripted +running'
 run "$scripts/job.sh" status 5 --json
 has_status 0
 json '[.id, .state, .waiting_for] | join(",")' '5,running,2 workers (1 is here)'
-json 'keys | length' 30
+json 'keys | length' 31
 run "$scripts/job.sh" status 5
 says out '^waiting_for +2 workers \(1 is here\)$'
 says out '^accuracy +-$'
@@ -191,6 +191,28 @@ if $has_terminal; then
   wait_for '/3 \[#' "$work/terminal200"
   wait_for '/3 \[#' "$work/terminal80"
 fi
+run "$scripts/job.sh" tune 5 bound=8 compression.push.density=0.05 compression.push.value_bits=4
+has_status 0
+out_is 'bound 8, local_steps 1, from round 40, as soon as every active worker has taken it: tuned by an operator'
+run "$scripts/job.sh" status 5 --json
+json '.tuning.settings | contains("push: {density: 0.05, value_bits: 4,")' true
+printf 'staleness:\n  bound: auto\n  bound_max: 9\n' > "$work/tuning.yaml"
+run "$scripts/job.sh" tune 5 "$work/tuning.yaml" --json
+has_status 0
+json .tuning.bound 9
+json .tuning.auto_bound true
+run "$scripts/job.sh" tune 5 bound=-1
+has_status 1
+says err 'arguments:2: staleness.bound: found "-1", allowed: a whole number from 0 to 1024, auto, or none'
+run "$scripts/job.sh" tune 5 training.epochs=2
+has_status 1
+says err 'arguments:1: training: found an unknown key'
+for wrong in "5" "5 $work/nowhere.yaml" "5 bound" "77 bound=1"; do
+  # shellcheck disable=SC2086 # words
+  run "$scripts/job.sh" tune $wrong
+  checks=$((checks + 1))
+  [[ $status != 0 ]] || fail "tune $wrong succeeds"
+done
 run "$scripts/job.sh" cancel 5
 has_status 0
 says err 'job 5 is being cancelled'

@@ -129,7 +129,7 @@ TEST_CASE("another protocol version is refused in words that name both") {
   REQUIRE(client.wait_for([](const RecordingCore& core) { return core.closed == 1; }));
   client.runner->run([](RecordingCore& core, ProtocolTime) {
     REQUIRE(core.reason ==
-            "this server speaks protocol version 5, the worker 'dialler' (program test) version 99: run the "
+            "this server speaks protocol version 6, the worker 'dialler' (program test) version 99: run the "
             "same release on both sides");
   });
 }

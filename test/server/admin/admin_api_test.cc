@@ -22,6 +22,12 @@ class FakeDesk : public JobDesk {
     if (failure) return *failure;
     return JobId(7);
   }
+  Status tune(JobId job, std::string yaml, std::string name) override {
+    if (yaml == "staleness: {bound: -1}") return make_error(ErrorCode::kInvalidArgument, "{}: wrong", name);
+    if (job == JobId(3)) return make_error(ErrorCode::kRefused, "job 3 is over: done");
+    tuned = std::move(yaml);
+    return {};
+  }
   Status cancel(JobId job) override {
     if (failure) return *failure;
     cancelled = job;
@@ -53,6 +59,7 @@ class FakeDesk : public JobDesk {
   std::optional<Error> failure;
   std::pair<std::string, std::string> submitted;
   JobId cancelled;
+  std::string tuned;
 };
 
 HttpRequest request(const std::string& method, const std::string& target, const std::string& body = {}) {
@@ -142,7 +149,7 @@ TEST_CASE("a job's fields have the names that the scripts read, unknown ones are
         R"("epoch":0,"epochs":5,"samples":0,"samples_total":0,"repeated_samples":0,"samples_per_s":0,)"
         R"("accuracy":null,"loss":null,"test_loss":null,"staleness":null,"stall_fraction":0,"bytes_up":0,)"
         R"x("bytes_down":0,"eta_s":null,"waiting_for":"2 workers (1 is here)","workers":0,"model":null,)x"
-        R"("run":null,"warnings":[],)" NO_PIPELINE
+        R"("run":null,"warnings":[],"tuning":null,)" NO_PIPELINE
         R"(,"training_seconds":0,"figures":[],"evaluations":[],"evaluations_skipped":0})"
         "\n");
   JobReport& full = desk.reports[0];
@@ -296,6 +303,20 @@ TEST_CASE(
     CHECK(response.headers.at(0).second == row.allow);
   }
   CHECK(response_of(desk, request("OPTIONS", "*")).status == 204);
+}
+
+TEST_CASE("tuning: what it says goes to the desk, and the answer is the job; what is wrong is said") {
+  FakeDesk desk;
+  const HttpResponse tuned = response_of(desk, request("POST", "/v1/jobs/1/tune", "staleness: {bound: 8}"));
+  CHECK(tuned.status == 200);
+  CHECK(tuned.body.find("{\"id\":\"1\"") == 0);
+  CHECK(desk.tuned == "staleness: {bound: 8}");
+  const HttpResponse wrong = response_of(desk, request("POST", "/v1/jobs/1/tune", "staleness: {bound: -1}"));
+  CHECK(wrong.status == 400);
+  CHECK(wrong.body == "{\"error\":\"tuning: wrong\"}\n");
+  CHECK(response_of(desk, request("POST", "/v1/jobs/1/tune", "")).status == 400);
+  CHECK(response_of(desk, request("POST", "/v1/jobs/3/tune", "x")).status == 409);
+  CHECK(response_of(desk, request("GET", "/v1/jobs/1/tune")).status == 405);
 }
 
 TEST_CASE("another site's page may not submit or cancel") {

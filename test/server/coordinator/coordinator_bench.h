@@ -78,7 +78,8 @@ struct CoordinatorBench {
     JobPlan job;
     job.id = JobId(id);
     job.epochs = 2;
-    job.round_samples = 10;
+    job.batch_size = 10;
+    job.staleness = staleness;
     job.evaluate_every = evaluate_every;
     job.workers_to_start = workers;
     job.deterministic = deterministic;
@@ -156,6 +157,7 @@ struct CoordinatorBench {
   }
 
   std::uint64_t evaluate_every = 0;  ///< of jobs that are submitted
+  StalenessPlan staleness;           ///< the same
   ProtocolTime now{std::chrono::hours(1)};
   CoordinatorCore core;
   std::map<std::uint64_t, LeaseGrant> lent;  // what train() has not used, by incarnation

@@ -53,7 +53,7 @@ struct Bench {
     job.id = JobId(id);
     job.name = "a job";
     job.epochs = 2;
-    job.round_samples = 10;
+    job.batch_size = 10;
     job.workers_to_start = workers;
     job.target_accuracy = target;
     core.on_event(now, CoordinatorCore::SubmitJob{job});

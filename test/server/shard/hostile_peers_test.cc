@@ -34,7 +34,8 @@ TEST_CASE("no message of any peer in any state brings a shard down") {
           core.on_event(now, ShardCore::ShardLoaded{
                                  load->request.job,
                                  ShardStart{std::vector<float>(load->request.end - load->request.begin, 1.0f),
-                                            both_ways(), seed % 4 == 0}});
+                                            both_ways(), seed % 4 == 0,
+                                            [](const std::string&) { return both_ways(); }}});
       }
     };
     IncarnationId incarnation;

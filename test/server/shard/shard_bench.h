@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstring>
 
+#include "common/codec/block_codec.h"
 #include "server/shard/shard_core.h"
 #include "test/support/catch.h"
 #include "test/support/codecs.h"
@@ -31,7 +32,14 @@ struct Bench {
     (void)core.take_actions();
     tell(PeerConnected{kCoordinator, {}});
     tell(MessageReceived{kCoordinator, OpenShard{JobId(1), "", {}, ShardIndex(0), 0, kSize, 5}});
-    ShardStart start{std::vector<float>(kSize, 1.0f), codecs, deterministic};
+    ShardStart start{std::vector<float>(kSize, 1.0f), codecs, deterministic,
+                     [](const std::string& text) -> Result<JobCodecs> {
+                       if (text != "good")
+                         return make_error(ErrorCode::kInvalidArgument, "settings '{}'", text);
+                       BlockCodecOptions half;
+                       half.density = 0.5;
+                       return both_ways(std::make_shared<BlockCodec>(half));
+                     }};
     tell(ShardCore::ShardLoaded{JobId(1), std::move(start)});
   }
 

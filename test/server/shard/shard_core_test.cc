@@ -204,7 +204,8 @@ TEST_CASE("a push of the wrong size or coding is refused and changes nothing") {
   bench.tell(MessageReceived{Bench::peer(1), push});
   CHECK(bench.w() == 1.0f);
   CHECK(bench.core.counters().malformed == 2);
-  CHECK(bench.to<ShardRefusal>(Bench::peer(1)).back().reason == "this job does not use coding 9");
+  CHECK(bench.to<ShardRefusal>(Bench::peer(1)).back().reason ==
+        "a payload in coding 9, which does not exist");
 }
 
 TEST_CASE("an assignment speaks of its version, not of what has settled since") {

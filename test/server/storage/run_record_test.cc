@@ -37,6 +37,7 @@ RunRecord example() {
   record.epochs = {{1, 0.89, 0.3, 0.1, 18.5, 60000, 1.5}};
   record.evaluations = {{20032, 0.75, 0.5, 6.25, 0.5}};
   record.evaluations_skipped = 2;
+  record.tunings = {{12, 3.5, {}, 4, "a whim", "staleness: {}"}};
   return record;
 }
 
@@ -84,6 +85,16 @@ TEST_CASE("run.json of a small run is this text") {
     }
   ],
   "evaluations_skipped": 2,
+  "tunings": [
+    {
+      "from_round": 12,
+      "seconds": 3.5,
+      "bound": null,
+      "local_steps": 4,
+      "why": "a whim",
+      "settings": "staleness: {}"
+    }
+  ],
   "program_version": "0.1.0",
   "libraries": {
     "libzmq": "4.3.4",

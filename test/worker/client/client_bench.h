@@ -51,6 +51,12 @@ struct ClientBench {
         job.bound = 1;
         job.round_samples = 10;
         job.deterministic = deterministic;
+        job.read_settings = [settings = RoundSettings(job)](const std::string& text) {
+          RoundSettings read = settings;
+          read.accumulate_rounds_max = 4;
+          return text == "good" ? Result<RoundSettings>(read)
+                                : make_error(ErrorCode::kInvalidArgument, "settings '{}'", text);
+        };
         core.on_event(now, ClientCore::JobLoaded{load->job, job});
       }
       if (auto* cut = std::get_if<ClientCore::EvaluateCut>(&action)) evaluations.push_back(*cut);

@@ -35,16 +35,22 @@ struct Bench {
   explicit Bench(std::optional<std::uint32_t> bound, bool deterministic = false,
                  std::shared_ptr<const Codec> codec = std::make_shared<DenseFloat32Codec>(),
                  std::uint32_t window = 64, MergeWeights weights = {})
-      : replica({kJob,
-                 {{0, kSize / 2}, {kSize / 2, kSize}},
-                 kOwn,
-                 bound,
-                 deterministic,
-                 window,
-                 std::size_t{1} << 20,
-                 both_ways(std::move(codec)),
-                 1,
-                 weights}) {}
+      : replica(options(bound, deterministic, std::move(codec), window, weights)) {}
+  static ReplicaOptions options(std::optional<std::uint32_t> bound, bool deterministic,
+                                std::shared_ptr<const Codec> codec, std::uint32_t window,
+                                MergeWeights weights) {
+    ReplicaOptions made;
+    made.job = kJob;
+    made.shards = {{0, kSize / 2}, {kSize / 2, kSize}};
+    made.own = kOwn;
+    made.bound = bound;
+    made.deterministic = deterministic;
+    made.window_rounds_max = window;
+    made.window_bytes_max = std::size_t{1} << 20;
+    made.codecs = both_ways(std::move(codec));
+    made.weights = weights;
+    return made;
+  }
 
   void tell(Replica::Event event) {
     replica.on_event(std::move(event));
@@ -78,7 +84,7 @@ struct Bench {
   }
   void offer(std::uint64_t begin = 0, std::uint64_t end = 1,
              MembershipEpoch active_from = MembershipEpoch(1)) {
-    tell(Replica::OfferRound{LeaseId(1), {DataEpoch(0), begin, end}, active_from, Round()});
+    tell(Replica::OfferRounds{LeaseId(1), {DataEpoch(0), begin, end}, active_from, Round()});
   }
   void finish(float progress) {
     REQUIRE(computing);

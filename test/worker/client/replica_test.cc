@@ -1,5 +1,6 @@
 // Goal: the replica gates as promise P1 says and begins, codes and withdraws rounds as it should. Method:
 // replicas fed by hand, with dyadic values so that sums are exact, and a codec that leaves a residual.
+#include "common/codec/block_codec.h"
 #include "test/worker/client/replica_bench.h"
 
 using namespace nanduti;
@@ -129,9 +130,9 @@ TEST_CASE("an offer that has not begun can be withdrawn") {
   assign_all(bench, 0.0f, {0, 0});
   bench.offer(0, 1);
   bench.offer(1, 2);
-  bench.tell(Replica::WithdrawRound());
-  bench.tell(Replica::WithdrawRound());
-  const auto withdrawn = bench.all<Replica::RoundWithdrawn>();
+  bench.tell(Replica::WithdrawRounds());
+  bench.tell(Replica::WithdrawRounds());
+  const auto withdrawn = bench.all<Replica::RoundsWithdrawn>();
   REQUIRE(withdrawn.size() == 2);
   REQUIRE(withdrawn[0].offer);
   CHECK(withdrawn[0].offer->range.begin == 1);
@@ -152,7 +153,9 @@ TEST_CASE("without a bound only the window stops a worker, in rounds and in byte
   for (std::uint32_t k = 0; k < 2; ++k) bench.tell(Replica::TakeAck{ShardIndex(k), Sequence(1), {}});
   CHECK(replica.gate(Round(3), MembershipEpoch(1)) == Replica::Gate::kOpen);
 
-  ReplicaOptions options{kJob, {{0, kSize}}, kOwn, {}, false, 64, 40, both_ways()};
+  ReplicaOptions options = Bench::options({}, false, std::make_shared<DenseFloat32Codec>(), 64, {});
+  options.shards = {{0, kSize}};
+  options.window_bytes_max = 40;
   Bench narrow(std::nullopt);
   narrow.replica = Replica(options);  // a push is 32 bytes, and so is its update
   REQUIRE(narrow
@@ -219,4 +222,144 @@ TEST_CASE("a deterministic replica takes part in a step without samples") {
   REQUIRE(bench.pushes.size() == 2);
   CHECK(bench.pushes[0].range.size() == 0);
   CHECK(bench.replica.next_round() == Round(1));
+}
+
+namespace {
+
+RoundSettings settings(std::optional<std::uint32_t> bound, std::uint64_t round_samples,
+                       std::shared_ptr<const Codec> codec = std::make_shared<DenseFloat32Codec>()) {
+  RoundSettings made;
+  made.bound = bound;
+  made.round_samples = round_samples;
+  made.codecs = both_ways(std::move(codec));
+  return made;
+}
+
+}  // namespace
+
+TEST_CASE("of what is offered a round takes its part, and reports it; the last one what is left") {
+  Bench bench(std::nullopt);
+  bench.tell(Replica::TakeTuning{1, Round(), settings({}, 4)});
+  assign_all(bench, 0.0f, {0, 0});
+  bench.offer(0, 10);
+  for (int round = 0; round < 3; ++round) bench.finish(0);
+  CHECK_FALSE(bench.computing);
+  CHECK_FALSE(bench.replica.offered());
+  const auto begun = bench.all<Replica::RoundBegun>();
+  REQUIRE(begun.size() == 3);
+  CHECK(begun[0].range.begin == 0);
+  CHECK(begun[1].range.begin == 4);
+  CHECK(begun[2].range.begin == 8);
+  CHECK(begun[2].range.end == 10);
+}
+
+TEST_CASE("a tuning holds from its round on, or from the next one, and a later one replaces it") {
+  Bench bench(0);
+  bench.tell(Replica::TakeTuning{1, Round(2), settings(5, 1)});
+  CHECK(bench.all<Replica::TuningTaken>()[0].from_round == Round(2));
+  assign_all(bench, 0.0f, {0, 0});
+  const Replica& replica = bench.replica;
+  CHECK(replica.gate(Round(1), MembershipEpoch(1)) == Replica::Gate::kStaleness);
+  CHECK(replica.gate(Round(2), MembershipEpoch(1)) == Replica::Gate::kOpen);
+  CHECK(replica.gate(Round(5), MembershipEpoch(1)) == Replica::Gate::kOpen);
+  CHECK(replica.gate(Round(6), MembershipEpoch(1)) == Replica::Gate::kStaleness);
+  bench.tell(Replica::TakeTuning{2, Round(4), settings(1, 1)});
+  CHECK(replica.gate(Round(3), MembershipEpoch(1)) == Replica::Gate::kOpen);
+  CHECK(replica.gate(Round(4), MembershipEpoch(1)) == Replica::Gate::kStaleness);
+  bench.tell(Replica::TakeTuning{3, Round(0), settings(7, 1)});
+  CHECK(bench.all<Replica::TuningTaken>()[2].from_round == Round(0));
+  CHECK(replica.gate(Round(7), MembershipEpoch(1)) == Replica::Gate::kOpen);
+  bench.run_round(0);
+  bench.tell(Replica::TakeTuning{4, Round(0), settings(7, 1)});
+  CHECK(bench.all<Replica::TuningTaken>()[3].from_round == Round(1));
+}
+
+TEST_CASE("a tuning may open the gate that a round waits at") {
+  Bench bench(0);
+  assign_all(bench, 0.0f, {0, 0});
+  bench.run_round(0);
+  bench.offer();
+  CHECK_FALSE(bench.computing);
+  bench.tell(Replica::TakeTuning{1, Round(1), settings(1, 1)});
+  CHECK(bench.computing);
+}
+
+TEST_CASE("a round is coded as it was when it began, and versions in any coding that exists are merged") {
+  Bench bench(std::nullopt, false, std::make_shared<FirstOnlyCodec>());
+  assign_all(bench, 4.0f, {0, 0});
+  bench.offer(0, 1);
+  bench.tell(
+      Replica::TakeTuning{1, Round(1), settings({}, 1, std::make_shared<BlockCodec>(BlockCodecOptions()))});
+  bench.offer(1, 2);
+  bench.finish(0.5f);
+  bench.code();
+  REQUIRE(bench.pushes.size() == 2);
+  CHECK(bench.pushes[0].coding == static_cast<std::uint8_t>(Coding::kDenseFloat32));
+  bench.finish(0.5f);
+  bench.code();
+  CHECK(bench.pushes[0].coding == static_cast<std::uint8_t>(Coding::kBlocks));
+  std::vector<float> change(kSize / 2, 1.0f);
+  const EncodedUpdate blocks = BlockCodec(BlockCodecOptions()).encode(change, {}, {});
+  CHECK(bench
+            .arrives(
+                0, Publish{header(1, 1, {1, 1}), static_cast<std::uint8_t>(Coding::kBlocks), blocks.payload})
+            .empty());
+  CHECK(bench.arrives(0, Publish{header(2, 1, {1, 1}), 77, blocks.payload}) ==
+        "a payload in coding 77, which does not exist");
+}
+
+TEST_CASE("at the bound a round goes on, up to its maximum, and its push has all of it") {
+  Bench bench(0);
+  RoundSettings accumulating = settings(0, 2);
+  accumulating.accumulate_rounds_max = 3;
+  bench.tell(Replica::TakeTuning{1, Round(), accumulating});
+  assign_all(bench, 4.0f, {0, 0});
+  bench.offer(0, 100);
+  bench.finish(0.5f);
+  REQUIRE(bench.computing);
+  CHECK(bench.computing->extends);
+  CHECK(bench.computing->round == Round(0));
+  CHECK(bench.computing->range.begin == 2);
+  CHECK(bench.computing->buffers->parameters == all_of(3.5f));
+  // What comes meanwhile is merged under what the round has done so far.
+  for (std::uint32_t k = 0; k < 2; ++k) publish(bench, k, header(1, 1, {0, 0}), 1.0f);
+  bench.finish(0.25f);
+  REQUIRE(bench.computing);
+  CHECK(bench.computing->buffers->parameters == all_of(4.25f));
+  CHECK(bench.pushes.empty());
+  bench.finish(0.125f);
+  CHECK_FALSE(bench.computing);  // three times its length
+  bench.code();
+  REQUIRE(bench.pushes.size() == 2);
+  CHECK(bench.pushes[0].round == Round(0));
+  CHECK(bench.pushes[0].range.begin == 0);
+  CHECK(bench.pushes[0].range.end == 6);
+  CHECK(bench.pushes[0].base_version == Version(0));
+  CHECK(bench.replica.next_round() == Round(1));
+  const auto coded = bench.all<Replica::RoundCoded>();
+  CHECK(coded.back().pushes[0].payload.size() == kSize / 2 * sizeof(float));
+  // The gate opens: the next round begins where this one ended, and none goes on at an open gate.
+  for (std::uint32_t k = 0; k < 2; ++k) publish(bench, k, header(2, 1, {1, 1}, 1), 0.0f);
+  REQUIRE(bench.computing);
+  CHECK_FALSE(bench.computing->extends);
+  CHECK(bench.computing->range.begin == 6);
+  CHECK(bench.computing->round == Round(1));
+  for (std::uint32_t k = 0; k < 2; ++k) publish(bench, k, header(3, 1, {2, 2}, 1), 0.0f);
+  bench.finish(0);
+  REQUIRE(bench.computing);
+  CHECK(bench.computing->round == Round(2));
+}
+
+TEST_CASE("a round does not go on into another lease") {
+  Bench bench(0);
+  RoundSettings accumulating = settings(0, 2);
+  accumulating.accumulate_rounds_max = 3;
+  bench.tell(Replica::TakeTuning{1, Round(), accumulating});
+  assign_all(bench, 4.0f, {0, 0});
+  bench.offer(0, 2);
+  bench.tell(Replica::OfferRounds{LeaseId(2), {DataEpoch(0), 2, 50}, MembershipEpoch(1), Round()});
+  bench.finish(0.5f);
+  CHECK_FALSE(bench.computing);
+  bench.code();
+  CHECK(bench.pushes.size() == 2);
 }
