@@ -8,7 +8,7 @@ source "$top/scripts/lib/wan.sh"
 
 usage() {
   cat << 'END'
-usage: scripts/wan_lab.sh run PROFILE JOB.yaml [--workers N] [--bound N|none] [--seed N] [--json] [--keep FOLDER]
+usage: scripts/wan_lab.sh run PROFILE JOB.yaml [--workers N] [--bound N|none|auto] [--seed N] [--json] [--keep FOLDER]
        scripts/wan_lab.sh up PROFILE [--seed N]
        scripts/wan_lab.sh set PROFILE | blackout SECONDS [up|down] | status | down [--all]
        scripts/wan_lab.sh prove [PROFILE...] [--seconds S] [--json]
@@ -69,7 +69,7 @@ while (($# > 0)); do
       ;;
     --bound)
       bound=$(value_of "$@")
-      [[ $bound == none ]] || need_number --bound "$bound"
+      [[ $bound == none || $bound == auto ]] || need_number --bound "$bound"
       job_changes+=("staleness.bound=$bound")
       shift
       ;;

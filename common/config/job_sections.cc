@@ -48,7 +48,7 @@ void read_bound(YamlReader& reader, StalenessConfig& staleness) {
   if (node == nullptr) return;
   const auto value = parse_whole_number(node->text);
   const bool is_auto = node->text == "auto", is_none = node->text == "none";
-  if (node->is_quoted || (!is_auto && !is_none && (!value || *value > kStalenessBoundMax)))
+  if (!is_auto && !is_none && (node->is_quoted || !value || *value > kStalenessBoundMax))
     return reader.reject("bound", allowed);
   staleness.auto_bound = is_auto;
   if (is_none) staleness.bound.reset();
@@ -61,16 +61,16 @@ void read_local_steps(YamlReader& reader, StalenessConfig& staleness) {
   if (node == nullptr) return;
   const auto value = parse_whole_number(node->text);
   const bool is_auto = node->text == "auto";
-  if (node->is_quoted || (!is_auto && (!value || *value < 1 || *value > kLocalStepsMax)))
+  if (!is_auto && (node->is_quoted || !value || *value < 1 || *value > kLocalStepsMax))
     return reader.reject("local_steps", allowed);
   staleness.auto_local_steps = is_auto;
   if (value) staleness.local_steps = static_cast<std::uint32_t>(*value);
 }
 
-/// What auto begins with, before anything is measured: the most that is allowed, of rounds that are short.
+/// What auto begins with, before anything is measured: the most that is allowed, which stalls the least.
 void begin_auto(StalenessConfig& staleness) {
   if (staleness.auto_bound) staleness.bound = staleness.bound_max;
-  if (staleness.auto_local_steps) staleness.local_steps = 1;
+  if (staleness.auto_local_steps) staleness.local_steps = staleness.local_steps_max;
 }
 
 }  // namespace

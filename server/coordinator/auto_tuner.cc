@@ -84,6 +84,7 @@ std::optional<AutoTuner::Figures> AutoTuner::figures(ProtocolTime now, Incarnati
   figures.bytes = std::max(bytes(&WorkerStatus::bytes_up, &WorkerStatus::exact_bytes_up),
                            bytes(&WorkerStatus::bytes_down, &WorkerStatus::exact_bytes_down));
   if (now - worker.rate_at <= kRateAge) figures.rate = worker.rate;
+  figures.slowest = last.turnaround_p99_seconds;
   const double waited =
       grown(first.stall.gate, last.stall.gate) + grown(first.stall.window, last.stall.window);
   figures.gate_part = waited / (computed + waited);
@@ -137,6 +138,8 @@ AutoTuner::Wanted AutoTuner::want(const StalenessPlan& plan, std::span<const Fig
         wanted.local_steps * of.step * 1e3);
   }
   wanted.bound = std::max(ceiling(kBoundFactor * rounds), 1u);
+  for (const Figures& of : all)
+    wanted.bound_kept = std::max(wanted.bound_kept, ceiling(of.slowest / (wanted.local_steps * of.step)));
   if (!steps_why.empty()) wanted.why += "; " + steps_why;
   if (all.size() > 1 && gate_part > kGatePart && plan.bound) {
     // Longer than it looks. What has grown for that stays: less was seen not to do.
@@ -157,7 +160,8 @@ std::optional<AutoTuner::Choice> AutoTuner::choose(ProtocolTime now, const Stale
   if (all.empty()) return std::nullopt;
   const Wanted wanted = want(plan, all);
   Choice choice{plan.bound, plan.local_steps, wanted.why};
-  if (plan.auto_bound) choice.bound = std::min(wanted.bound, plan.bound_max);
+  if (plan.auto_bound)
+    choice.bound = std::min(std::max(wanted.bound, std::min(wanted.bound_kept, *plan.bound)), plan.bound_max);
   if (plan.auto_local_steps) choice.local_steps = std::clamp(wanted.local_steps, 1u, plan.local_steps_max);
   const bool raises =
       (plan.auto_bound && *choice.bound > *plan.bound) || choice.local_steps > plan.local_steps;

@@ -32,8 +32,9 @@ struct StalenessPlan {
 /// give, what a round costs beside its steps stays small, and s is within its maximum. Where even the worker
 /// that waits least waits for the others' rounds, T is longer than it looks: s grows, and H where s cannot.
 ///
-/// What has to grow grows once it is known for kRaiseAfter; what may fall waits for kLowerAfter, and for a
-/// reason of some weight. Pure; one thread.
+/// What has been seen to last longer, be it for a queue, keeps s from falling, and never makes it grow. What
+/// has to grow grows once it is known for kRaiseAfter; what may fall waits for kLowerAfter, and for a reason
+/// of some weight. Pure; one thread.
 class AutoTuner {
  public:
   static constexpr Duration kWindow =
@@ -90,12 +91,14 @@ class AutoTuner {
     double bytes = 0;      // of a round, one way, the larger one
     double rate = 0;       // bytes per second; 0: more than is used
     double gate_part = 0;  // of its time, in which it waits for others' rounds
+    double slowest = 0;  // from a push to a shadow that holds it, of 99 in 100 rounds; its own queue included
 
     [[nodiscard]] double transfer() const { return rate > 0 ? bytes / rate : 0; }
     [[nodiscard]] double delay() const { return round_trip + jitter + transfer() + codec; }
   };
   struct Wanted {
-    std::uint32_t bound = 0;  // not within its maximum yet
+    std::uint32_t bound = 0;       // not within its maximum yet
+    std::uint32_t bound_kept = 0;  // one that holds is not lowered below this
     std::uint32_t local_steps = 1;
     std::string why;
   };

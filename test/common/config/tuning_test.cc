@@ -30,13 +30,13 @@ TEST_CASE("keys that are named change, the others stay") {
   CHECK(read("compression: none", before).compression == CompressionSpec::exact());
 }
 
-TEST_CASE("auto begins at the largest bound, with short rounds") {
+TEST_CASE("auto begins with the most that is allowed") {
   const TuningSpec after =
       read("staleness: {bound: auto, bound_max: 9, local_steps: auto, local_steps_max: 4}");
   CHECK(after.staleness.auto_bound);
   CHECK(after.staleness.bound == 9u);
   CHECK(after.staleness.auto_local_steps);
-  CHECK(after.staleness.local_steps == 1);
+  CHECK(after.staleness.local_steps == 4);
   const TuningSpec fixed = read("staleness: {bound: 2}", after);
   CHECK_FALSE(fixed.staleness.auto_bound);
   CHECK(fixed.staleness.auto_local_steps);
@@ -50,8 +50,8 @@ TEST_CASE("a wrong value is refused as in a job's file") {
   const Row rows[] = {
       {"staleness: {bound: -1}",
        "t.yaml:1: staleness.bound: found \"-1\", allowed: a whole number from 0 to 1024, auto, or none"},
-      {"staleness: {bound: \"auto\"}",
-       "t.yaml:1: staleness.bound: found the quoted text \"auto\", allowed: a whole number from 0 to 1024, "
+      {"staleness: {bound: \"3\"}",
+       "t.yaml:1: staleness.bound: found the quoted text \"3\", allowed: a whole number from 0 to 1024, "
        "auto, or none"},
       {"staleness: {local_steps: 0}",
        "t.yaml:1: staleness.local_steps: found \"0\", allowed: a whole number from 1 to 1024, or auto"},
@@ -95,7 +95,7 @@ TEST_CASE("what is written reads to the same, on top of anything") {
       staleness.bound = static_cast<std::uint32_t>(random.below(1025));
     staleness.auto_local_steps = random.chance(0.3);
     if (staleness.auto_local_steps)
-      staleness.local_steps_max = 1 + static_cast<std::uint32_t>(random.below(1024));
+      staleness.local_steps = staleness.local_steps_max = 1 + static_cast<std::uint32_t>(random.below(1024));
     else
       staleness.local_steps = 1 + static_cast<std::uint32_t>(random.below(1024));
     staleness.at_bound = random.chance(0.5) ? AtBound::kWait : AtBound::kAccumulate;

@@ -184,6 +184,8 @@ TEST_CASE("a job's fields have the names that the scripts read, unknown ones are
   full.figures = {{1, 12.5, 0.85, 0.4, 0.5, 60'000, 1.25}, {2, 24.0, {}, {}, {}}};
   full.evaluations = {{20'032, 4.5, 0.25, 0.75, 0.625}};
   full.evaluations_skipped = 3;
+  full.tunings = {{0, {}, false, 1, false, 0, true, 0, "as submitted", ""},
+                  {2, 8u, true, 4, false, 77, false, 1.5, "a whim", "staleness: {}"}};
   CHECK(
       response_of(desk, request("GET", "/v1/jobs")).body ==
       R"({"jobs":[{"id":"12","name":"fashion","state":"done","reason":null,"target":0.89,"target_met":true,)"
@@ -191,6 +193,8 @@ TEST_CASE("a job's fields have the names that the scripts read, unknown ones are
       R"("samples_per_s":5000.5,"accuracy":0.9012,"loss":0.25,"test_loss":0.3,"staleness":1.5,)"
       R"("stall_fraction":0.125,"bytes_up":1000000000000,"bytes_down":3,"eta_s":0,"waiting_for":null,)"
       R"("workers":2,"model":"/m.safetensors","run":"/run.json","warnings":["it \"went\" on"],)"
+      R"("tuning":{"number":2,"bound":8,"auto_bound":true,"local_steps":4,"auto_local_steps":false,)"
+      R"("from_round":77,"in_force":false,"seconds":1.5,"why":"a whim","settings":"staleness: {}"},)"
       R"("pipeline":{"utilisation":0.875,"utilisation_min":null,"compute_seconds":7,"stall_gate_seconds":0.5,)"
       R"("stall_codec_seconds":0.25,"stall_data_seconds":0.125,"stall_merge_seconds":0.125,)"
       R"("stall_window_seconds":0,"compute_cpu_seconds":0,)"
@@ -307,6 +311,7 @@ TEST_CASE(
 
 TEST_CASE("tuning: what it says goes to the desk, and the answer is the job; what is wrong is said") {
   FakeDesk desk;
+  desk.reports = {job(1, JobState::kRunning)};
   const HttpResponse tuned = response_of(desk, request("POST", "/v1/jobs/1/tune", "staleness: {bound: 8}"));
   CHECK(tuned.status == 200);
   CHECK(tuned.body.find("{\"id\":\"1\"") == 0);

@@ -23,6 +23,7 @@ struct Conditions {
   double round_bytes = 10'000;  // up
   double rate = 0;              // as the worker knows it
   double gate = 0;              // part of the time that it waits at the gate
+  double turnaround_p99 = 0;
   bool heard = true;
 };
 
@@ -50,6 +51,7 @@ struct TunerBench {
         status.round_trip_seconds = is.round_trip;
         status.round_trip_deviation_seconds = is.deviation;
         status.path_bytes_per_second = is.rate;
+        status.turnaround_p99_seconds = is.turnaround_p99;
         if (is.heard) tuner.on_status(now, active[w], status);
       }
       if (auto warning = tuner.warning(now, plan, active)) warnings.push_back(*warning);
@@ -188,6 +190,23 @@ TEST_CASE("a delay that creeps up by half is followed by a few changes, one that
     return conditions;
   });
   CHECK(bench.choices.size() <= before + 1);
+}
+
+TEST_CASE("what rounds have been seen to take keeps the bound from falling, and does not make it grow") {
+  TunerBench bench(bound_auto(2, 16));
+  Conditions conditions;
+  conditions.turnaround_p99 = 0.45;  // 14 rounds of 32 ms, and a bit
+  bench.live(60, conditions);
+  CHECK(bench.plan.bound == 16u);
+  conditions.turnaround_p99 = 0.25;
+  bench.live(60, conditions);
+  CHECK(bench.plan.bound == 16u);  // 12 is not much less
+  conditions.round_trip = 0.05;
+  bench.live(60, conditions);
+  CHECK(bench.plan.bound == 8u);
+  conditions.turnaround_p99 = 5;
+  bench.live(60, conditions);
+  CHECK(bench.plan.bound == 8u);
 }
 
 TEST_CASE("an outage changes nothing: whoever is not heard of measures nothing") {

@@ -59,6 +59,7 @@ TEST_CASE("who is suspended is not waited for, who joins is told with the job") 
   bench.train(1, 1, 0);
   bench.live(std::chrono::seconds(7), {1});  // 2 is silent
   CHECK(bench.state(2) == MemberState::kSuspended);
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
   tune(bench, 3, 1);
   bench.say(PeerId(1), Tuned{JobId(1), 1, Round(2)});
   CHECK(bench.view().tunings.back().in_force);
