@@ -84,7 +84,7 @@ tuning_yaml() {
     key=${setting%%=*}
     case $key in bound | bound_max | local_steps | local_steps_max | at_bound) key=staleness.$key ;; esac
     printf '%s\t%s\n' "$key" "${setting#*=}"
-  done | sort | awk -F '\t' '{
+  done | LC_ALL=C sort | awk -F '\t' '{
     depth = split($1, path, ".")
     shared = 0
     while (shared < depth - 1 && shared < depth_before - 1 && path[shared + 1] == before[shared + 1]) shared++
@@ -98,7 +98,7 @@ tune() {
   shift
   (($# > 0)) || usage_error "tune takes a file or KEY=VALUE arguments"
   local name=$1 yaml
-  if (($# == 1)) && [[ $1 != *=* ]]; then
+  if (($# == 1)) && [[ -f $1 || $1 != *=* ]]; then
     [[ -r $1 ]] || die "there is no file '$1'"
     yaml=$(cat -- "$1")
   else
@@ -106,7 +106,7 @@ tune() {
     yaml=$(tuning_yaml "$@")
   fi
   job_api POST "$id" /tune -H 'Content-Type: application/yaml' -H "X-Nanduti-Name: ${name//[^[:print:]]/_}" \
-    --data-binary "$yaml"
+    --data-binary @- <<< "$yaml"
   if $json; then
     jq . <<< "$http_body"
     return

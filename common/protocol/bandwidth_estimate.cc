@@ -23,6 +23,8 @@ constexpr int kFreeShare = 4;
 /// A round trip that nothing has confirmed for so long is measured again, by a frame that nothing is in front
 /// of: a pause of two round trips.
 constexpr Duration kRoundTripAge = std::chrono::seconds(30);
+/// What was measured while the sender had more to send says nothing of the path any more.
+constexpr Duration kFullRateAge = std::chrono::seconds(10);
 /// Longer ones are not part of that while.
 constexpr Duration kSilence = std::chrono::seconds(1);
 
@@ -63,13 +65,17 @@ void BandwidthEstimate::measure_rate(ProtocolTime now, const Mark& mark) {
   const Duration span = std::max(now - mark.delivered_at, mark.sent_at - mark.earlier_sent_at);
   if (span <= Duration(0)) return;
   const double rate = static_cast<double>(delivered_ - mark.delivered) / seconds(span);
+  if (now - full_at_ > kFullRateAge) full_rates_.fill(0);
   if (mark.limited && rate < bytes_per_second()) return;
   if (mark.delivered >= round_ends_) {
     round_ends_ = delivered_;
     round_ = (round_ + 1) % kRounds;
     rates_[round_] = full_rates_[round_] = 0;
   }
-  if (!mark.limited) full_rates_[round_] = std::max(full_rates_[round_], rate);
+  if (!mark.limited) {
+    full_rates_[round_] = std::max(full_rates_[round_], rate);
+    full_at_ = now;
+  }
   rates_[round_] = std::max(rates_[round_], rate);
 }
 

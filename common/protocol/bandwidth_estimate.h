@@ -70,6 +70,7 @@ class BandwidthEstimate {
   std::uint64_t limited_until_ = 0;  // samples of frames sent before so much is delivered say too little
 
   std::array<double, kRounds> rates_{};       // largest of each round, in bytes per second
+  ProtocolTime full_at_;                      // when the newest of these was measured
   std::array<double, kRounds> full_rates_{};  // the same, of samples that are not limited
   std::size_t round_ = 0;                     // index in both
   std::uint64_t round_ends_ = 0;              // with the first frame sent when so much was delivered

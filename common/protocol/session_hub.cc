@@ -367,9 +367,11 @@ Duration SessionHub::round_trip_deviation(PeerId peer) const {
 double SessionHub::path_bytes_per_second() const {
   double sum = 0;
   for (const auto& [peer, session] : impl_->table.sessions()) {
+    if (peer == PeerId(0)) continue;
     double most = 0;
     for (const SessionStream& stream : session.streams)
       most = std::max(most, stream.link.estimate().path_bytes_per_second());
+    if (most == 0) return 0;
     sum += most;
   }
   return sum;

@@ -217,8 +217,8 @@ class SessionHub {
   [[nodiscard]] Duration round_trip(PeerId peer) const;
   /// Of single round trips from the smoothed one.
   [[nodiscard]] Duration round_trip_deviation(PeerId peer) const;
-  /// What the ways to the peers carry together, as far as streams have measured it while they had more to
-  /// send; 0: none has had.
+  /// What the ways to all peers but the first carry together, as streams have measured it of late while they
+  /// had more to send; 0: on some way none has had.
   [[nodiscard]] double path_bytes_per_second() const;
   /// When a frame of the peer came last, on any stream; kNever without a session.
   [[nodiscard]] ProtocolTime last_heard(PeerId peer) const;

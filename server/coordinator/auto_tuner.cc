@@ -18,10 +18,13 @@ constexpr double kRatePart = 0.7;
 constexpr double kBesidePart = 0.01;
 /// Waiting for others that is taken for delay, where everybody waits so much.
 constexpr double kGatePart = 0.02;
+/// No minibatch takes less, in seconds.
+constexpr double kStepMin = 1e-9;
 /// What falls by less than this stays.
 constexpr double kLowerPart = 0.7;
 
 std::uint32_t ceiling(double value) {
+  if (!(value > 0)) return 0;
   return static_cast<std::uint32_t>(std::ceil(std::clamp(value - 1e-9, 0.0, 1e6)));
 }
 
@@ -29,16 +32,22 @@ std::uint32_t ceiling(double value) {
 
 void AutoTuner::on_status(ProtocolTime now, IncarnationOrder order, const WorkerStatus& status) {
   Worker& worker = workers_[order];
+  if (worker.heard && now - *worker.heard < kStatusEvery) return;
+  worker.heard = now;
   std::deque<Point>& points = worker.points;
-  points.push_back({now, status});
+  // Rounds may be longer than the time between statuses.
+  if (points.empty() || points.back().status.clock != status.clock) points.push_back({now, status});
   const auto is_enough_from = [&](const Point& first) {
     return now - first.time >= kWindow && status.clock.value() >= first.status.clock.value() + kRoundsMin;
   };
   while (points.size() > kStatusesMax || (points.size() > 1 && is_enough_from(points[1]))) points.pop_front();
-  if (status.round_trip_seconds > 0) worker.round_trips.push_back({now, status});
-  while (!worker.round_trips.empty() && now - worker.round_trips.front().time > kRoundTripAge)
+  if (status.round_trip_seconds > 0)
+    worker.round_trips.push_back({now, status.round_trip_seconds, status.round_trip_deviation_seconds});
+  while (!worker.round_trips.empty() &&
+         (now - worker.round_trips.front().time > kRoundTripAge || worker.round_trips.size() > kStatusesMax))
     worker.round_trips.pop_front();
-  if (status.path_bytes_per_second > 0) {
+  if (status.path_bytes_per_second > 0 &&
+      (status.path_bytes_per_second >= worker.rate || now - worker.rate_at > kRateAge)) {
     worker.rate = status.path_bytes_per_second;
     worker.rate_at = now;
   }
@@ -55,12 +64,13 @@ std::optional<AutoTuner::Figures> AutoTuner::figures(ProtocolTime now, Incarnati
   const auto found = workers_.find(order);
   if (found == workers_.end() || found->second.round_trips.empty()) return std::nullopt;
   const Worker& worker = found->second;
-  if (worker.points.empty() || worker.points.back().time - worker.points.front().time < kWindowMin)
-    return std::nullopt;
+  if (worker.points.empty()) return std::nullopt;
+  const Duration span = worker.points.back().time - worker.points.front().time;
+  if (span < kWindowMin) return std::nullopt;
   const WorkerStatus &first = worker.points.front().status, &last = worker.points.back().status;
-  if (last.samples <= first.samples || last.clock.value() < first.clock.value() + kRoundsMin ||
-      last.clock < first.clock)
-    return std::nullopt;
+  if (last.samples <= first.samples || last.clock <= first.clock) return std::nullopt;
+  const std::uint64_t rounds_min = span >= kWindow ? 2 : kRoundsMin;
+  if (last.clock.value() - first.clock.value() < rounds_min) return std::nullopt;
   const auto rounds = static_cast<double>(last.clock.value() - first.clock.value());
   const auto grown = [](auto before, auto after) {  // a status may say anything
     return after > before ? static_cast<double>(after - before) : 0.0;
@@ -70,10 +80,11 @@ std::optional<AutoTuner::Figures> AutoTuner::figures(ProtocolTime now, Incarnati
   if (computed <= 0) return std::nullopt;
   figures.step = computed / grown(first.samples, last.samples) * batch_size_;
   figures.round_trip = figures.jitter = 1e9;
-  for (const Point& point : worker.round_trips) {
-    figures.round_trip = std::min(figures.round_trip, point.status.round_trip_seconds);
-    figures.jitter = std::min(figures.jitter, kDeviations * point.status.round_trip_deviation_seconds);
+  for (const RoundTrip& round_trip : worker.round_trips) {
+    figures.round_trip = std::min(figures.round_trip, round_trip.mean);
+    figures.jitter = std::min(figures.jitter, kDeviations * round_trip.deviation);
   }
+  if (!(figures.step > kStepMin)) return std::nullopt;
   // A shard applies and codes what a worker codes and merges.
   figures.codec = 2 * grown(first.codec_cpu_seconds, last.codec_cpu_seconds) / rounds;
   figures.beside =
@@ -138,8 +149,11 @@ AutoTuner::Wanted AutoTuner::want(const StalenessPlan& plan, std::span<const Fig
         wanted.local_steps * of.step * 1e3);
   }
   wanted.bound = std::max(ceiling(kBoundFactor * rounds), 1u);
-  for (const Figures& of : all)
+  for (const Figures& of : all) {
     wanted.bound_kept = std::max(wanted.bound_kept, ceiling(of.slowest / (wanted.local_steps * of.step)));
+    const std::uint32_t bound = std::max(plan.auto_bound ? plan.bound_max : plan.bound.value_or(1), 1u);
+    wanted.local_steps_kept = std::max(wanted.local_steps_kept, ceiling(of.slowest / (bound * of.step)));
+  }
   if (!steps_why.empty()) wanted.why += "; " + steps_why;
   if (all.size() > 1 && gate_part > kGatePart && plan.bound) {
     // Longer than it looks. What has grown for that stays: less was seen not to do.
@@ -162,7 +176,10 @@ std::optional<AutoTuner::Choice> AutoTuner::choose(ProtocolTime now, const Stale
   Choice choice{plan.bound, plan.local_steps, wanted.why};
   if (plan.auto_bound)
     choice.bound = std::min(std::max(wanted.bound, std::min(wanted.bound_kept, *plan.bound)), plan.bound_max);
-  if (plan.auto_local_steps) choice.local_steps = std::clamp(wanted.local_steps, 1u, plan.local_steps_max);
+  if (plan.auto_local_steps)
+    choice.local_steps =
+        std::clamp(std::max(wanted.local_steps, std::min(wanted.local_steps_kept, plan.local_steps)), 1u,
+                   plan.local_steps_max);
   const bool raises =
       (plan.auto_bound && *choice.bound > *plan.bound) || choice.local_steps > plan.local_steps;
   const bool lowers = !raises && ((plan.auto_bound && *choice.bound <= kLowerPart * *plan.bound) ||

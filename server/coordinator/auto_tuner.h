@@ -32,16 +32,17 @@ struct StalenessPlan {
 /// give, what a round costs beside its steps stays small, and s is within its maximum. Where even the worker
 /// that waits least waits for the others' rounds, T is longer than it looks: s grows, and H where s cannot.
 ///
-/// What has been seen to last longer, be it for a queue, keeps s from falling, and never makes it grow. What
-/// has to grow grows once it is known for kRaiseAfter; what may fall waits for kLowerAfter, and for a reason
-/// of some weight. Pure; one thread.
+/// What has been seen to last longer, be it for a queue, keeps s and H from falling, and never makes them
+/// grow. What has to grow grows once it is known for kRaiseAfter; what may fall waits for kLowerAfter, and
+/// for a reason of some weight. Pure; one thread.
 class AutoTuner {
  public:
-  static constexpr Duration kWindow =
-      std::chrono::seconds(10);                     ///< that figures are taken over, or kRoundsMin
-  static constexpr std::uint64_t kRoundsMin = 8;    ///< rounds: fewer say nothing
-  static constexpr std::size_t kStatusesMax = 128;  ///< that are remembered for that
-  static constexpr Duration kWindowMin = std::chrono::seconds(2);  ///< less says nothing
+  /// Figures are taken over so long and kRoundsMin rounds; over two rounds, if these take longer.
+  static constexpr Duration kWindow = std::chrono::seconds(10);
+  static constexpr std::uint64_t kRoundsMin = 8;
+  static constexpr std::size_t kStatusesMax = 128;  ///< that are remembered of a worker
+  static constexpr Duration kStatusEvery = std::chrono::milliseconds(400);  ///< more often is too often
+  static constexpr Duration kWindowMin = std::chrono::seconds(2);           ///< less says nothing
   static constexpr Duration kRoundTripAge =
       std::chrono::seconds(20);  ///< the shortest of so long is unloaded
   static constexpr Duration kRaiseAfter = std::chrono::seconds(2);
@@ -75,10 +76,15 @@ class AutoTuner {
     ProtocolTime time;
     WorkerStatus status;
   };
+  struct RoundTrip {
+    ProtocolTime time;
+    double mean = 0, deviation = 0;
+  };
   struct Worker {
-    std::deque<Point> points;       // statuses since a while
-    std::deque<Point> round_trips;  // of kRoundTripAge
-    double rate = 0;
+    std::optional<ProtocolTime> heard;
+    std::deque<Point> points;           // statuses since a while
+    std::deque<RoundTrip> round_trips;  // of kRoundTripAge
+    double rate = 0;                    // the largest of a while
     ProtocolTime rate_at{};
   };
   /// Of one worker, in seconds and bytes.
@@ -97,8 +103,9 @@ class AutoTuner {
     [[nodiscard]] double delay() const { return round_trip + jitter + transfer() + codec; }
   };
   struct Wanted {
-    std::uint32_t bound = 0;       // not within its maximum yet
-    std::uint32_t bound_kept = 0;  // one that holds is not lowered below this
+    std::uint32_t bound = 0;  // not within its maximum yet
+    // What holds is not lowered below these.
+    std::uint32_t bound_kept = 0, local_steps_kept = 0;
     std::uint32_t local_steps = 1;
     std::string why;
   };

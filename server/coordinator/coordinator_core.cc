@@ -170,7 +170,7 @@ void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) 
     if (request.job != run_->job)
       end_job(JobState::kFailed, fmt::format("a shard of '{}' was lost", request.server_name));
     else if (run_->book)
-      tell_tuning(peer);
+      tell_tuning(peer, view_of_run().tunings.back().from_round);
     return;
   }
   if (!run_ || run_->places.empty()) std::erase_if(shards_, [](const Shard& s) { return !s.connected; });

@@ -88,7 +88,7 @@ struct Tuning {
   double seconds = 0;    ///< from the start of training until it was asked for
 };
 /// Tunings of a job that are remembered; beyond, the oldest ones are forgotten.
-inline constexpr std::size_t kTuningsMax = 1000;
+inline constexpr std::size_t kTuningsMax = 100;
 
 /// Of the parameters of a cut, over the whole test set.
 struct TestFigures {
@@ -371,7 +371,7 @@ class CoordinatorCore {
   // Staleness and compression that change (coordinator_tuning.cc).
   void begin_tuning();
   void tune(StalenessPlan staleness, std::string settings, std::string why);
-  void tell_tuning(PeerId peer);
+  void tell_tuning(PeerId peer, Round from_round);
   void on_tuned(Worker& worker, const Tuned& tuned);
   void advance_tuning(ProtocolTime now);
   [[nodiscard]] std::vector<IncarnationOrder> active_workers() const;

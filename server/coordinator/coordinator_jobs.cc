@@ -189,7 +189,7 @@ void CoordinatorCore::join(Worker& worker) {
   run_->membership_changed = true;
   worker.tuned = 0;
   tell(worker.peer, JoinJob{run_->job, run_->layout_hash, run_->places});
-  tell_tuning(worker.peer);
+  tell_tuning(worker.peer, Round());  // it has not begun any
 }
 
 /// Once for all lives of one worker.

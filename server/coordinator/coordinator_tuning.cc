@@ -63,40 +63,48 @@ void CoordinatorCore::tune(StalenessPlan staleness, std::string settings, std::s
                 false,
                 {},
                 view.progress.training_seconds(now_, view.samples_total)};
-  for (const auto& [order, worker] : workers_) {
-    if (worker.part != Part::kJoined || worker.state != MemberState::kActive) continue;
-    const Round next =
-        std::max(clock(worker), worker.status.job == run_->job ? worker.status.clock : Round());
-    tuning.from_round = std::max(tuning.from_round, next.next());
+  // No active worker has begun it, as far as is known; but whoever is far behind is not to wait for it long.
+  const std::uint64_t latest = smallest_active_clock().value_or(Round()).value() + kLeaseRoundsMax;
+  for (const IncarnationOrder order : active_workers()) {
+    const Worker& worker = workers_.at(order);
+    std::uint64_t next = clock(worker).value();
+    if (worker.status.job == run_->job) next = std::max(next, worker.status.clock.value());
+    tuning.from_round = std::max(tuning.from_round, Round(std::min(next, latest) + 1));
   }
   note(fmt::format("job {}: {} from round {} on: {}", run_->job, described(staleness), tuning.from_round,
                    tuning.why));
+  const Round from_round = tuning.from_round;
   view.tunings.push_back(std::move(tuning));
   if (view.tunings.size() > kTuningsMax) view.tunings.erase(view.tunings.begin());
   run_->book->set_round_samples(round_samples());
   run_->tuner->on_changed();
   for (const auto& [order, worker] : workers_)
-    if (worker.part == Part::kJoined) tell_tuning(worker.peer);
-  for (std::size_t k = 0; k < run_->places.size(); ++k) tell_tuning(shards_[k].peer);
+    if (worker.part == Part::kJoined) tell_tuning(worker.peer, from_round);
+  for (std::size_t k = 0; k < run_->places.size(); ++k) tell_tuning(shards_[k].peer, from_round);
   actions_.push_back(JobChanged{run_->job});
 }
 
-void CoordinatorCore::tell_tuning(PeerId peer) {
+void CoordinatorCore::tell_tuning(PeerId peer, Round from_round) {
   const Tuning& tuning = view_of_run().tunings.back();
   if (tuning.number == 0) return;
-  tell(peer, Tune{run_->job, tuning.number, tuning.from_round, tuning.staleness.bound, round_samples(),
-                  tuning.settings});
+  tell(peer,
+       Tune{run_->job, tuning.number, from_round, tuning.staleness.bound, round_samples(), tuning.settings});
 }
 
 void CoordinatorCore::on_tuned(Worker& worker, const Tuned& tuned) {
-  worker.tuned = std::max(worker.tuned, tuned.number);
+  const std::vector<Tuning>& tunings = view_of_run().tunings;
+  if (worker.part != Part::kJoined || tunings.empty()) return;
+  if (tuned.number > tunings.back().number)
+    return declare_dead(worker, fmt::format("it has taken tuning {}, which does not exist", tuned.number));
+  if (tuned.number <= worker.tuned) return;
+  worker.tuned = tuned.number;
   worker.tuned_from = tuned.from_round;
 }
 
 /// It holds once every active worker has said so; suspended ones say so when they are back.
 void CoordinatorCore::advance_tuning(ProtocolTime now) {
   Tuning& tuning = view_of_run().tunings.back();
-  if (tuning.in_force && now < run_->tuner_at) return;
+  if (tuning.in_force && (now < run_->tuner_at || view_of_run().plan.deterministic)) return;
   const std::vector<IncarnationOrder> active = active_workers();
   if (!tuning.in_force) {
     if (active.empty()) return;
@@ -111,7 +119,7 @@ void CoordinatorCore::advance_tuning(ProtocolTime now) {
     run_->tuner->on_changed();
     actions_.push_back(JobChanged{run_->job});
   }
-  if (run_->phase != Phase::kTraining || view_of_run().plan.deterministic || now < run_->tuner_at) return;
+  if (run_->phase != Phase::kTraining || now < run_->tuner_at) return;
   run_->tuner_at = now + kCheckEvery;
   if (const auto choice = run_->tuner->choose(now, tuning.staleness, active)) {
     StalenessPlan better = tuning.staleness;

@@ -184,6 +184,9 @@ Status CoordinatorHost::tune(JobId id, std::string yaml, std::string name) {
   Status tunable;
   const bool ran = runner_.run([&](CoordinatorCore& core, ProtocolTime now) {
     tunable = core.check_tunable(id);
+    if (tunable.ok() && !model)
+      tunable = make_error(ErrorCode::kRefused, "job {} has just begun: try again", id);
+    if (!tunable.ok()) return;
     core.on_event(now, CoordinatorCore::TuneJob{id, staleness_of(spec->staleness), to_yaml(*spec),
                                                 "tuned by an operator"});
   });

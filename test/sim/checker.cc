@@ -33,11 +33,13 @@ void Checker::on_membership_sent(const Membership& membership) {
 
 void Checker::on_tune_sent(const Tune& tuning) {
   const auto [it, is_new] = tunings_.emplace(tuning.number, tuning);
-  const Tune& known = it->second;
+  Tune& known = it->second;
+  known.from_round = std::max(known.from_round, tuning.from_round);  // 0: to who joins
   if (is_new && tuning.number != (tunings_.size() > 1 ? std::prev(it)->first + 1 : 1))
     fail("tuning {} is not the next one", tuning.number);
   if (known.bound != tuning.bound || known.round_samples != tuning.round_samples ||
-      known.from_round != tuning.from_round || known.settings != tuning.settings)
+      (tuning.from_round > Round() && known.from_round > Round() && known.from_round != tuning.from_round) ||
+      known.settings != tuning.settings)
     fail("tuning {} says one thing to one and another to another", tuning.number);
   if (!plan_.auto_staleness || !plan_.tunings.empty()) return;
   if (!tuning.bound || *tuning.bound < 1 || *tuning.bound > *plan_.bound)

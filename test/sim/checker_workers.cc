@@ -44,7 +44,9 @@ void Checker::on_tuned(IncarnationOrder order, const Replica::TuningTaken& taken
   const auto tuning = tunings_.find(taken.number);
   if (tuning == tunings_.end())
     fail("incarnation {} takes tuning {}, which does not exist", order, taken.number);
-  const Round from = std::max(tuning->second.from_round, of.begun);
+  // Who joins when it is known has it from its first round on.
+  const bool joins = of.begun == Round() && taken.from_round == Round();
+  const Round from = joins ? Round() : std::max(tuning->second.from_round, of.begun);
   if (taken.from_round != from)
     fail("incarnation {} takes tuning {} from round {} on, not from {}", order, taken.number,
          taken.from_round, from);

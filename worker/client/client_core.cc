@@ -116,7 +116,16 @@ void ClientCore::take(ProtocolTime, const Replica::RoundBegun& report) {
   job_->status.staleness = report.staleness;
 }
 
-void ClientCore::take(ProtocolTime, const Replica::RoundExtended& report) { on_begun(report.range); }
+void ClientCore::take(ProtocolTime, const Replica::RoundExtended& report) {
+  on_begun(report.range);
+  count_work(report.samples, report.loss_sum, report.compute_seconds);
+}
+
+void ClientCore::count_work(std::uint64_t samples, double loss_sum, double compute_seconds) {
+  job_->status.samples += samples;
+  job_->status.loss_sum += loss_sum;
+  job_->status.compute_seconds += compute_seconds;
+}
 
 void ClientCore::on_begun(const SampleRange& range) {
   LeaseGrant& lease = job_->offered.value();
@@ -132,9 +141,7 @@ void ClientCore::take(ProtocolTime now, const Replica::RoundCoded& report) {
   job.turnaround.on_pushed(now, report.pushes.front().sequence);
   hold(report.pushes);
   job.status.clock = report.name.round.next();
-  job.status.samples += report.name.range.size();
-  job.status.loss_sum += report.loss_sum;
-  job.status.compute_seconds += report.compute_seconds;
+  count_work(report.samples, report.loss_sum, report.compute_seconds);
 }
 
 void ClientCore::take(ProtocolTime, const Replica::RoundsWithdrawn& report) {
@@ -302,6 +309,7 @@ void ClientCore::join(const JoinJob& request) {
   job.joined = true;
   actions_.push_back(OpenReplica{std::move(options)});
   if (job.tuning) apply_tuning();
+  if (!job_) return;  // it cannot be read
   for (const ShardPlace& place : request.shards) {
     const PeerId peer(next_peer_++);
     job.shards.emplace(peer, place.index);

@@ -274,6 +274,7 @@ class ClientCore {
   void begin_evaluation();
   void offer_rounds();
   void on_begun(const SampleRange& range);
+  void count_work(std::uint64_t samples, double loss_sum, double compute_seconds);
   void tell_whether_work_is_expected();
   void on_merged(std::size_t bytes);
   void ask_for_lease();

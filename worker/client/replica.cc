@@ -87,8 +87,8 @@ void Replica::handle(RoundComputed& event) {
   if (pending_) code(*std::exchange(pending_, std::nullopt));
   Computation computed = *std::exchange(computing_, std::nullopt);
   computed.buffers = std::move(event.buffers);
-  computed.loss_sum += event.loss_sum;
-  computed.compute_seconds += event.compute_seconds;
+  computed.loss_sum = event.loss_sum;
+  computed.compute_seconds = event.compute_seconds;
   if (computed.done) {
     std::vector<float>& sum = computed.done->progress;
     for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += computed.buffers->progress[i];
@@ -142,8 +142,10 @@ bool Replica::extend(Computation& computation) {
   const std::uint64_t samples_max = now.accumulate_rounds_max * now.round_samples;
   if (name.range.size() + now.round_samples > samples_max) return false;
   const SampleRange range = take_samples(now.round_samples);
+  report(RoundExtended{name.round, range, name.range.size() - computation.reported, computation.loss_sum,
+                       computation.compute_seconds});
+  computation.reported = name.range.size();
   name.range.end = range.end;
-  report(RoundExtended{name.round, range});
   computation.done = std::exchange(computation.buffers, nullptr);
   compute(std::move(computation), range);
   return true;
@@ -208,7 +210,9 @@ void Replica::code(Computation computation) {
   if (active >= crowded_.active || computation.name.round.value() > crowded_.round.value() + kResidualRounds)
     crowded_ = {epoch(), active, computation.name.round};
   if (computation.buffers) spare_.push_back(std::move(computation.buffers));
-  report(RoundCoded{computation.name, std::move(pushes), computation.loss_sum, computation.compute_seconds});
+  const std::uint64_t samples = computation.name.range.size() - computation.reported;
+  report(RoundCoded{computation.name, std::move(pushes), samples, computation.loss_sum,
+                    computation.compute_seconds});
 }
 
 /// Refused is what was made in a membership of long ago: it goes again in the newest.

@@ -154,10 +154,16 @@ class Replica {
   struct RoundExtended {
     Round round;
     SampleRange range;
+    // Of what it has done since it began, or since it went on last.
+    std::uint64_t samples = 0;
+    double loss_sum = 0;
+    double compute_seconds = 0;
   };
   struct RoundCoded {
     RoundName name;
     std::vector<Push> pushes;  ///< one per shard
+    // Of what no RoundExtended has reported.
+    std::uint64_t samples = 0;
     double loss_sum = 0;
     double compute_seconds = 0;
   };
@@ -232,6 +238,7 @@ class Replica {
     std::vector<Version> base_versions;  // per shard
     std::shared_ptr<RoundBuffers> buffers;
     std::shared_ptr<RoundBuffers> done;  // of a round that goes on: what it has given before
+    std::uint64_t reported = 0;          // of its samples
     double loss_sum = 0;
     double compute_seconds = 0;
   };

@@ -279,6 +279,29 @@ TEST_CASE("a bound that cannot hide the delay is warned of once, and the warning
   CHECK(alone.warnings.empty());
 }
 
+TEST_CASE("rounds of minutes are measured too, and a flood of statuses is no harm") {
+  TunerBench bench(both_auto(16, 8));
+  WorkerStatus status;
+  const std::vector<IncarnationOrder> active = {IncarnationOrder(1)};
+  for (int second = 1; second <= 600; ++second) {
+    bench.now += seconds(1);
+    if (second % 60 == 0) {
+      status.clock = status.clock.next();
+      status.samples += 64;
+      status.compute_seconds += 60;
+    }
+    status.round_trip_seconds = 0.2;
+    for (int k = 0; k < 100; ++k) bench.tuner.on_status(bench.now, active[0], status);
+    if (const auto choice = bench.tuner.choose(bench.now, bench.plan, active)) {
+      bench.plan.bound = choice->bound;
+      bench.plan.local_steps = choice->local_steps;
+      bench.tuner.on_changed();
+    }
+  }
+  CHECK(bench.plan.bound == 2u);
+  CHECK(bench.plan.local_steps == 1);
+}
+
 TEST_CASE("statuses that say anything at all never lead beyond the maxima") {
   RandomStream random(7);
   const auto any = [&] {

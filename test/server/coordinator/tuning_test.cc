@@ -53,6 +53,19 @@ TEST_CASE("it holds from a round on that no active worker has begun, as far as i
   CHECK(bench.to<Tune>(PeerId(1)).back().from_round == Round(12));
 }
 
+TEST_CASE(
+    "a clock that cannot be true does not put a tuning off for ever, and a number that cannot be is death") {
+  CoordinatorBench bench;
+  bench.start(1, 2);
+  WorkerStatus liar = CoordinatorBench::status();
+  liar.clock = Round(~std::uint64_t{0});
+  bench.say(PeerId(2), liar);
+  tune(bench, 3, 1);
+  CHECK(bench.to<Tune>(PeerId(1)).back().from_round == Round(kLeaseRoundsMax + 1));
+  bench.say(PeerId(2), Tuned{JobId(1), 9, Round(1)});
+  CHECK(bench.to<Fenced>(PeerId(2)).size() == 1);
+}
+
 TEST_CASE("who is suspended is not waited for, who joins is told with the job") {
   CoordinatorBench bench(quick());
   bench.start(1, 2);
@@ -67,6 +80,7 @@ TEST_CASE("who is suspended is not waited for, who joins is told with the job") 
   bench.prepare(3);
   REQUIRE(bench.to<Tune>(PeerId(3)).size() == 1);
   CHECK(bench.to<Tune>(PeerId(3))[0].bound == 3u);
+  CHECK(bench.to<Tune>(PeerId(3))[0].from_round == Round());
   // A session keeps what was said: who returns has had it.
   CHECK(bench.to<Tune>(PeerId(2)).size() == 1);
 }

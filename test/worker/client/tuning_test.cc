@@ -63,6 +63,32 @@ TEST_CASE("a tuning that cannot be read ends the job here, and the coordinator h
   CHECK(bench.unloaded == 1);
 }
 
+TEST_CASE("the same where it has come before the job is joined") {
+  ClientBench bench;
+  bench.hear(kCoordinator, tuning(1, 0, 20, "bad"));
+  bench.join();
+  CHECK(bench.to<JobRefused>(kCoordinator).size() == 1);
+  CHECK(bench.peers.empty());
+  CHECK(bench.unloaded == 1);
+}
+
+TEST_CASE("what a round has done counts as it goes on, and once") {
+  ClientBench bench;
+  bench.join();
+  bench.hear(kCoordinator, {Tune{JobId(1), 1, Round(0), 0u, 10, "good"}});
+  bench.send_shadow({{IncarnationOrder(1), Round(), Round()}, {IncarnationOrder(2), Round(), Round()}});
+  bench.lend(100);
+  CHECK(bench.status().samples == 0);
+  bench.finish_round();  // the gate is closed to the next one
+  CHECK(bench.rounds.back().extends);
+  CHECK(bench.status().samples == 10);
+  for (int more = 0; more < 3; ++more) bench.finish_round();
+  CHECK_FALSE(bench.replica.computing());
+  CHECK(bench.status().samples == 40);
+  CHECK(bench.status().loss_sum == 4);
+  CHECK(bench.status().compute_seconds == 4);
+}
+
 TEST_CASE("what a lease has left is given back when the worker drains, and no sample twice") {
   ClientBench bench;
   bench.join();
