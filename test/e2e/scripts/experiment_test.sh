@@ -14,7 +14,7 @@ export WAN_LAB=$work/wan_lab.sh
 cat > "$WAN_LAB" << 'END'
 #!/usr/bin/env bash
 [[ $1 == run && $4 == --seed && $6 == --json ]] || exit 64
-bound=$(jq .staleness.bound "$3") seed=$5
+bound=$(jq '.staleness.bound | if . == "auto" then 16 else . end' "$3") seed=$5
 echo "$2 $bound $seed" >> "$FAKE/runs"
 if [[ -e $FAKE/hang ]]; then
   trap 'touch "$FAKE/told"; exit 143' TERM
