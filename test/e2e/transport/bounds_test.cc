@@ -21,11 +21,7 @@ std::uint64_t count_of(const std::vector<NamedCount>& counts, std::string_view n
 TEST_CASE("a core that is held up finds its mailbox full, not endless, and what was dropped counted") {
   constexpr std::size_t kTooMany = 1000;
   Node server("tcp://127.0.0.1:*", 3, true);
-  std::promise<void> release;
-  std::thread holder([&] {
-    server.runner->run([held = release.get_future().share()](RecordingCore&, ProtocolTime) { held.wait(); });
-  });
-  // The mailbox is empty as the core is held: nothing has been sent yet.
+  HeldCore held(server);  // with an empty mailbox: nothing has been sent yet
   RawPeer peer(server.transport->endpoint());
   peer.shake_hands();
   Frame frame;
@@ -38,8 +34,7 @@ TEST_CASE("a core that is held up finds its mailbox full, not endless, and what 
   REQUIRE(peer.send(pings));
   for (int i = 0; i < 4000 && server.transport->counters().frames_in < kMailboxFramesMax + kTooMany; ++i)
     std::this_thread::sleep_for(5ms);
-  release.set_value();
-  holder.join();
+  held.release();
   const std::vector<NamedCount> counts = server.runner->counters();
   CHECK(count_of(counts, "mailbox_dropped_frames") == kTooMany);
   CHECK(count_of(counts, "mailbox_dropped_bytes") > kTooMany * sizeof(Frame));
@@ -96,17 +91,13 @@ TEST_CASE("what a core asks for after one event is carried out before the next, 
   Node client(std::nullopt, 0, false);
   client.runner->post(OpenPeer{kServer, server.transport->endpoint(), 3, good_hello(), kPayloadBytesMax});
   REQUIRE(client.wait_for([](const RecordingCore& core) { return core.connected == 1; }));
-  std::promise<void> release;
-  std::thread holder([&] {
-    server.runner->run([held = release.get_future().share()](RecordingCore&, ProtocolTime) { held.wait(); });
-  });
+  HeldCore held(server);
   const std::uint64_t before = server.transport->counters().frames_in;
   for (std::size_t i = 0; i < kMessages; ++i)
     client.runner->post(SendMessage{kServer, StreamIndex(1), CutValues{JobId(1), CutId(i), pattern(8)}});
   for (int i = 0; i < 4000 && server.transport->counters().frames_in < before + kMessages; ++i)
     std::this_thread::sleep_for(5ms);
-  release.set_value();
-  holder.join();
+  held.release();
   REQUIRE(client.wait_for([](const RecordingCore& core) { return core.messages.size() == kMessages; }));
   CHECK(server.wait_for([](const RecordingCore& core) { return core.messages.size() == kMessages; }));
   server.runner->run([](const RecordingCore& core, ProtocolTime) { CHECK(core.actions_waiting == 0); });

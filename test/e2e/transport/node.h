@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <future>
 #include <thread>
 
 #include "common/net/core_runner.h"
@@ -92,6 +93,34 @@ struct Node {
 
   std::unique_ptr<ZmqTransport> transport;
   std::unique_ptr<Runner> runner;
+};
+
+/// A node's core that does nothing from here until release().
+class HeldCore {
+ public:
+  explicit HeldCore(Node& node)
+      : holder_([this, &node] {
+          node.runner->run([this](RecordingCore&, ProtocolTime) {
+            held_.set_value();
+            release_.get_future().wait();
+          });
+        }) {
+    held_.get_future().wait();
+  }
+  ~HeldCore() {
+    if (holder_.joinable()) release();
+  }
+  HeldCore(const HeldCore&) = delete;
+  HeldCore& operator=(const HeldCore&) = delete;
+
+  void release() {
+    release_.set_value();
+    holder_.join();
+  }
+
+ private:
+  std::promise<void> held_, release_;
+  std::thread holder_;
 };
 
 inline Hello good_hello() {
