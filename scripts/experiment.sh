@@ -112,7 +112,7 @@ take_arms() {
   for arm in "${arms[@]}"; do
     arm_profile[$arm]=$(jq -r --arg arm "$arm" '.arms[] | select(.name == $arm).profile' "$file")
     [[ -z $profile || ${arm_profile[$arm]} == lan ]] || arm_profile[$arm]=$profile
-    mapfile -t settings < <(jq -r --arg arm "$arm" --arg epochs "$epochs" '(.set // {}) + (.arms[] | select(.name == $arm).set // {})
+    mapfile -t settings < <(jq -r --arg arm "$arm" --arg epochs "$epochs" '(.set // {}) + (.arms[] | select(.name == $arm) | .set // {})
       + (if $epochs == "" then {} else {"training.epochs": $epochs} end) | to_entries[] | "\(.key)=\(.value)"' "$file")
     keep_settings "$arm" yaml job "$path" ${settings[@]:+"${settings[@]}"}
     keep_settings "$arm" link profile "$(profile_file_or_inline "${arm_profile[$arm]}")"

@@ -75,6 +75,9 @@ for change in "--epochs 2" "--profile thin"; do
   check "results with other settings than $change are refused" test "$status" = 1
   check "and named" complains "has results of other settings for arm"
 done
+rm -rf "$out" "$FAKE/runs"
+experiment auto --seeds 1 --epochs 1 --arms lan-sync,nya
+check "what an arm sets goes before what all arms set" test "$(cat "$FAKE/runs")" = $'lan 0 1\nnew-york-asuncion 16 1'
 experiment delay --arms sync-lan,nobody
 check "an arm that is not there is the caller's error" test "$status" = 64
 
