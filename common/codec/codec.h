@@ -63,11 +63,6 @@ class DenseFloat32Codec final : public Codec {
   [[nodiscard]] Result<Update> decode(const SharedBytes& payload, std::uint64_t size) const override;
 };
 
-/// A payload in whatever coding it says it has: in that of `own`, or in one that a job may have used before
-/// it was tuned. Errors: kCorrupt as Codec::decode(), or if the coding is neither.
-Result<Update> decode_update(std::uint8_t coding, const SharedBytes& payload, std::uint64_t size,
-                             const Codec& own);
-
 /// What the two directions of a job are coded with.
 struct JobCodecs {
   std::shared_ptr<const Codec> push;

@@ -41,6 +41,11 @@ struct CompressionSpec {
   friend bool operator==(const CompressionSpec&, const CompressionSpec&) = default;
 };
 
+/// A payload in whatever coding it says it has: in that of `own`, or in one that a job may have used before
+/// it was tuned. Errors: kCorrupt as Codec::decode(), or if the coding is neither.
+Result<Update> decode_update(std::uint8_t coding, const SharedBytes& payload, std::uint64_t size,
+                             const Codec& own);
+
 /// Errors: kInvalidArgument, if a density is for a tensor that the model does not have, or for one that is
 /// too small to have one.
 Result<JobCodecs> make_codecs(const CompressionSpec& spec, const ParameterSpace& space);

@@ -17,6 +17,10 @@ void check_conflicts(YamlReader& root, const JobConfig& job) {
         .conflict(job.staleness.auto_bound ? "bound" : "local_steps",
                   "\"auto\" beside training.deterministic: true", "a whole number in a deterministic job");
   }
+  if (job.deterministic && job.staleness.age_power != 0) {
+    root.map("staleness")
+        .conflict("age_power", "it beside training.deterministic: true", "to leave it out, or 0");
+  }
   if (job.deterministic && job.staleness.at_bound == AtBound::kAccumulate) {
     root.map("staleness")
         .conflict("at_bound", "\"accumulate\" beside training.deterministic: true",
@@ -51,6 +55,8 @@ Result<JobConfig> parse_job_text(std::string text, std::string name_for_errors) 
   read_model_section(root, job.model);
   read_data_section(root, job.data);
   read_training_section(root, job);
+  // What is left out; a deterministic job is in lockstep.
+  job.staleness.auto_bound = job.staleness.auto_local_steps = !job.deterministic;
   read_staleness_section(root, job.staleness);
   read_compression_section(root, job.compression);
   root.choice<Durability>("durability", {{"memory", Durability::kMemory}}, {"log", "sync"}, job.durability);

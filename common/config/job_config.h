@@ -15,6 +15,7 @@ namespace nanduti {
 
 inline constexpr std::uint32_t kStalenessBoundMax = 1024;
 inline constexpr std::uint32_t kLocalStepsMax = 1024;
+inline constexpr double kAgePowerMax = 10;
 inline constexpr std::uint64_t kEvaluateEveryMax = 1'000'000'000'000;
 inline constexpr std::uint32_t kClassesMax = 256;  ///< labels are bytes
 
@@ -53,6 +54,7 @@ struct StalenessConfig {
   bool auto_local_steps = false;  ///< the coordinator chooses them too, up to local_steps_max
   std::uint32_t local_steps_max = 8;
   AtBound at_bound = AtBound::kWait;
+  double age_power = 0;  ///< how much less old pushes count (server/shard/round_ages.h); 0: not at all
   // The weights in a worker's replica, for experiments: 0 to 1.
   double own_work = 1.0;  ///< of its own pushes that are on their way: what read-my-writes is worth
   double rho = 1.0;       ///< of what compression has left unsent

@@ -97,6 +97,9 @@ void read_staleness_section(YamlReader& root, StalenessConfig& staleness) {
   begin_auto(staleness);
   reader.choice<AtBound>("at_bound", {{"wait", AtBound::kWait}, {"accumulate", AtBound::kAccumulate}}, {},
                          staleness.at_bound);
+  reader.real_number(
+      "age_power", [](double value) { return value >= 0 && value <= kAgePowerMax; }, "a number from 0 to 10",
+      staleness.age_power);
   constexpr std::string_view kWeightAllowed = "a number from 0 to 1";
   const auto is_weight = [](double value) { return value >= 0 && value <= 1; };
   reader.real_number("own_work", is_weight, kWeightAllowed, staleness.own_work);

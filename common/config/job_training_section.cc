@@ -8,6 +8,9 @@ constexpr std::uint32_t kBatchSizeMax = 65536;
 constexpr std::uint32_t kEpochsMax = 100000;
 /// AdamW's steps are about as long as its learning rate, whatever the gradient: the default.
 constexpr double kAdamWLearningRate = 0.001;
+/// Pushes are whole steps already: with its momentum of 0.9 they end where adding them would.
+constexpr double kNesterovLearningRate = 0.1;
+constexpr double kAdagradLearningRate = 0.01;
 
 void read_optimizer(YamlReader& training, OptimizerSpec& optimizer) {
   YamlReader reader = training.map("optimizer");
@@ -32,6 +35,9 @@ void read_optimizer(YamlReader& training, OptimizerSpec& optimizer) {
   reader.real_number(
       "epsilon", [](double value) { return value > 0 && value <= 1; }, "a number above 0, at most 1",
       optimizer.epsilon);
+  reader.real_number(
+      "kept_at_merge", [](double value) { return value >= 0 && value <= 1; }, "a number from 0 to 1",
+      optimizer.kept_at_merge);
   reader.finish();
   const auto check_belongs = [&](std::string_view key, std::string_view type, OptimizerType of) {
     if (optimizer.type == of || reader.find(key) == nullptr) return;
@@ -39,8 +45,39 @@ void read_optimizer(YamlReader& training, OptimizerSpec& optimizer) {
                     fmt::format("to leave it out, or type: {}", type));
   };
   check_belongs("momentum", "momentum", OptimizerType::kMomentum);
+  if (reader.find("kept_at_merge") != nullptr && optimizer.type == OptimizerType::kSgd)
+    reader.conflict("kept_at_merge", "it beside sgd, which has nothing to keep",
+                    "to leave it out, or type: momentum or adamw");
   for (const std::string_view key : {"beta1", "beta2", "epsilon"})
     check_belongs(key, "adamw", OptimizerType::kAdamW);
+}
+
+void read_server_optimizer(YamlReader& training, ServerOptimizerSpec& optimizer) {
+  YamlReader reader = training.map("server_optimizer");
+  reader.choice<ServerOptimizerType>("type",
+                                     {{"add", ServerOptimizerType::kAdd},
+                                      {"nesterov", ServerOptimizerType::kNesterov},
+                                      {"adagrad", ServerOptimizerType::kAdagrad}},
+                                     {}, optimizer.type);
+  if (optimizer.type == ServerOptimizerType::kNesterov) optimizer.learning_rate = kNesterovLearningRate;
+  if (optimizer.type == ServerOptimizerType::kAdagrad) optimizer.learning_rate = kAdagradLearningRate;
+  reader.real_number(
+      "learning_rate", [](double value) { return value > 0 && value <= 1000; },
+      "a number above 0, at most 1000", optimizer.learning_rate);
+  reader.real_number(
+      "momentum", [](double value) { return value >= 0 && value < 1; }, "a number from 0 to below 1",
+      optimizer.momentum);
+  reader.real_number(
+      "epsilon", [](double value) { return value > 0 && value <= 1; }, "a number above 0, at most 1",
+      optimizer.epsilon);
+  reader.finish();
+  const auto check_belongs = [&](std::string_view key, std::string_view types, bool belongs) {
+    if (belongs || reader.find(key) == nullptr) return;
+    reader.conflict(key, "it beside another type of server_optimizer",
+                    fmt::format("to leave it out, or type: {}", types));
+  };
+  check_belongs("momentum", "nesterov", optimizer.type == ServerOptimizerType::kNesterov);
+  check_belongs("epsilon", "adagrad", optimizer.type == ServerOptimizerType::kAdagrad);
 }
 
 std::vector<Choice<ScheduleType>> schedules() {
@@ -88,6 +125,7 @@ void read_training_section(YamlReader& root, JobConfig& job) {
   training.whole_number("workers", 1, kMembersMax, job.workers_to_start);
   training.boolean("deterministic", job.deterministic);
   read_optimizer(training, job.training.optimizer);
+  read_server_optimizer(training, job.training.server_optimizer);
   read_schedule(training, job.training.schedule);
   training.finish();
 }

@@ -22,7 +22,8 @@ std::string to_yaml(const StalenessConfig& staleness) {
               ? fmt::format(", local_steps: auto, local_steps_max: {}", staleness.local_steps_max)
               : fmt::format(", local_steps: {}", staleness.local_steps);
   text += staleness.at_bound == AtBound::kAccumulate ? ", at_bound: accumulate" : ", at_bound: wait";
-  return text + fmt::format(", own_work: {}, rho: {}", staleness.own_work, staleness.rho);
+  return text + fmt::format(", age_power: {}, own_work: {}, rho: {}", staleness.age_power, staleness.own_work,
+                            staleness.rho);
 }
 
 }  // namespace

@@ -19,6 +19,19 @@ struct OptimizerSpec {
   double beta1 = 0.9;     ///< of the mean gradient
   double beta2 = 0.999;   ///< of the mean squared gradient
   double epsilon = 1e-8;  ///< added to its root
+  /// What of the velocity, or of AdamW's mean gradient, is kept where a round begins that others' work has
+  /// been merged for: 0 to 1.
+  double kept_at_merge = 1.0;
+};
+
+enum class ServerOptimizerType { kAdd, kNesterov, kAdagrad };
+
+/// What a shard makes of workers' pushes (server/shard/server_optimizer.h).
+struct ServerOptimizerSpec {
+  ServerOptimizerType type = ServerOptimizerType::kAdd;
+  double learning_rate = 1.0;
+  double momentum = 0.9;  ///< used by kNesterov
+  double epsilon = 1e-8;  ///< used by kAdagrad
 };
 
 /// Learning rate over the job's samples: a pure function of how far the job's data has got, in [0, 1].
@@ -35,6 +48,7 @@ struct TrainingSpec {
   std::uint32_t epochs = 1;
   std::uint64_t seed = 1;
   OptimizerSpec optimizer;
+  ServerOptimizerSpec server_optimizer;
   ScheduleSpec schedule;
 };
 

@@ -16,7 +16,7 @@
 /// but for a job's YAML, made printable (printable_text.h).
 namespace nanduti {
 
-inline constexpr std::uint32_t kProtocolVersion = 6;
+inline constexpr std::uint32_t kProtocolVersion = 7;
 
 /// Version of the codecs' byte formats.
 inline constexpr std::uint32_t kCodecFormat = 2;
@@ -26,7 +26,7 @@ inline constexpr std::size_t kNameBytesMax = 256;
 inline constexpr std::size_t kTextBytesMax = 1 << 20;  ///< job specs, reasons, hardware descriptions
 inline constexpr std::size_t kMembersMax = 1024;       ///< worker incarnations in one message
 inline constexpr std::size_t kShardsMax = 64;
-inline constexpr std::size_t kRefusedMax = 4096;  ///< refused sequences in one message
+inline constexpr std::size_t kReturnedMax = 4096;  ///< ReturnedPush of one worker in one message
 inline constexpr std::size_t kSettleEntriesMax = 4096;
 inline constexpr std::size_t kCutsMax = 4;  ///< cuts that a shard holds at once; beyond: the oldest goes
 inline constexpr std::size_t kPayloadBytesMax = std::size_t{1} << 32;
@@ -247,6 +247,11 @@ struct ShardFailed {
   JobId job;
   std::string reason;
 };
+/// How much of a push is applied, in parts; what is not, returns to its worker. 0: it is refused.
+inline constexpr std::uint16_t kAppliedWhole = 256;
+inline float kept_part(std::uint16_t applied_parts) {
+  return static_cast<float>(applied_parts) / static_cast<float>(kAppliedWhole);
+}
 /// What became of one push.
 struct SettleEntry {
   IncarnationOrder order;
@@ -254,7 +259,7 @@ struct SettleEntry {
   Round round;
   LeaseId lease;      ///< 0 for a flush
   SampleRange range;  ///< samples of the round
-  bool refused = false;
+  std::uint16_t applied_parts = kAppliedWhole;
   std::uint32_t age = 0;  ///< rounds that the shard had settled since the push's base version
 };
 /// Pushes settled durably since the last report, in settling order.
@@ -358,6 +363,7 @@ struct Push {
   std::uint32_t stands_for = 1;  ///< workers behind this push; more than one behind a site relay
   Round smallest_clock;          ///< theirs; equals round without a relay
   std::uint8_t coding = 0;
+  Sequence acknowledged;  ///< what became of pushes below it the worker knows
   SharedBytes payload;
 };
 /// Asks for the parameters of a cut, to evaluate them.
@@ -373,12 +379,18 @@ struct Subscribed {
   JobId job;
   Sequence next_sequence;  ///< first one not settled: the worker resends from here
 };
+/// A push that is settled and was not applied as a whole: the rest of its mass returns to the residual, once.
+struct ReturnedPush {
+  Sequence sequence;
+  std::uint16_t applied_parts = 0;  ///< below kAppliedWhole
+  friend bool operator==(const ReturnedPush&, const ReturnedPush&) = default;
+};
 enum class AckLevel : std::uint8_t { kReceived = 1, kDurableHere = 2, kDurableAtHome = 3 };
 struct PushAck {
   JobId job;
   AckLevel level = AckLevel::kDurableHere;
-  Sequence next_sequence;         ///< everything below is settled for good, applied or refused
-  std::vector<Sequence> refused;  ///< since the last ack; may repeat what a publish says
+  Sequence next_sequence;              ///< everything below is settled for good, applied or refused
+  std::vector<ReturnedPush> returned;  ///< since Push::acknowledged; may repeat what a publish says
 };
 /// An active worker's clock at a shard: its rounds below `clock` are in the shard's parameters.
 struct MemberClock {
@@ -389,8 +401,8 @@ struct MemberClock {
 /// Verdicts about one incarnation's pushes.
 struct Verdict {
   IncarnationOrder order;
-  Sequence next_sequence;         ///< everything below is settled
-  std::vector<Sequence> refused;  ///< among those, since the last version
+  Sequence next_sequence;              ///< everything below is settled
+  std::vector<ReturnedPush> returned;  ///< among those, since Push::acknowledged
 };
 /// What every version carries, whether it adds or assigns.
 struct VersionHeader {

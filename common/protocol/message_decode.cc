@@ -100,7 +100,8 @@ class Reader {
     if (!count("entries", t.entries(), kSettleEntriesMax)) return;
     for (const wire::Settled* e : *t.entries())
       m.entries.push_back({IncarnationOrder(e->order()), Sequence(e->sequence()), Round(e->round()),
-                           LeaseId(e->lease()), samples(&e->samples()), e->refused(), e->age()});
+                           LeaseId(e->lease()), samples(&e->samples()),
+                           applied_parts(e->applied_parts(), kAppliedWhole), e->age()});
   }
   void read(const wire::FenceDone& t, FenceDone& m) {
     m = {JobId(t.job()), IncarnationOrder(t.order()), Sequence(t.next_sequence())};
@@ -154,6 +155,7 @@ class Reader {
          t.stands_for(),
          Round(t.smallest_clock()),
          t.coding(),
+         Sequence(t.acknowledged()),
          take_payload()};
     require(t.stands_for() >= 1 && t.stands_for() <= kMembersMax, "stands_for");
   }
@@ -162,7 +164,7 @@ class Reader {
   void read(const wire::PushAck& t, PushAck& m) {
     require(t.level() >= 1 && t.level() <= 3, "level");
     m = {JobId(t.job()), static_cast<AckLevel>(t.level()), Sequence(t.next_sequence()),
-         sequences(t.refused())};
+         returned(t.returned())};
   }
   void read(const wire::Publish& t, Publish& m) { m = {header(t.header()), t.coding(), take_payload()}; }
   void read(const wire::Assign& t, Assign& m) {
@@ -241,10 +243,15 @@ class Reader {
     return {d->train_samples(), d->test_samples(), d->channels(),   d->height(),
             d->width(),         d->classes(),      d->fingerprint()};
   }
-  std::vector<Sequence> sequences(const flatbuffers::Vector<std::uint64_t>* list) {
-    std::vector<Sequence> out;
-    if (!count("refused", list, kRefusedMax)) return out;
-    for (const std::uint64_t s : *list) out.emplace_back(s);
+  std::uint16_t applied_parts(std::uint16_t parts, std::uint16_t parts_max) {
+    require(parts <= parts_max, "applied_parts");
+    return parts;
+  }
+  std::vector<ReturnedPush> returned(const flatbuffers::Vector<const wire::Returned*>* list) {
+    std::vector<ReturnedPush> out;
+    if (!count("returned", list, kReturnedMax)) return out;
+    for (const wire::Returned* r : *list)
+      out.push_back({Sequence(r->sequence()), applied_parts(r->applied_parts(), kAppliedWhole - 1)});
     return out;
   }
   VersionHeader header(const wire::VersionHeader* h) {
@@ -262,7 +269,7 @@ class Reader {
     if (count("header.verdicts", h->verdicts(), kMembersMax))
       for (const wire::Verdict* v : *h->verdicts())
         out.verdicts.push_back(
-            {IncarnationOrder(v->order()), Sequence(v->next_sequence()), sequences(v->refused())});
+            {IncarnationOrder(v->order()), Sequence(v->next_sequence()), returned(v->returned())});
     return out;
   }
   SharedBytes take_payload() {

@@ -73,7 +73,7 @@ class Writer {
     std::vector<wire::Settled> entries;
     for (const SettleEntry& e : m.entries)
       entries.emplace_back(e.order.value(), e.sequence.value(), e.round.value(), e.lease.value(),
-                           samples(e.range), e.refused, e.age);
+                           samples(e.range), e.applied_parts, e.age);
     return wire::CreateSettleReport(b_, m.job.value(), b_.CreateVectorOfStructs(entries));
   }
   auto write(const FenceDone& m) {
@@ -112,7 +112,7 @@ class Writer {
     const auto range = samples(m.range);
     return wire::CreatePush(b_, m.job.value(), m.order.value(), m.sequence.value(), m.round.value(),
                             m.epoch.value(), m.base_version.value(), m.lease.value(), &range, m.stands_for,
-                            m.smallest_clock.value(), m.coding);
+                            m.smallest_clock.value(), m.coding, m.acknowledged.value());
   }
   auto write(const FetchCut& m) { return wire::CreateFetchCut(b_, m.job.value(), m.cut.value()); }
   auto write(const Subscribed& m) {
@@ -120,7 +120,7 @@ class Writer {
   }
   auto write(const PushAck& m) {
     return wire::CreatePushAck(b_, m.job.value(), static_cast<std::uint8_t>(m.level), m.next_sequence.value(),
-                               sequences(m.refused));
+                               returned(m.returned));
   }
   auto write(const Publish& m) { return wire::CreatePublish(b_, header(m.header), m.coding); }
   auto write(const Assign& m) {
@@ -147,10 +147,10 @@ class Writer {
     return wire::CreateData(b_, d.train_samples, d.test_samples, d.channels, d.height, d.width, d.classes,
                             d.fingerprint);
   }
-  Offset<flatbuffers::Vector<std::uint64_t>> sequences(const std::vector<Sequence>& list) {
-    std::vector<std::uint64_t> values;
-    for (const Sequence s : list) values.push_back(s.value());
-    return b_.CreateVector(values);
+  Offset<flatbuffers::Vector<const wire::Returned*>> returned(const std::vector<ReturnedPush>& list) {
+    std::vector<wire::Returned> pushes;
+    for (const ReturnedPush& r : list) pushes.emplace_back(r.sequence.value(), r.applied_parts);
+    return b_.CreateVectorOfStructs(pushes);
   }
   Offset<wire::VersionHeader> header(const VersionHeader& h) {
     std::vector<wire::Clock> active;
@@ -159,7 +159,7 @@ class Writer {
     std::vector<Offset<wire::Verdict>> verdicts;
     for (const Verdict& v : h.verdicts)
       verdicts.push_back(
-          wire::CreateVerdict(b_, v.order.value(), v.next_sequence.value(), sequences(v.refused)));
+          wire::CreateVerdict(b_, v.order.value(), v.next_sequence.value(), returned(v.returned)));
     return wire::CreateVersionHeader(b_, h.job.value(), h.term.value(), h.chain.value(), h.version.value(),
                                      h.epoch.value(), b_.CreateVectorOfStructs(active),
                                      b_.CreateVector(verdicts));

@@ -20,6 +20,12 @@ ShardOptions shard_options(const std::string& server_name, const std::string& co
   return options;
 }
 
+Result<ShardSettings> shard_settings(const TuningSpec& spec, const ParameterSpace& space) {
+  Result<JobCodecs> codecs = make_codecs(spec.compression, space);
+  if (!codecs.ok()) return codecs.error();
+  return ShardSettings{std::move(codecs).value(), spec.staleness.age_power};
+}
+
 /// The shard's part of the job's initial model.
 Result<ShardStart> load_shard(const OpenShard& request) {
   Result<JobConfig> job = parse_job_text(request.spec_text, fmt::format("job {}", request.job));
@@ -34,15 +40,21 @@ Result<ShardStart> load_shard(const OpenShard& request) {
                       request.job);
   ShardStart start;
   start.values = initial_values(*model, job->training.seed, {request.begin, request.end});
-  Result<JobCodecs> codecs = make_codecs(job->compression, model->space);
-  if (!codecs.ok()) return codecs.error();
-  start.codecs = std::move(codecs).value();
+  const TuningSpec own{job->staleness, job->compression};
+  Result<ShardSettings> settings = shard_settings(own, model->space);
+  if (!settings.ok()) return settings.error();
+  static_cast<ShardSettings&>(start) = std::move(settings).value();
   start.deterministic = job->deterministic;
-  start.read_codecs = [space = model->space, before = TuningSpec{job->staleness, job->compression}](
-                          const std::string& settings) -> Result<JobCodecs> {
-    Result<TuningSpec> spec = parse_tuning(settings, "a tuning", before);
+  const ServerOptimizerSpec& optimizer = job->training.server_optimizer;
+  const ParameterRange range{request.begin, request.end};
+  const bool by_rows = optimizer.type == ServerOptimizerType::kAdagrad;
+  start.optimizer = ServerOptimizer(optimizer, range.size(),
+                                    by_rows ? shard_rows(model->space, range) : std::vector<std::uint64_t>());
+  start.read_settings = [space = model->space,
+                         before = own](const std::string& text) -> Result<ShardSettings> {
+    Result<TuningSpec> spec = parse_tuning(text, "a tuning", before);
     if (!spec.ok()) return spec.error();
-    return make_codecs(spec->compression, space);
+    return shard_settings(*spec, space);
   };
   return start;
 }

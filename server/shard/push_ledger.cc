@@ -32,11 +32,12 @@ PushLedger::Waiting PushLedger::take_head() {
   return taken;
 }
 
-PushLedger::Waiting PushLedger::settle_head(bool refused) {
+PushLedger::Waiting PushLedger::settle_head(std::uint16_t applied_parts) {
   Waiting settled = take_head();
-  if (refused) {
-    refused_.push_back(next_sequence_);
-    if (refused_.size() > kRefusalsKept) refused_.erase(refused_.begin());
+  std::erase_if(returned_, [&](const ReturnedPush& r) { return r.sequence < settled.push.acknowledged; });
+  if (applied_parts < kAppliedWhole) {
+    returned_.push_back({next_sequence_, applied_parts});
+    if (returned_.size() > kReturnedKept) returned_.erase(returned_.begin());
   }
   next_sequence_ = settled.push.sequence.next();
   if (settled.push.lease != LeaseId()) clock_ = std::max(clock_, settled.push.round.next());

@@ -14,8 +14,9 @@ namespace nanduti {
 /// not known, others are behind, or too much is unconfirmed. More than a worker's window (64 rounds) and its
 /// flushes.
 inline constexpr std::size_t kReorderMax = 256;
-/// The last refusals that acks and versions repeat: a worker has no more pushes than this without a verdict.
-inline constexpr std::size_t kRefusalsKept = kReorderMax;
+/// The last pushes of which mass returns, which acks and versions repeat: a worker has no more pushes than
+/// this without a verdict.
+inline constexpr std::size_t kReturnedKept = 128;
 
 /// What a shard knows about one worker incarnation's pushes: settled strictly in sequence, each once.
 class PushLedger {
@@ -40,8 +41,9 @@ class PushLedger {
   Offer offer(Waiting waiting, std::size_t bytes_max);
   /// The push that is next in sequence, or null.
   [[nodiscard]] const Waiting* head() const;
-  /// Takes the head out, as settled. Its round, if it is one, moves the clock.
-  Waiting settle_head(bool refused);
+  /// Takes the head out, as settled; of what is not applied its worker hears. Its round, if it is one, moves
+  /// the clock.
+  Waiting settle_head(std::uint16_t applied_parts);
   /// The head is forgotten, as if it had never come. Precondition: there is one.
   void drop_head() { (void)take_head(); }
 
@@ -57,8 +59,9 @@ class PushLedger {
   /// Rounds below it are settled, or do not exist.
   [[nodiscard]] Round clock() const { return clock_; }
 
-  /// The last kRefusalsKept refusals: acks and versions repeat them all, the worker counts each once.
-  [[nodiscard]] const std::vector<Sequence>& refused() const { return refused_; }
+  /// Pushes of which mass returns: acks and versions repeat those that the worker had no verdict on as it
+  /// made the last one that has settled, the last kReturnedKept at most. The worker counts each once.
+  [[nodiscard]] const std::vector<ReturnedPush>& returned() const { return returned_; }
 
  private:
   Waiting take_head();
@@ -68,7 +71,7 @@ class PushLedger {
   Sequence next_sequence_;
   Round clock_;
   bool fenced_ = false;
-  std::vector<Sequence> refused_;
+  std::vector<ReturnedPush> returned_;
 };
 
 }  // namespace nanduti

@@ -4,6 +4,7 @@
 #include <deque>
 
 #include "common/base/ids.h"
+#include "common/protocol/message.h"
 
 namespace nanduti {
 
@@ -25,5 +26,11 @@ class RoundAges {
   std::deque<std::uint64_t> rounds_at_{0};  // of versions oldest_, oldest_ + 1, ...
   std::uint64_t oldest_ = 0;
 };
+
+/// How much of a push is applied, in parts (kAppliedWhole) and at least one: (1 + age / workers) to the power
+/// of -`power`, age in rounds of everybody as the polynomial weights of Xie et al., "Asynchronous federated
+/// optimization" (2019). Of a worker that is alone it is all: nobody's work is older than what its replica
+/// has.
+std::uint16_t weigh_age(std::uint32_t age, std::uint32_t workers, double power);
 
 }  // namespace nanduti

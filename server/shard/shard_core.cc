@@ -115,9 +115,9 @@ void ShardCore::handle(const ShardLoaded& event) {
   }
   const ShardStart& start = event.start.value();
   NANDUTI_CHECK(start.values.size() == job_->request.end - job_->request.begin);
-  job_->values.emplace(start.values);
-  job_->codecs = start.codecs;
-  job_->read_codecs = start.read_codecs;
+  job_->values.emplace(start.values, start.optimizer);
+  job_->settings = start;
+  job_->read_settings = start.read_settings;
   job_->deterministic = start.deterministic;
   job_->chain = ChainId(random_.next_u64() | 1);
   job_->published = make_header();
@@ -242,16 +242,16 @@ void ShardCore::rest() {
   send_to_coordinator(ShardAtRest{job_->request.job, job_->values->version()});
 }
 
-/// From the next version on. (What pushes are coded with is their workers' affair.)
+/// From the next version and push on. (What pushes are coded with is their workers' affair.)
 void ShardCore::tune(const Tune& tuning) {
   if (tuning.number <= job_->tuning || tuning.settings.empty()) return;
-  Result<JobCodecs> codecs = job_->read_codecs(tuning.settings);
-  if (!codecs.ok()) {
-    send_to_coordinator(ShardFailed{job_->request.job, codecs.error().message});
+  Result<ShardSettings> settings = job_->read_settings(tuning.settings);
+  if (!settings.ok()) {
+    send_to_coordinator(ShardFailed{job_->request.job, settings.error().message});
     return;
   }
   job_->tuning = tuning.number;
-  job_->codecs = std::move(codecs).value();
+  job_->settings = std::move(settings).value();
 }
 
 void ShardCore::on_fetch_cut(PeerId peer, const FetchCut& request) {

@@ -43,13 +43,19 @@ struct ShardOptions {
   std::size_t epochs_kept = 65536;  ///< memberships whose pushes are applied; those of older ones are refused
 };
 
-/// How a shard starts into a job.
-struct ShardStart {
-  std::vector<float> values;  ///< shape [end - begin] of OpenShard
+/// What may change while a job runs.
+struct ShardSettings {
   JobCodecs codecs;
+  double age_power = 0;  ///< weigh_age(); 0: every push is applied as a whole
+};
+
+/// How a shard starts into a job.
+struct ShardStart : ShardSettings {
+  std::vector<float> values;  ///< shape [end - begin] of OpenShard
   bool deterministic = false;
+  ServerOptimizer optimizer = {};
   /// Reads Tune::settings, where there are any. Pure.
-  std::function<Result<JobCodecs>(const std::string&)> read_codecs;
+  std::function<Result<ShardSettings>(const std::string&)> read_settings = {};
 };
 
 /// One shard of the parameter space: settles pushes, publishes versions, answers the coordinator. No I/O,
@@ -96,16 +102,20 @@ class ShardCore {
   };
   [[nodiscard]] Occupancy occupancy() const;
   struct Counters {
-    std::uint64_t settled = 0, refused = 0, duplicates = 0, no_room = 0, fenced = 0, malformed = 0;
+    std::uint64_t settled = 0, weighed = 0, refused = 0, duplicates = 0, no_room = 0, fenced = 0,
+                  malformed = 0;
+    // Of those that are settled, `weighed` returned in part.
     std::uint64_t versions = 0, catch_ups = 0;
     std::uint64_t held = 0;      ///< versions that were due and waited for a link that was full
     std::uint64_t repeated = 0;  ///< requests whose last answer was still under way: answered after it
 
     /// All of them by name, for people.
     [[nodiscard]] std::vector<NamedCount> named() const {
-      return {{"settled", settled},   {"refused", refused},     {"duplicates", duplicates},
-              {"no_room", no_room},   {"fenced", fenced},       {"malformed", malformed},
-              {"versions", versions}, {"catch_ups", catch_ups}, {"held", held},
+      return {{"settled", settled},     {"weighed", weighed},
+              {"refused", refused},     {"duplicates", duplicates},
+              {"no_room", no_room},     {"fenced", fenced},
+              {"malformed", malformed}, {"versions", versions},
+              {"catch_ups", catch_ups}, {"held", held},
               {"repeated", repeated}};
     }
   };
@@ -147,8 +157,8 @@ class ShardCore {
   };
   struct Job {
     OpenShard request;
-    JobCodecs codecs;
-    std::function<Result<JobCodecs>(const std::string&)> read_codecs;
+    ShardSettings settings;
+    std::function<Result<ShardSettings>(const std::string&)> read_settings;
     std::uint64_t tuning = 0;  // its number
     bool deterministic = false;
     std::deque<Publish> kept;  // the newest versions; none is missing between them

@@ -8,7 +8,7 @@ namespace nanduti {
 namespace {
 
 // The largest header, and what FlatBuffers adds to it, is a message's.
-static_assert(kMembersMax * (128 + kRefusalsKept * sizeof(Sequence)) < kMessageHeaderBytesMax);
+static_assert(kMembersMax * (128 + kReturnedKept * sizeof(ReturnedPush)) < kMessageHeaderBytesMax);
 
 /// Longer than the load of a machine delays an acknowledgement; shorter than anybody misses.
 constexpr Duration kHiccup = std::chrono::milliseconds(50);
@@ -19,7 +19,7 @@ std::size_t size_bytes(const VersionMessage& message) {
   const VersionHeader& header = message.header;
   std::size_t bytes = sizeof(header) + message.payload.size() + header.active.size() * sizeof(MemberClock);
   for (const Verdict& verdict : header.verdicts)
-    bytes += sizeof(verdict) + verdict.refused.size() * sizeof(Sequence);
+    bytes += sizeof(verdict) + verdict.returned.size() * sizeof(ReturnedPush);
   return bytes;
 }
 
@@ -92,10 +92,10 @@ void ShardCore::answer_subscribers() {
     const PushLedger& ledger = worker->second.ledger;
     // The acknowledgement that named them may have gone with a session: what Subscribed counts as settled
     // would be taken for applied.
-    if (!ledger.refused().empty())
+    if (!ledger.returned().empty())
       actions_.push_back(SendMessage{
           peer, kControl,
-          PushAck{job.request.job, AckLevel::kDurableHere, ledger.next_sequence(), ledger.refused()}});
+          PushAck{job.request.job, AckLevel::kDurableHere, ledger.next_sequence(), ledger.returned()}});
     actions_.push_back(SendMessage{peer, kControl, Subscribed{job.request.job, ledger.next_sequence()}});
     const bool continues =
         subscriber.request.chain == job.chain && subscriber.request.version <= job.values->version();
@@ -180,7 +180,7 @@ void ShardCore::publish(bool exactly) {
   if (exactly) {
     job.values->publish_exactly();
   } else if (job.unpublished || job.deterministic) {
-    const Codec& codec = *job.codecs.publish;
+    const Codec& codec = *job.settings.codecs.publish;
     EncodedUpdate encoded = job.values->publish(
         codec, {job.values->version().next().value(), job.request.begin, job.epochs_done});
     message.coding = static_cast<std::uint8_t>(codec.coding());
@@ -248,7 +248,7 @@ VersionHeader ShardCore::make_header() {
   header.epoch = job.epoch;
   for (const auto& [order, worker] : job.workers) {
     if (!worker.ledger.fenced() && header.verdicts.size() < kMembersMax)
-      header.verdicts.push_back({order, worker.ledger.next_sequence(), worker.ledger.refused()});
+      header.verdicts.push_back({order, worker.ledger.next_sequence(), worker.ledger.returned()});
     if (worker.member.state == MemberState::kActive && header.active.size() < kMembersMax)
       header.active.push_back({order, worker.member.entry_clock, worker.ledger.clock()});
   }

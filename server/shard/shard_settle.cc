@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "common/base/check.h"
+#include "common/codec/coding_spec.h"
 #include "server/shard/shard_core.h"
 
 namespace nanduti {
@@ -18,7 +19,7 @@ void ShardCore::on_push(PeerId peer, const Push& push) {
   waiting.push.payload = {};
   // A flush is exact whatever the job's codec.
   const DenseFloat32Codec exact;
-  const Codec& codec = push.lease == LeaseId() ? exact : *job_->codecs.push;
+  const Codec& codec = push.lease == LeaseId() ? exact : *job_->settings.codecs.push;
   Result<Update> update = decode_update(push.coding, push.payload, job_->values->size(), codec);
   if (!update.ok()) {
     ++counters_.malformed;
@@ -104,19 +105,26 @@ bool ShardCore::settle_head(IncarnationOrder order, Worker& worker) {
   const PushLedger::Waiting* head = next_to_settle(order, worker);
   if (head == nullptr) return false;
   const auto active = job.active_counts.find(head->push.epoch);
-  const bool refused = active == job.active_counts.end();  // older than epochs_kept memberships
-  if (!refused) {
+  const std::uint32_t age = job.ages.age(head->push.base_version);
+  const bool flush = head->push.lease == LeaseId();
+  std::uint16_t applied_parts = 0;
+  if (active != job.active_counts.end()) {  // else older than epochs_kept memberships: refused
     const std::uint32_t workers = std::max(active->second, head->push.stands_for);
-    job.values->apply(head->update, static_cast<float>(head->push.stands_for) / static_cast<float>(workers));
+    const double part = static_cast<double>(head->push.stands_for) / workers;
+    applied_parts = flush ? kAppliedWhole : weigh_age(age, workers, job.settings.age_power);
+    const float multiplier =
+        static_cast<float>(head->push.stands_for) / static_cast<float>(workers) * kept_part(applied_parts);
+    job.values->apply(head->update, {multiplier, flush ? 0 : part});
   }
-  const PushLedger::Waiting settled = worker.ledger.settle_head(refused);
-  ++(refused ? counters_.refused : counters_.settled);
+  const PushLedger::Waiting settled = worker.ledger.settle_head(applied_parts);
+  ++(applied_parts == 0 ? counters_.refused : counters_.settled);
+  if (applied_parts > 0 && applied_parts < kAppliedWhole) ++counters_.weighed;
   worker.base = settled.push.base_version;
   worker.ack_due = true;
   job.at_rest = false;
   job.report.push_back({settled.push.order, settled.push.sequence, settled.push.round, settled.push.lease,
-                        settled.push.range, refused, job.ages.age(settled.push.base_version)});
-  if (settled.push.lease != LeaseId()) {
+                        settled.push.range, applied_parts, age});
+  if (!flush) {
     job.ages.on_round();
     job.epochs_done =
         std::max(job.epochs_done, settled.push.range.epochs_before(job.request.data.train_samples));
@@ -134,7 +142,7 @@ void ShardCore::send_acks() {
     // To every session of the worker: one of two may be what a lost one has left behind.
     actions_.push_back(SendMessage{peer, kControl,
                                    PushAck{job_->request.job, AckLevel::kDurableHere,
-                                           it->second.ledger.next_sequence(), it->second.ledger.refused()}});
+                                           it->second.ledger.next_sequence(), it->second.ledger.returned()}});
     acknowledged.push_back(&it->second);
   }
   for (Worker* worker : acknowledged) worker->ack_due = false;

@@ -8,10 +8,11 @@
 
 namespace nanduti {
 
-ShardValues::ShardValues(std::vector<float> initial)
-    : w_(std::move(initial)), shadow_(w_), changed_((w_.size() + kBlockSize - 1) / kBlockSize) {}
-
-void ShardValues::apply(const Update& update, float multiplier) { add(w_, update, -multiplier); }
+ShardValues::ShardValues(std::vector<float> initial, ServerOptimizer optimizer)
+    : w_(std::move(initial)),
+      optimizer_(std::move(optimizer)),
+      shadow_(w_),
+      changed_((w_.size() + kBlockSize - 1) / kBlockSize) {}
 
 EncodedUpdate ShardValues::publish(const Codec& codec, const CodingContext& context) {
   version_ = version_.next();

@@ -8,6 +8,7 @@
 #include "common/base/ids.h"
 #include "common/codec/codec.h"
 #include "common/protocol/message.h"
+#include "server/shard/server_optimizer.h"
 
 namespace nanduti {
 
@@ -15,15 +16,15 @@ namespace nanduti {
 class ShardValues {
  public:
   /// Version 0: the shadow equals `initial`.
-  explicit ShardValues(std::vector<float> initial);
+  explicit ShardValues(std::vector<float> initial, ServerOptimizer optimizer = {});
 
   [[nodiscard]] std::uint64_t size() const { return w_.size(); }
   [[nodiscard]] std::span<const float> w() const { return w_; }
   [[nodiscard]] std::span<const float> shadow() const { return shadow_; }
   [[nodiscard]] Version version() const { return version_; }
 
-  /// w -= multiplier * update. Precondition: update.size == size().
-  void apply(const Update& update, float multiplier);
+  /// Takes a push into w. Precondition: update.size == size().
+  void apply(const Update& update, PushShare share) { optimizer_.apply(w_, update, share); }
   /// The next version: shadow += Q(w - shadow). Returns what was added.
   EncodedUpdate publish(const Codec& codec, const CodingContext& context);
   /// The next version, which adds nothing.
@@ -41,6 +42,7 @@ class ShardValues {
 
  private:
   std::vector<float> w_;
+  ServerOptimizer optimizer_;
   std::vector<float> shadow_;
   std::vector<float> change_;     // w - shadow, while a version is coded
   std::vector<Version> changed_;  // per block: the last version that changed the shadow there

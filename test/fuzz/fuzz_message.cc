@@ -19,7 +19,7 @@ void check_text(const std::string& text, std::size_t bytes_max) {
 }
 void check_header(const VersionHeader& h) {
   NANDUTI_CHECK(h.active.size() <= kMembersMax && h.verdicts.size() <= kMembersMax);
-  for (const Verdict& verdict : h.verdicts) NANDUTI_CHECK(verdict.refused.size() <= kRefusedMax);
+  for (const Verdict& verdict : h.verdicts) NANDUTI_CHECK(verdict.returned.size() <= kReturnedMax);
 }
 
 /// The limits of message.h, for whatever fields a message has.
@@ -36,7 +36,7 @@ void check_limits(const M& m) {
   if constexpr (requires { m.payload; }) NANDUTI_CHECK(m.payload.size() <= kPayloadBytesMax);
   if constexpr (requires { m.members; }) NANDUTI_CHECK(m.members.size() <= kMembersMax);
   if constexpr (requires { m.settled; }) NANDUTI_CHECK(m.settled.size() <= kMembersMax);
-  if constexpr (requires { m.refused; }) NANDUTI_CHECK(m.refused.size() <= kRefusedMax);
+  if constexpr (requires { m.returned; }) NANDUTI_CHECK(m.returned.size() <= kReturnedMax);
   if constexpr (requires { m.header; }) check_header(m.header);
   if constexpr (requires { m.range; }) NANDUTI_CHECK(m.range.begin <= m.range.end);
   if constexpr (requires {

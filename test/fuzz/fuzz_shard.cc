@@ -33,6 +33,7 @@ class Scene {
       : input_(input),
         any_(input, kSize),
         deterministic_(input_.below(4) == 0),
+        age_power_(input_.below(3) == 0 ? 1.0 : 0.0),
         hostile_coordinator_(input_.below(4) == 0),
         core_({"tcp://coordinator", {"nyc", "tcp://shard", 1, "", JobId()}}, RandomStream(1)) {
     happen(PeerConnected{kCoordinator, {}});
@@ -125,8 +126,9 @@ class Scene {
     ++honest_pushes_;
     tell(kHonestPeer, push);
     if (hostile_coordinator_ || deterministic_) return;
-    NANDUTI_CHECK(ledger->next_sequence() == sequence.next() && ledger->refused().empty(),
-                  "the honest worker's push {} is not settled", sequence);
+    NANDUTI_CHECK(
+        ledger->next_sequence() == sequence.next() && (age_power_ != 0 || ledger->returned().empty()),
+        "the honest worker's push {} is not settled", sequence);
     tell(kHonestPeer, push);
     NANDUTI_CHECK(ledger->next_sequence() == sequence.next(), "a duplicate is settled");
   }
@@ -177,15 +179,19 @@ class Scene {
                         "the shard sends a {} that nobody decodes", message_name(send->message));
         if (send != nullptr && send->tag != 0 && input_.below(4) != 0)
           core_.on_event(now_, MessageAcked{send->peer, send->tag});
+        const ShardSettings settings{both_ways(), age_power_};
         if (const auto* load = std::get_if<ShardCore::LoadShard>(&action))
           core_.on_event(
               now_,
               ShardCore::ShardLoaded{
                   load->request.job,
                   ShardStart{
+                      settings,
                       std::vector<float>(
                           std::min<std::uint64_t>(load->request.end - load->request.begin, kLoadedMax), 1.0f),
-                      both_ways(), deterministic_, [](const std::string&) { return both_ways(); }}});
+                      deterministic_,
+                      {},
+                      [settings](const std::string&) { return settings; }}});
       }
     }
   }
@@ -195,6 +201,7 @@ class Scene {
   FuzzInput input_;
   AnyMessageFrom<FuzzInput> any_;
   bool deterministic_;
+  double age_power_;
   bool hostile_coordinator_;
   ProtocolTime now_{1h};
   ShardCore core_;

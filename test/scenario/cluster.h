@@ -239,7 +239,7 @@ class Cluster {
                   values.begin());
     shards_[static_cast<std::size_t>(node - 1)]->on_event(
         now_, ShardCore::ShardLoaded{load.request.job,
-                                     ShardStart{std::move(values), both_ways(), shape_.deterministic, {}}});
+                                     ShardStart{{both_ways()}, std::move(values), shape_.deterministic}});
   }
   void handle(int node, const ClientCore::LoadJob& load) {
     LoadedJob job;

@@ -113,8 +113,8 @@ void Checker::check_at_rest() const {
       if (dead_.contains(order) || shards_[k].fenced.contains(order)) continue;
       for (const PushRecord& push : of.pushes[k]) {
         if (!push.settled) fail("P3: at rest a push of incarnation {} to shard {} is open", order, k);
-        if (push.refused && !push.returned)
-          fail("P3: at rest a push of incarnation {} is refused for good", order);
+        if (push.returns() && !push.returned)
+          fail("P3: at rest what was not applied of a push of incarnation {} has not returned", order);
       }
       if (std::any_of(of.residual[k].begin(), of.residual[k].end(), [](float v) { return v != 0; }))
         fail("P3: at rest incarnation {} has a residual towards shard {}", order, k);

@@ -11,6 +11,7 @@
 #include "server/shard/shard_core.h"
 #include "test/sim/coverage.h"
 #include "test/sim/plan.h"
+#include "test/sim/server_model.h"
 #include "worker/client/client_core.h"
 
 namespace nanduti::sim {
@@ -68,10 +69,14 @@ class Checker {
     Round round;
     SampleRange range;
     bool flush = false;
-    std::optional<MembershipEpoch> epoch;  // as stamped; the same on every shard
-    bool settled = false;                  // by its shard, applied or...
-    bool refused = false;                  // ...refused, and...
-    bool returned = false;                 // ...back in the worker's residual
+    std::optional<MembershipEpoch> epoch = {};    // as stamped; the same on every shard
+    Version base = {};                            // as stamped, of its shard
+    Sequence acknowledged = {};                   // as stamped
+    bool settled = false;                         // by its shard...
+    std::uint16_t applied_parts = kAppliedWhole;  // ...so much of it, and the rest is...
+    bool returned = false;                        // ...back in the worker's residual
+    [[nodiscard]] bool refused() const { return applied_parts == 0; }
+    [[nodiscard]] bool returns() const { return applied_parts < kAppliedWhole; }
   };
   /// A round that has been computed and is no push yet.
   struct Uncoded {
@@ -106,7 +111,8 @@ class Checker {
     MembershipEpoch epoch;
     std::map<IncarnationOrder, std::uint64_t> settled;  // next sequence
     std::map<IncarnationOrder, Round> clocks;
-    std::map<IncarnationOrder, std::vector<Sequence>> refused;
+    std::map<IncarnationOrder, std::vector<ReturnedPush>> returned;
+    std::uint64_t rounds = 0;  // settled
   };
   /// What a shard has to give for a cut.
   struct CutRecord {
@@ -122,7 +128,9 @@ class Checker {
     MembershipEpoch epoch;
     std::map<IncarnationOrder, std::uint64_t> settled;
     std::map<IncarnationOrder, Round> clocks;
-    std::map<IncarnationOrder, std::vector<Sequence>> refused;
+    std::map<IncarnationOrder, std::vector<ReturnedPush>> returned;
+    std::uint64_t rounds = 0;  // settled
+    std::optional<ServerModel<float>> server;
     std::set<IncarnationOrder> fenced;
     Round published_through;  // smallest active clock of the newest version
     std::optional<ProtocolTime> withheld_since;
@@ -134,7 +142,7 @@ class Checker {
   Incarnation& incarnation(IncarnationOrder order);
   void make_push(Incarnation& of, std::size_t shard, std::span<const float> progress, Round round,
                  const SampleRange& range, const Codec& codec, bool flush);
-  void settle(std::size_t k, IncarnationOrder order, std::uint64_t sequence, bool refused);
+  void settle(std::size_t k, IncarnationOrder order, std::uint64_t sequence, std::uint16_t applied_parts);
   /// In lockstep: every version is a step, with one push of everybody.
   [[nodiscard]] bool takes_steps(const Shard& shard) const {
     return plan_.deterministic && shard.epoch <= MembershipEpoch(1);

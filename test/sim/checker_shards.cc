@@ -7,7 +7,8 @@
 
 namespace nanduti::sim {
 
-void Checker::settle(std::size_t k, IncarnationOrder order, std::uint64_t sequence, bool refused) {
+void Checker::settle(std::size_t k, IncarnationOrder order, std::uint64_t sequence,
+                     std::uint16_t applied_parts) {
   Shard& shard = shards_[k];
   std::uint64_t& next = shard.settled[order];
   if (sequence != next)
@@ -24,20 +25,22 @@ void Checker::settle(std::size_t k, IncarnationOrder order, std::uint64_t sequen
   if (*push.epoch > shard.epoch)
     fail("shard {} settles a push of membership {} at {}", k, *push.epoch, shard.epoch);
   const bool too_old = push.epoch->value() + plan_.epochs_kept <= shard.epoch.value();
-  if (refused != too_old)
-    fail("shard {} {} push {} of incarnation {}, made in membership {}, at {}", k,
-         refused ? "refuses" : "applies", sequence, order, *push.epoch, shard.epoch);
+  const std::uint32_t workers = std::max(count_active(memberships_.at(*push.epoch)), 1u);
+  const auto age = static_cast<std::uint32_t>(shard.rounds - shard.history.at(push.base)->rounds);
+  const std::uint16_t parts = too_old      ? std::uint16_t(0)
+                              : push.flush ? kAppliedWhole
+                                           : weigh_age(age, workers, plan_.age_power);
+  if (applied_parts != parts)
+    fail("shard {} applies {} parts of push {} of incarnation {}, made in membership {}, at {}, not {}", k,
+         applied_parts, sequence, order, *push.epoch, shard.epoch, parts);
   push.settled = true;
-  push.refused = refused;
-  if (refused) {
-    shard.refused[order].push_back(Sequence(sequence));
-  } else {
-    const std::uint32_t workers = std::max(count_active(memberships_.at(*push.epoch)), 1u);
-    const float multiplier = 1.0f / static_cast<float>(workers);
-    for (std::size_t i = 0; i < push.update->values.size(); ++i)
-      shard.w[push.update->dense ? i : push.update->indices[i]] -= multiplier * push.update->values[i];
-  }
+  push.applied_parts = parts;
+  std::vector<ReturnedPush>& returned = shard.returned[order];
+  std::erase_if(returned, [&](const ReturnedPush& r) { return r.sequence < push.acknowledged; });
+  if (push.returns()) returned.push_back({Sequence(sequence), parts});
+  if (!push.refused()) shard.server->apply(shard.w, 0, *push.update, workers, parts, push.flush);
   if (push.flush) return;
+  ++shard.rounds;
   shard.clocks[order] = std::max(shard.clocks[order], push.round.next());
   for (const auto& pushes : of.pushes)
     if (sequence >= pushes.size() || !pushes[sequence].settled) return;
@@ -53,7 +56,7 @@ void Checker::check_header(std::size_t k, const VersionHeader& header) const {
   if (header.epoch != record.epoch)
     fail("version {} of shard {} names membership {}, not {}", header.version, k, header.epoch, record.epoch);
   for (const Verdict& verdict : header.verdicts) {
-    if (verdict.refused != value_or_zero(record.refused, verdict.order))
+    if (verdict.returned != value_or_zero(record.returned, verdict.order))
       fail("P3: version {} of shard {} names other refusals of incarnation {} than there were",
            header.version, k, verdict.order);
     if (verdict.next_sequence.value() != value_or_zero(record.settled, verdict.order))
@@ -115,7 +118,7 @@ void Checker::check_cut(std::size_t k, CutId cut, std::span<const float> values,
 void Checker::record_version(std::size_t k) {
   Shard& shard = shards_[k];
   shard.history[shard.version] = std::make_shared<const VersionRecord>(
-      VersionRecord{shard.shadow, shard.epoch, shard.settled, shard.clocks, shard.refused});
+      VersionRecord{shard.shadow, shard.epoch, shard.settled, shard.clocks, shard.returned, shard.rounds});
   shard.published_through = smallest_active_clock(shard).value_or(shard.published_through);
 }
 
@@ -166,6 +169,7 @@ void Checker::after_shard(ProtocolTime now, ShardIndex index, const ShardCore& c
   if (!shard.loaded) {
     shard.loaded = true;
     shard.w = shard.shadow = initial_values(shard.begin, shard.end);
+    shard.server.emplace(plan_, shard.begin, shard.end);
     if (!same_bits(values->w(), shard.w)) fail("shard {} does not begin with the initial values", k);
     record_version(k);
   }
@@ -174,7 +178,7 @@ void Checker::after_shard(ProtocolTime now, ShardIndex index, const ShardCore& c
   struct Settled {
     IncarnationOrder order;
     std::uint64_t sequence = 0;
-    bool refused = false;
+    std::uint16_t applied_parts = kAppliedWhole;
   };
   std::vector<Settled> settles;
   std::map<IncarnationOrder, std::uint64_t> reported = shard.settled;
@@ -192,7 +196,7 @@ void Checker::after_shard(ProtocolTime now, ShardIndex index, const ShardCore& c
     if (const auto* report = std::get_if<SettleReport>(&send->message)) {
       for (const SettleEntry& entry : report->entries) {
         if (entry.sequence.value() < reported[entry.order]) continue;  // reported again
-        settles.push_back({entry.order, entry.sequence.value(), entry.refused});
+        settles.push_back({entry.order, entry.sequence.value(), entry.applied_parts});
         reported[entry.order] = entry.sequence.value() + 1;
       }
     } else if (const auto* publish_message = std::get_if<Publish>(&send->message)) {
@@ -214,8 +218,10 @@ void Checker::after_shard(ProtocolTime now, ShardIndex index, const ShardCore& c
     const PushLedger* ledger = core.ledger(order);
     const std::uint64_t next = ledger == nullptr ? 0 : ledger->next_sequence().value();
     for (std::uint64_t s = reported[order]; s < next; ++s) {
-      const auto& refused = ledger->refused();
-      settles.push_back({order, s, std::find(refused.begin(), refused.end(), Sequence(s)) != refused.end()});
+      std::uint16_t applied_parts = kAppliedWhole;
+      for (const ReturnedPush& returned : ledger->returned())
+        if (returned.sequence == Sequence(s)) applied_parts = returned.applied_parts;
+      settles.push_back({order, s, applied_parts});
     }
   }
 
@@ -230,7 +236,7 @@ void Checker::after_shard(ProtocolTime now, ShardIndex index, const ShardCore& c
         for (const Verdict& verdict : header->verdicts)
           included |= verdict.order == settled.order && settled.sequence < verdict.next_sequence.value();
       if (included)
-        settle(k, settled.order, settled.sequence, settled.refused), ++settled_now[settled.order];
+        settle(k, settled.order, settled.sequence, settled.applied_parts), ++settled_now[settled.order];
       else
         later.push_back(settled);
     }

@@ -28,8 +28,8 @@ void Checker::make_push(Incarnation& of, std::size_t k, std::span<const float> p
                         const SampleRange& range, const Codec& codec, bool flush) {
   std::vector<float>& residual = of.residual[k];
   const EncodedUpdate encoded = codec.encode(residual, progress, {round.value(), shards_[k].begin, 0});
-  of.pushes[k].push_back(
-      {std::make_shared<const Update>(encoded.update), encoded.payload, round, range, flush, {}});
+  PushRecord push{std::make_shared<const Update>(encoded.update), encoded.payload, round, range, flush};
+  of.pushes[k].push_back(std::move(push));
 }
 
 Checker::Settings Checker::settings_of(const Incarnation& of, Round round) const {
@@ -143,7 +143,8 @@ void Checker::check_merged(IncarnationOrder order, const Replica& replica,
     std::vector<float> x = shadow;
     const std::uint64_t settled = value_or_zero(record.settled, order);
     for (std::size_t s = settled; s < of.pushes[k].size(); ++s)
-      if (!of.pushes[k][s].returned) add_update(x, *of.pushes[k][s].update, -1.0f);
+      if (!of.pushes[k][s].returned || !of.pushes[k][s].refused())
+        add_update(x, *of.pushes[k][s].update, -1.0f);
     for (std::size_t i = 0; i < x.size(); ++i) {
       const float uncoded = of.uncoded ? of.uncoded->progress[shards_[k].begin + i] : 0.0f;
       x[i] = own_work == 1 ? x[i] - uncoded : shadow[i] - own_work * ((shadow[i] - x[i]) + uncoded);
@@ -205,7 +206,7 @@ void Checker::on_flushed(IncarnationOrder order, const Replica::Flushed& flushed
   if (of.uncoded) fail("incarnation {} flushes before round {} is coded", order, of.uncoded->round);
   for (std::size_t k = 0; k < flushed.pushes.size(); ++k) {
     if (!plan_.deterministic && !of.pushes[k].empty() && of.pushes[k].back().flush &&
-        plan_.epochs_kept > 1000)
+        plan_.epochs_kept > 1000 && plan_.age_power == 0)
       fail("incarnation {} flushes shard {} twice", order, k);
     const Push& push = flushed.pushes[k];
     // It leaves nothing behind, whatever the job's codec.
@@ -251,6 +252,8 @@ void Checker::on_push_sent(const ClientCore& core, const Push& push, ShardIndex 
       fail("push {} of incarnation {} names epochs {} and {}", push.sequence, push.order, push.epoch,
            *other[sequence].epoch);
   record.epoch = push.epoch;
+  record.base = push.base_version;
+  record.acknowledged = push.acknowledged;
   // P7: what the shard has not acknowledged fits the window, or is a single push.
   const std::uint64_t acknowledged = core.acknowledged(index).value();
   std::size_t bytes = 0;
@@ -259,17 +262,32 @@ void Checker::on_push_sent(const ClientCore& core, const Push& push, ShardIndex 
     fail("P7: {} bytes of pushes of incarnation {} wait for shard {}", bytes, push.order, k);
 }
 
-/// What a shard has refused is in the residual again from the moment it is no longer in flight.
+/// What a shard has refused is in the residual again from the moment it is no longer in flight; of what it
+/// has weighed, the rest, from the moment its worker knows.
 void Checker::take_back(Incarnation& of, std::size_t k, const ShardReplica& state) {
   for (std::uint64_t s = of.closed[k]; s < of.pushes[k].size(); ++s) {
     PushRecord& push = of.pushes[k][s];
-    if (!push.refused || push.returned) continue;
+    if (!push.returns() || push.returned) continue;
     const auto& held = state.in_flight();
-    if (std::any_of(held.begin(), held.end(), [&](const auto& h) { return h.sequence == Sequence(s); }))
+    if (std::any_of(held.begin(), held.end(),
+                    [&](const auto& h) { return h.sequence == Sequence(s) && !h.weighed; }))
       continue;
     push.returned = true;
-    add_update(of.residual[k], *push.update, 1.0f);
     coverage_.count("push: returned");
+    if (push.refused()) {
+      add_update(of.residual[k], *push.update, 1.0f);
+      continue;
+    }
+    auto kept = std::make_shared<std::vector<float>>(push.update->values.begin(), push.update->values.end());
+    for (std::size_t i = 0; i < kept->size(); ++i) {
+      const float whole = (*kept)[i];
+      (*kept)[i] = static_cast<float>(push.applied_parts) / static_cast<float>(kAppliedWhole) * whole;
+      of.residual[k][push.update->dense ? i : push.update->indices[i]] += whole - (*kept)[i];
+    }
+    Update weighed = *push.update;
+    weighed.values = *kept;
+    weighed.owner = std::make_shared<std::pair<decltype(kept), decltype(push.update)>>(kept, push.update);
+    push.update = std::make_shared<const Update>(std::move(weighed));
   }
 }
 
@@ -279,7 +297,7 @@ void Checker::check_ledger(Incarnation& of, IncarnationOrder order, std::size_t 
   const std::uint64_t handed_over = value_or_zero(version_at(k, state.merged()).settled, order);
   std::vector<PushRecord>& pushes = of.pushes[k];
   const auto is_closed = [&](std::uint64_t s) {
-    return s < handed_over && (!pushes[s].refused || pushes[s].returned);
+    return s < handed_over && (!pushes[s].returns() || pushes[s].returned);
   };
   while (of.closed[k] < pushes.size() && is_closed(of.closed[k])) ++of.closed[k];
   auto held = state.in_flight().begin();
@@ -287,7 +305,7 @@ void Checker::check_ledger(Incarnation& of, IncarnationOrder order, std::size_t 
     const PushRecord& push = pushes[s];
     const bool in_flight = held != state.in_flight().end() && held->sequence == Sequence(s);
     if (in_flight) ++held;
-    if (push.returned) {
+    if (push.returned && push.refused()) {
       if (in_flight) fail("P3: push {} of incarnation {} has returned and is in flight", s, order);
       continue;
     }

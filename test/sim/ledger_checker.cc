@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/codec/coding_spec.h"
 #include "common/tensor/parameter_space.h"
 #include "test/sim/checker_values.h"
 #include "test/sim/problem.h"
@@ -12,6 +13,8 @@ namespace nanduti::sim {
 LedgerChecker::LedgerChecker(const Plan& plan) : plan_(plan), codecs_(codecs_of(plan.codec)) {
   const std::vector<float> initial = initial_values(0, plan.parameters);
   w_.assign(initial.begin(), initial.end());
+  ranges_ = split_into_shards(plan.parameters, plan.shards);
+  for (const ParameterRange& range : ranges_) servers_.emplace_back(plan, range.begin, range.end);
 }
 
 void LedgerChecker::on_membership(const Membership& membership) {
@@ -32,7 +35,6 @@ void LedgerChecker::on_push_arrived(ShardIndex shard, const Push& push) {
 }
 
 void LedgerChecker::on_report(ShardIndex shard, const SettleReport& report) {
-  const ParameterRange range = split_into_shards(plan_.parameters, plan_.shards).at(shard.value());
   for (const SettleEntry& entry : report.entries) {
     Sequence& next = reported_[{shard, entry.order}];
     if (entry.sequence < next) continue;  // reported again
@@ -41,39 +43,46 @@ void LedgerChecker::on_report(ShardIndex shard, const SettleReport& report) {
     if (it == arrived_.end())
       fail("P3: shard {} reports push {} of incarnation {}, which has not reached it", shard, entry.sequence,
            entry.order);
-    if (!entry.refused) apply(it->second, range.begin, range.size());
+    if (entry.applied_parts > 0) apply(it->second, shard, entry.applied_parts);
     arrived_.erase(it);
   }
 }
 
-void LedgerChecker::apply(const Push& push, std::uint64_t begin, std::uint64_t size) {
-  const Result<Update> update = decode_update(push.coding, push.payload, size, *codecs_.push);
+void LedgerChecker::apply(const Push& push, ShardIndex shard, std::uint16_t applied_parts) {
+  const auto [begin, end] = ranges_.at(shard.value());
+  const Result<Update> update = decode_update(push.coding, push.payload, end - begin, *codecs_.push);
   if (!update.ok()) fail("a push does not decode: {}", update.error().message);
   std::vector<double>& sum = applied_[push.order];
   sum.resize(plan_.parameters);
-  const double workers = std::max(active_.at(push.epoch), 1u);
-  for (std::size_t i = 0; i < update->values.size(); ++i) {
-    const std::size_t at = begin + (update->dense ? i : update->indices[i]);
-    const auto value = static_cast<double>(update->values[i]);
-    sum[at] += value;
-    w_[at] -= value / workers;
-  }
+  for (std::size_t i = 0; i < update->values.size(); ++i)
+    sum[begin + (update->dense ? i : update->indices[i])] +=
+        static_cast<double>(update->values[i]) * applied_parts / kAppliedWhole;
+  servers_.at(shard.value())
+      .apply(w_, begin, *update, std::max(active_.at(push.epoch), 1u), applied_parts,
+             push.lease == LeaseId());
   ++applications_;
 }
 
 void LedgerChecker::on_result(std::span<const float> w) const {
-  // Exact: all values are multiples of 2^-10. A dead incarnation's rest is lost.
+  // In float32 every application rounds once, and so does its multiplier; a server's momentum and its roots
+  // a few times more.
+  double largest = 64;
+  for (const float value : w) largest = std::max(largest, static_cast<double>(std::abs(value)));
+  const double rounding = static_cast<double>(applications_ + 1) * largest * std::ldexp(1.0, -23);
+  const double tolerance = plan_.server_optimizer == ServerOptimizerType::kAdd ? rounding : 8 * rounding;
+  // Exact: all values are multiples of 2^-10, but for those of pushes that were weighed by their age. A dead
+  // incarnation's rest is lost.
+  const double lost_max = plan_.age_power == 0 ? 0 : rounding;
   for (const auto& [order, progress] : progress_) {
     if (dead_.contains(order)) continue;
     const auto applied = applied_.find(order);
-    if (applied == applied_.end() || applied->second != progress)
+    const bool is_same = applied != applied_.end() &&
+                         std::equal(progress.begin(), progress.end(), applied->second.begin(),
+                                    [&](double a, double b) { return std::abs(a - b) <= lost_max; });
+    if (!is_same)
       fail("P3: at rest the shards have applied something else of incarnation {} than it has computed",
            order);
   }
-  // In float32 every application rounds once, and so does its multiplier.
-  double largest = 64;
-  for (const float value : w) largest = std::max(largest, static_cast<double>(std::abs(value)));
-  const double tolerance = static_cast<double>(applications_ + 1) * largest * std::ldexp(1.0, -23);
   for (std::size_t i = 0; i < w_.size(); ++i)
     if (!(std::abs(static_cast<double>(w[i]) - w_[i]) <= tolerance))
       fail("P3: at rest parameter {} is {}, what has been applied makes {}", i, w[i], w_[i]);

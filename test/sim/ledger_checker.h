@@ -11,6 +11,7 @@
 #include "common/codec/codec.h"
 #include "common/protocol/message.h"
 #include "test/sim/plan.h"
+#include "test/sim/server_model.h"
 
 namespace nanduti::sim {
 
@@ -30,7 +31,7 @@ class LedgerChecker {
 
  private:
   using Key = std::tuple<ShardIndex, IncarnationOrder, Sequence>;
-  void apply(const Push& push, std::uint64_t begin, std::uint64_t size);
+  void apply(const Push& push, ShardIndex shard, std::uint16_t applied_parts);
 
   const Plan& plan_;
   JobCodecs codecs_;
@@ -42,6 +43,8 @@ class LedgerChecker {
   std::map<IncarnationOrder, std::vector<double>> progress_;
   std::map<IncarnationOrder, std::vector<double>> applied_;
   std::vector<double> w_;
+  std::vector<ParameterRange> ranges_;        // of shards
+  std::vector<ServerModel<double>> servers_;  // of shards
   std::uint64_t applications_ = 0;
 };
 

@@ -261,6 +261,11 @@ Plan make_plan(std::uint64_t seed) {
     plan.own_work = weights.chance(0.5) ? 1 : 0.5;
     plan.rho = weights.chance(0.5) ? 0 : 0.25;
   }
+  if (RandomStream server(seed, 13); server.chance(0.2))
+    plan.server_optimizer =
+        server.chance(0.5) ? ServerOptimizerType::kNesterov : ServerOptimizerType::kAdagrad;
+  if (RandomStream ages(seed, 14); !plan.deterministic && ages.chance(0.15))
+    plan.age_power = 0.5 * static_cast<double>(1 + ages.below(4));
   if (RandomStream tuning(seed, 12); !plan.deterministic) add_tunings(plan, tuning);
   sort_happenings(plan);
   return plan;
@@ -272,6 +277,7 @@ Plan make_deterministic_plan(std::uint64_t seed, std::uint64_t network_seed) {
   plan.network_seed = network_seed;
   plan.deterministic = true;
   plan.auto_staleness = plan.accumulate = false;
+  plan.age_power = 0;
   plan.tunings.clear();
   plan.workers_to_start = plan.workers;
   if (!plan.bound) plan.bound = 4;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/base/protocol_time.h"
+#include "common/model/training_spec.h"
 #include "common/protocol/session_hub.h"
 #include "server/coordinator/coordinator_core.h"
 
@@ -101,6 +102,8 @@ struct Plan {
   bool accumulate = false;  ///< at the bound the round that has ended goes on
   bool deterministic = false;
   PlanCodec codec = PlanCodec::kDense;
+  ServerOptimizerType server_optimizer = ServerOptimizerType::kAdd;
+  double age_power = 0;            ///< old pushes count less, and the rest of them returns
   double own_work = 1, rho = 1;    ///< weights in workers' replicas
   Duration step{0};                ///< of a round on the fastest worker
   CoordinatorOptions coordinator;  ///< `shards` is set from above

@@ -26,6 +26,23 @@ std::vector<float> progress_of(std::span<const float> x, const SampleRange& rang
   return progress;
 }
 
+ServerOptimizerSpec server_optimizer_of(const Plan& plan) {
+  ServerOptimizerSpec spec;
+  spec.type = plan.server_optimizer;
+  if (spec.type != ServerOptimizerType::kAdd) spec.learning_rate = 0.5;
+  spec.momentum = 0.5;
+  return spec;
+}
+
+std::vector<std::uint64_t> rows_of(std::uint64_t begin, std::uint64_t end) {
+  constexpr std::uint64_t kRow = 1000;
+  std::vector<std::uint64_t> ends;
+  for (std::uint64_t row_end = (begin / kRow + 1) * kRow; row_end < end; row_end += kRow)
+    ends.push_back(row_end - begin);
+  if (end > begin) ends.push_back(end - begin);
+  return ends;
+}
+
 TestFigures evaluated(std::uint64_t begin, std::uint64_t end) {
   TestFigures figures;
   for (std::uint64_t sample = begin; sample < end; ++sample) {
@@ -98,6 +115,8 @@ Result<PlanCodec> read_settings(const std::string& text) {
     if (text == settings_text(codec)) return codec;
   return make_error(ErrorCode::kInvalidArgument, "settings that nobody has made: '{}'", text);
 }
+
+ShardSettings shard_settings(const Plan& plan, PlanCodec codec) { return {codecs_of(codec), plan.age_power}; }
 
 RoundSettings round_settings(const Plan& plan, PlanCodec codec) {
   RoundSettings settings;

@@ -7,6 +7,7 @@
 #include "common/codec/codec.h"
 #include "common/protocol/message.h"
 #include "server/coordinator/coordinator_core.h"
+#include "server/shard/shard_core.h"
 #include "test/sim/plan.h"
 #include "worker/client/replica.h"
 
@@ -19,6 +20,10 @@ namespace nanduti::sim {
 std::vector<float> initial_values(std::uint64_t begin, std::uint64_t end);
 /// x_before - x_after of one round, shape [x.size()].
 std::vector<float> progress_of(std::span<const float> x, const SampleRange& range);
+
+/// How shards take pushes in, and where rows end in [begin, end) of the parameters, from begin on.
+ServerOptimizerSpec server_optimizer_of(const Plan& plan);
+std::vector<std::uint64_t> rows_of(std::uint64_t begin, std::uint64_t end);
 
 /// Of test samples [begin, end): exact, whatever parts they are summed from.
 TestFigures evaluated(std::uint64_t begin, std::uint64_t end);
@@ -36,7 +41,8 @@ JobCodecs codecs_of(PlanCodec codec);
 /// Tune::settings, and what they say.
 std::string settings_text(PlanCodec codec);
 Result<PlanCodec> read_settings(const std::string& text);
-/// What a worker of the job makes of such settings; bound and length of rounds as in the plan.
+/// What a shard and a worker of the job make of such settings; bound and length of rounds as in the plan.
+ShardSettings shard_settings(const Plan& plan, PlanCodec codec);
 RoundSettings round_settings(const Plan& plan, PlanCodec codec);
 
 }  // namespace nanduti::sim

@@ -197,6 +197,12 @@ void visit_job(Visitor& v, Plan& plan) {
   v.whole("test_samples", plan.test_samples, usual.test_samples, 0, 1 << 20);
   v.whole("epochs", plan.epochs, usual.epochs, 1, 1000);
   v.whole("round_samples", plan.round_samples, usual.round_samples, 1, 1 << 20);
+  v.choice("server_optimizer",
+           {{"add", ServerOptimizerType::kAdd},
+            {"nesterov", ServerOptimizerType::kNesterov},
+            {"adagrad", ServerOptimizerType::kAdagrad}},
+           plan.server_optimizer);
+  v.real("age_power", plan.age_power, usual.age_power);
   v.whole("evaluate_every", plan.evaluate_every, usual.evaluate_every, 0, 1 << 20);
   v.bound("bound", plan.bound);
   v.truth("auto_staleness", plan.auto_staleness, usual.auto_staleness);

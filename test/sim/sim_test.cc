@@ -175,6 +175,7 @@ TEST_CASE("workers at bound 0 follow one process on the mean gradient of their b
     Plan plan = make_deterministic_plan(seed, seed);
     plan.bound = 0;
     plan.codec = PlanCodec::kDense;
+    plan.server_optimizer = ServerOptimizerType::kAdd;
     const Outcome outcome = simulate(plan);
     require_kept(outcome);
     // One process: the batches of a step are the workers' next ones, each from its own section of the epoch.

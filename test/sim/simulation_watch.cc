@@ -172,6 +172,7 @@ void Simulation::count_host(const Host& host) {
   const ShardCore::Counters& shard = static_cast<const ShardHost&>(host).core.counters();
   coverage_.count("push: settled", shard.settled);
   coverage_.count("push: refused", shard.refused);
+  coverage_.count("push: weighed", shard.weighed);
   coverage_.count("push: duplicate", shard.duplicates);
   coverage_.count("push: of the dead", shard.fenced);
   coverage_.count("version: published", shard.versions);

@@ -12,10 +12,13 @@ constexpr std::uint64_t kLayoutHash = 5;
 
 void Simulation::act(ShardHost& host, const ShardCore::LoadShard& load) {
   later(host, duration(1, 300), [this, load](ShardHost& h) {
-    ShardStart start{initial_values(load.request.begin, load.request.end), codecs_of(plan_.codec),
-                     plan_.deterministic, [](const std::string& text) -> Result<JobCodecs> {
+    const auto [begin, end] = std::pair(load.request.begin, load.request.end);
+    ShardStart start{shard_settings(plan_, plan_.codec), initial_values(begin, end), plan_.deterministic,
+                     ServerOptimizer(server_optimizer_of(plan_), end - begin, rows_of(begin, end)),
+                     [this](const std::string& text) -> Result<ShardSettings> {
                        const Result<PlanCodec> codec = read_settings(text);
-                       return codec.ok() ? Result<JobCodecs>(codecs_of(*codec)) : codec.error();
+                       return codec.ok() ? Result<ShardSettings>(shard_settings(plan_, *codec))
+                                         : codec.error();
                      }};
     give(h, ShardCore::ShardLoaded{load.request.job, std::move(start)});
   });

@@ -254,7 +254,7 @@ class ClientCore {
   void on_evaluation_lease(const EvaluationLease& lease);
   void on_cut_values(ShardIndex shard, const CutValues& values);
   void drop_unneeded_cuts();
-  void on_ack(ShardIndex shard, Sequence next_sequence, std::vector<Sequence> refused);
+  void on_ack(ShardIndex shard, Sequence next_sequence, std::vector<ReturnedPush> returned);
   // From the replica.
   void take(ProtocolTime now, const Replica::Verdicts& report);
   void take(ProtocolTime now, const Replica::VersionTaken& report);

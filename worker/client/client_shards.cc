@@ -57,7 +57,7 @@ void ClientCore::hold(const std::vector<Push>& pushes) {
 void ClientCore::on_shard_message(ShardIndex shard, const Message& message) {
   const auto count = [&](const SharedBytes& values) { job_->status.exact_bytes_down += values.size(); };
   std::visit(Overloaded{[&](const Subscribed& m) { on_subscribed(shard, m.next_sequence); },
-                        [&](const PushAck& m) { on_ack(shard, m.next_sequence, m.refused); },
+                        [&](const PushAck& m) { on_ack(shard, m.next_sequence, m.returned); },
                         [&](const Publish& m) { on_version(shard, m); },
                         [&](const Assign& m) {
                           count(m.payload);
@@ -123,11 +123,11 @@ void ClientCore::on_gap(ShardIndex shard, bool adds, const std::string& reason) 
   link.has_gap = true;
 }
 
-void ClientCore::on_ack(ShardIndex shard, Sequence next_sequence, std::vector<Sequence> refused) {
+void ClientCore::on_ack(ShardIndex shard, Sequence next_sequence, std::vector<ReturnedPush> returned) {
   ShardLink& link = job_->links.at(shard.value());
   link.acknowledged = std::max(link.acknowledged, next_sequence);
   while (!link.held.empty() && link.held.front().sequence < next_sequence) link.held.pop_front();
-  tell_replica(Replica::TakeAck{shard, next_sequence, std::move(refused)});
+  tell_replica(Replica::TakeAck{shard, next_sequence, std::move(returned)});
 }
 
 void ClientCore::on_subscribed(ShardIndex shard, Sequence next_sequence) {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "common/base/check.h"
+#include "common/codec/coding_spec.h"
 
 namespace nanduti {
 
@@ -52,7 +53,7 @@ void Replica::handle(MergeVersion& event) {
 
 void Replica::handle(TakeAck& event) {
   ShardReplica& state = shards_.at(event.shard.value()).state;
-  state.acknowledge(event.next_sequence, event.refused);
+  state.acknowledge(event.next_sequence, event.returned);
   if (take_returned(state)) report(Verdicts{event.shard, state.settled(), true});
 }
 
@@ -181,8 +182,9 @@ void Replica::compute(Computation computation, const SampleRange& range) {
     shard.state.compute_parameters(part, uncoded, settings(computation.name.round).weights);
   }
   const bool extends = computation.done != nullptr;
+  const bool merged = std::exchange(merged_others_, false);
   actions_.emplace_back(
-      ComputeRound{options_.job, computation.name.round, range, computation.buffers, extends});
+      ComputeRound{options_.job, computation.name.round, range, computation.buffers, extends, merged});
   computing_ = std::move(computation);
 }
 
@@ -217,9 +219,9 @@ void Replica::code(Computation computation) {
 
 /// Refused is what was made in a membership of long ago: it goes again in the newest.
 bool Replica::take_returned(ShardReplica& state) {
-  const bool returned = state.take_returned();
-  if (returned) crowded_ = {};
-  return returned;
+  const ShardReplica::Returned returned = state.take_returned();
+  if (returned.refused) crowded_ = {};
+  return returned.any;
 }
 
 MembershipEpoch Replica::residual_epoch() const { return crowded_.active > 0 ? crowded_.epoch : epoch(); }
@@ -301,6 +303,9 @@ Status Replica::merge_one(ShardIndex index, const std::variant<Publish, Assign>&
   const auto* publish = std::get_if<Publish>(&version);
   NANDUTI_RETURN_IF_ERROR(publish != nullptr ? state.merge(*publish, *options_.codecs.publish)
                                              : state.merge(std::get<Assign>(version)));
+  // A version that adds nothing, or that a worker alone has made, hands nothing over.
+  const bool adds = publish == nullptr || !publish->payload.empty();
+  merged_others_ = merged_others_ || (adds && state.merged().active.size() > 1);
   report(Verdicts{index, state.settled(), take_returned(state)});
   return {};
 }

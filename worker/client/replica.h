@@ -77,7 +77,7 @@ class Replica {
   struct TakeAck {
     ShardIndex shard;
     Sequence next_sequence;
-    std::vector<Sequence> refused;
+    std::vector<ReturnedPush> returned;
   };
   /// Samples for the next rounds, of one lease. Without any, for a round without samples. Precondition: all
   /// of the offer before has been begun or withdrawn.
@@ -127,7 +127,7 @@ class Replica {
   struct Verdicts {
     ShardIndex shard;
     Sequence settled;       ///< those below it are part of the shadow, or were refused
-    bool returned = false;  ///< what the shard has refused is in the residual again
+    bool returned = false;  ///< what the shard has not applied is in the residual again
   };
   /// The next MergeVersion is done with, whether it was merged or kept for its round.
   struct VersionTaken {
@@ -192,6 +192,7 @@ class Replica {
     SampleRange range;  ///< not empty
     std::shared_ptr<RoundBuffers> buffers;
     bool extends = false;  ///< the round that has been computed last, by these samples
+    bool merged = false;   ///< others' work has been merged since the last one began
   };
   /// Slow work is due: TimeToCode, after the actions beside it.
   struct CodeRound {};
@@ -297,6 +298,7 @@ class Replica {
     Round round;
   } crowded_;  // the membership with the most active workers in which one of the last rounds was coded
   Gate reported_gate_ = Gate::kOpen;
+  bool merged_others_ = false;  // since a round began
   std::vector<std::shared_ptr<RoundBuffers>> spare_;
   std::vector<Action> actions_;
 };

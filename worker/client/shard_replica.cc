@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "common/base/check.h"
+#include "common/codec/coding_spec.h"
 
 namespace nanduti {
 
@@ -68,7 +69,7 @@ void ShardReplica::take_header(const VersionHeader& header) {
   merged_ = header;
   for (const Verdict& verdict : header.verdicts) {
     if (verdict.order != own_) continue;
-    take_refusals(verdict.refused);
+    take_back(verdict.returned);
     // What is settled is part of the shadow now: the hand-over.
     while (!in_flight_.empty() && in_flight_.front().sequence < verdict.next_sequence) {
       touch(in_flight_.front().update);
@@ -79,8 +80,8 @@ void ShardReplica::take_header(const VersionHeader& header) {
   }
 }
 
-void ShardReplica::acknowledge(Sequence next_sequence, std::span<const Sequence> refused) {
-  take_refusals(refused);
+void ShardReplica::acknowledge(Sequence next_sequence, std::span<const ReturnedPush> returned) {
+  take_back(returned);
   rebase();
   acknowledged_ = std::max(acknowledged_, std::min(next_sequence, next_sequence_));
   for (InFlight& sent : in_flight_) {
@@ -89,18 +90,45 @@ void ShardReplica::acknowledge(Sequence next_sequence, std::span<const Sequence>
   }
 }
 
-void ShardReplica::take_refusals(std::span<const Sequence> refused) {
-  // A refused push leaves in_flight_ with this, so a repeated verdict finds nothing.
+void ShardReplica::take_back(std::span<const ReturnedPush> returned) {
+  // A refused push leaves in_flight_ with this, and a weighed one is marked: a repeated verdict finds
+  // nothing.
   for (auto it = in_flight_.begin(); it != in_flight_.end();) {
-    if (std::find(refused.begin(), refused.end(), it->sequence) == refused.end()) {
+    const auto verdict = std::find_if(returned.begin(), returned.end(), [&](const ReturnedPush& push) {
+      return push.sequence == it->sequence;
+    });
+    if (verdict == returned.end() || it->weighed) {
       ++it;
       continue;
     }
-    add(residual_, it->update, 1.0f);
+    returned_.any = true;
     touch(it->update);
+    if (verdict->applied_parts > 0) {
+      weigh(*it++, kept_part(verdict->applied_parts));
+      continue;
+    }
+    returned_.refused = true;
+    add(residual_, it->update, 1.0f);
     it = in_flight_.erase(it);
-    returned_ = true;
   }
+}
+
+/// The shard applies this part of every value; the rest returns.
+void ShardReplica::weigh(InFlight& sent, float part) {
+  auto kept = std::make_shared<std::vector<float>>(sent.update.values.begin(), sent.update.values.end());
+  for (std::size_t k = 0; k < kept->size(); ++k) {
+    const float value = (*kept)[k];
+    (*kept)[k] = part * value;
+    residual_[sent.update.dense ? k : sent.update.indices[k]] += value - (*kept)[k];
+  }
+  // The indices stay where they are.
+  struct Owner {
+    std::shared_ptr<const void> indices;
+    std::shared_ptr<const std::vector<float>> values;
+  };
+  sent.update.values = *kept;
+  sent.update.owner = std::make_shared<const Owner>(Owner{std::move(sent.update.owner), std::move(kept)});
+  sent.weighed = true;
 }
 
 void ShardReplica::touch(const Update& update) {
@@ -169,9 +197,10 @@ Push ShardReplica::push(std::span<const float> progress, const Codec& codec, con
   add(base_, encoded.update, -1.0f);
   Push push;
   push.sequence = next_sequence_;
+  push.acknowledged = acknowledged_;
   push.coding = static_cast<std::uint8_t>(codec.coding());
   push.payload = std::move(encoded.payload);
-  in_flight_.push_back({push.sequence, std::move(encoded.update), push.payload.size(), false});
+  in_flight_.push_back({push.sequence, std::move(encoded.update), push.payload.size()});
   next_sequence_ = next_sequence_.next();
   return push;
 }

@@ -29,6 +29,7 @@ class ShardReplica {
     Update update;                  ///< what the shard will apply, at full weight here
     std::size_t payload_bytes = 0;  ///< as sent
     bool acknowledged = false;
+    bool weighed = false;  ///< the shard applies this much and no more: the rest is in the residual
   };
 
   ShardReplica(std::uint64_t size, IncarnationOrder own)
@@ -55,8 +56,9 @@ class ShardReplica {
   Status merge(const Assign& assign);
   /// What merge() demands of an assignment's values, whenever it is merged. Errors: kCorrupt.
   [[nodiscard]] Status check_values(const Assign& assign) const;
-  /// The shard's word on pushes, from an acknowledgement. What it refused returns to the residual, once.
-  void acknowledge(Sequence next_sequence, std::span<const Sequence> refused);
+  /// The shard's word on pushes, from an acknowledgement. What it does not apply returns to the residual,
+  /// once.
+  void acknowledge(Sequence next_sequence, std::span<const ReturnedPush> returned);
 
   /// x = shadow - own_work * (in-flight + pending) - rho * residual. `x` and `pending` have shape [size()];
   /// pending may be empty: nothing.
@@ -64,12 +66,17 @@ class ShardReplica {
   /// Adds a round's progress (shape [size()]) to the residual, codes what is to be sent and keeps the rest.
   /// The caller fills in what names the round.
   Push push(std::span<const float> progress, const Codec& codec, const CodingContext& context);
-  /// Mass has returned to the residual since the last call.
-  bool take_returned() { return std::exchange(returned_, false); }
+  /// Mass that has returned to the residual since the last call.
+  struct Returned {
+    bool any = false;
+    bool refused = false;  ///< of a push that was not applied at all
+  };
+  Returned take_returned() { return std::exchange(returned_, Returned()); }
 
  private:
   void take_header(const VersionHeader& header);
-  void take_refusals(std::span<const Sequence> refused);
+  void take_back(std::span<const ReturnedPush> returned);
+  void weigh(InFlight& sent, float part);
   void touch(const Update& update);
   void touch(std::uint64_t begin, std::uint64_t end);
   /// Brings base_ up to date where something was touched.
@@ -85,7 +92,7 @@ class ShardReplica {
   std::vector<std::uint8_t> touched_;  // since the last rebase(), as flags and as a list
   std::vector<std::uint32_t> touched_indices_;
   bool all_touched_ = false;
-  bool returned_ = false;
+  Returned returned_;
   VersionHeader merged_;
   Sequence next_sequence_;
   Sequence acknowledged_;

@@ -269,6 +269,7 @@ void WorkerHost::compute(const Replica::ComputeRound& request, std::stop_token s
   if (stop.stop_requested() || !work_ || work_->job != request.job) return;
   const ProtocolTime begin = steady_now();
   const double cpu_begin = thread_cpu_seconds();
+  if (request.merged) work_->trainer->on_merge();
   const Result<BatchLoss> loss = work_->trainer->train_round(
       request.buffers->parameters, {request.range.epoch.value(), request.range.begin, request.range.end},
       request.buffers->progress, stop);

@@ -133,6 +133,12 @@ void Optimizer::adamw_step(double learning_rate, std::span<const float> gradient
   }
 }
 
+void Optimizer::on_merge() {
+  if (spec_.kept_at_merge == 1) return;
+  const auto kept = static_cast<float>(spec_.kept_at_merge);
+  for (float& value : velocity_) value *= kept;
+}
+
 void Optimizer::reset() {
   std::fill(velocity_.begin(), velocity_.end(), 0.0f);
   std::fill(square_.begin(), square_.end(), 0.0f);

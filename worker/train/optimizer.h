@@ -24,6 +24,8 @@ class Optimizer {
   /// that are corrected for having begun at 0. Both shape [space.size()]; only tensors are read and written,
   /// not the gaps. On x86 denormal numbers count as zero.
   void step(double learning_rate, std::span<const float> gradient, std::span<float> x);
+  /// Others' work has been merged into x: OptimizerSpec::kept_at_merge.
+  void on_merge();
   /// Forgets the velocity, or the means.
   void reset();
 

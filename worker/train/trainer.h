@@ -50,6 +50,8 @@ class Trainer {
   Result<BatchLoss> evaluate(std::span<const float> x, std::uint64_t begin, std::uint64_t end,
                              std::stop_token stop);
 
+  /// Others' work has been merged into what the next round trains from.
+  void on_merge() { optimizer_.on_merge(); }
   /// Forgets the optimiser's velocity.
   void reset_optimizer() { optimizer_.reset(); }
 

@@ -110,7 +110,7 @@ TEST_CASE("a number of the wrong form, type or size") {
       {"bound: 2", "bound: 2, bound_max: 16",
        "job.yaml:10: staleness.bound_max: found it beside a bound that is not auto, allowed: to leave it "
        "out"},
-      {"bound: 2", "bound: 2, local_steps_max: 8",
+      {"bound: 2", "bound: 2, local_steps: 4, local_steps_max: 8",
        "job.yaml:10: staleness.local_steps_max: found it beside local_steps that is not auto, allowed: to "
        "leave it out"},
   });
@@ -197,13 +197,15 @@ TEST_CASE("an unknown key, with the one that was probably meant") {
   check_all({
       {"batch_size: 8", "bach_size: 8",
        "job.yaml:7: training.bach_size: found an unknown key (did you mean \"batch_size\"?), allowed: "
-       "batch_size, epochs, evaluate_every, seed, workers, deterministic, optimizer, schedule"},
+       "batch_size, epochs, evaluate_every, seed, workers, deterministic, optimizer, server_optimizer, "
+       "schedule"},
       {"batch_size: 8", "optimiser: {}",
        "job.yaml:7: training.optimiser: found an unknown key (did you mean \"optimizer\"?), allowed: "
-       "batch_size, epochs, evaluate_every, seed, workers, deterministic, optimizer, schedule"},
+       "batch_size, epochs, evaluate_every, seed, workers, deterministic, optimizer, server_optimizer, "
+       "schedule"},
       {"batch_size: 8", "gpu: 1",
        "job.yaml:7: training.gpu: found an unknown key, allowed: batch_size, epochs, evaluate_every, "
-       "seed, workers, deterministic, optimizer, schedule"},
+       "seed, workers, deterministic, optimizer, server_optimizer, schedule"},
       {"model:", "modle:",
        "job.yaml:2: modle: found an unknown key (did you mean \"model\"?), allowed: name, model, data, "
        "training, staleness, compression, durability, target"},
@@ -258,6 +260,19 @@ TEST_CASE("keys that do not go together") {
        "job.yaml:8: training.optimizer.beta1: found it beside another type of optimizer, allowed: to leave "
        "it "
        "out, or type: adamw"},
+      {"type: momentum", "type: sgd, kept_at_merge: 0.5",
+       "job.yaml:8: training.optimizer.kept_at_merge: found it beside sgd, which has nothing to keep, "
+       "allowed: "
+       "to leave it out, or type: momentum or adamw"},
+      {"  schedule: cosine\n", "  server_optimizer: {momentum: 0.5}\n",
+       "job.yaml:9: training.server_optimizer.momentum: found it beside another type of server_optimizer, "
+       "allowed: to leave it out, or type: nesterov"},
+      {"  schedule: cosine\n", "  server_optimizer: {type: nesterov, epsilon: 0.5}\n",
+       "job.yaml:9: training.server_optimizer.epsilon: found it beside another type of server_optimizer, "
+       "allowed: to leave it out, or type: adagrad"},
+      {"  schedule: cosine\nstaleness: {bound: 2}", "  deterministic: true\nstaleness: {age_power: 1}",
+       "job.yaml:10: staleness.age_power: found it beside training.deterministic: true, allowed: to leave it "
+       "out, or 0"},
       {"schedule: cosine", "schedule: {type: cosine, factor: 0.5}",
        "job.yaml:9: training.schedule.factor: found it beside another type of schedule, allowed: to leave it "
        "out, or "

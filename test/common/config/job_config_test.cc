@@ -39,13 +39,47 @@ TEST_CASE("what is left out has its default") {
   CHECK(job.training.schedule.type == ScheduleType::kConstant);
   CHECK_FALSE(job.deterministic);
   CHECK(job.workers_to_start == 1);
-  CHECK(job.staleness.bound == 0u);
-  CHECK(job.staleness.local_steps == 1);
+  CHECK(job.training.optimizer.kept_at_merge == 1);
+  CHECK(job.training.server_optimizer.type == ServerOptimizerType::kAdd);
+  CHECK(job.training.server_optimizer.learning_rate == 1);
+  CHECK(job.staleness.auto_bound);
+  CHECK(job.staleness.bound_max == 16);
+  CHECK(job.staleness.bound == 16u);
+  CHECK(job.staleness.auto_local_steps);
+  CHECK(job.staleness.local_steps_max == 8);
+  CHECK(job.staleness.local_steps == 8);
+  CHECK(job.staleness.age_power == 0);
   CHECK(job.staleness.own_work == 1);
   CHECK(job.staleness.rho == 1);
   CHECK(job.compression.push == CodingSpec{0.01, 2, 0, {}});
   CHECK(job.compression.publish == CodingSpec{0.02, 4, 0, {}});
   CHECK_FALSE(job.target);
+}
+
+TEST_CASE("a deterministic job is in lockstep where it does not say otherwise") {
+  const JobConfig job = parsed(kShort + "training: {deterministic: true}\n");
+  CHECK_FALSE(job.staleness.auto_bound);
+  CHECK_FALSE(job.staleness.auto_local_steps);
+  CHECK(job.staleness.bound == 0u);
+  CHECK(job.staleness.local_steps == 1);
+}
+
+TEST_CASE("every optimizer of workers and servers is read, with the rate of its kind") {
+  const auto training = [](const std::string& keys) {
+    return parsed(kShort + "training: {" + keys + "}\n").training;
+  };
+  CHECK(training("optimizer: {type: adamw, kept_at_merge: 0.25}").optimizer.kept_at_merge == 0.25);
+  CHECK(training("server_optimizer: {learning_rate: 2}").server_optimizer.learning_rate == 2);
+  const ServerOptimizerSpec nesterov =
+      training("server_optimizer: {type: nesterov, momentum: 0.5}").server_optimizer;
+  CHECK(nesterov.type == ServerOptimizerType::kNesterov);
+  CHECK(nesterov.learning_rate == 0.1);
+  CHECK(nesterov.momentum == 0.5);
+  const ServerOptimizerSpec adagrad =
+      training("server_optimizer: {type: adagrad, epsilon: 1e-3}").server_optimizer;
+  CHECK(adagrad.type == ServerOptimizerType::kAdagrad);
+  CHECK(adagrad.learning_rate == 0.01);
+  CHECK(adagrad.epsilon == 1e-3);
 }
 
 TEST_CASE("a job without compression sends float32 in both directions") {
@@ -118,9 +152,11 @@ target: {metric: accuracy, at_least: 0.89}
 }
 
 TEST_CASE("a bound of none is no bound, and cosine may end above zero") {
-  const JobConfig job = parsed(
-      kShort + "staleness: {bound: none}\ntraining: {schedule: {type: cosine, final_fraction: 0.1}}\n");
+  const JobConfig job = parsed(kShort +
+                               "staleness: {bound: none, age_power: 0.5}\ntraining: {schedule: {type: "
+                               "cosine, final_fraction: 0.1}}\n");
   CHECK_FALSE(job.staleness.bound);
+  CHECK(job.staleness.age_power == 0.5);
   CHECK(job.training.schedule.type == ScheduleType::kCosine);
   CHECK(job.training.schedule.final_fraction == 0.1);
 }

@@ -86,6 +86,7 @@ TEST_CASE("what is written reads to the same, on top of anything") {
   for (int i = 0; i < 300; ++i) {
     TuningSpec spec;
     StalenessConfig& staleness = spec.staleness;
+    staleness.age_power = some(0, 0.5, 10);
     staleness.auto_bound = random.chance(0.3);
     if (staleness.auto_bound)
       staleness.bound = staleness.bound_max = 1 + static_cast<std::uint32_t>(random.below(1024));

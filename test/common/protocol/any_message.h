@@ -81,16 +81,17 @@ class AnyMessageFrom {
     const auto small = [&] { return static_cast<std::uint32_t>(number()); };
     return {number(), number(), small(), small(), small(), small(), number()};
   }
-  std::vector<Sequence> sequences() {
-    std::vector<Sequence> out;
-    for (std::uint64_t i = random_.below(3); i > 0; --i) out.push_back(id<Sequence>());
+  std::vector<ReturnedPush> returned() {
+    std::vector<ReturnedPush> out;
+    for (std::uint64_t i = random_.below(3); i > 0; --i)
+      out.push_back({id<Sequence>(), static_cast<std::uint16_t>(random_.below(kAppliedWhole))});
     return out;
   }
   VersionHeader header() {
     VersionHeader h{job(), Term(1), ChainId(random_.below(3)), id<Version>(), id<MembershipEpoch>(), {}, {}};
     for (std::uint64_t i = random_.below(3); i > 0; --i) {
       h.active.push_back({id<IncarnationOrder>(), id<Round>(), id<Round>()});
-      h.verdicts.push_back({id<IncarnationOrder>(), id<Sequence>(), sequences()});
+      h.verdicts.push_back({id<IncarnationOrder>(), id<Sequence>(), returned()});
     }
     return h;
   }
@@ -180,9 +181,10 @@ class AnyMessageFrom {
          1,
          id<Round>(),
          static_cast<std::uint8_t>(random_.below(3)),
+         id<Sequence>(),
          floats()};
   }
-  void fill(PushAck& m) { m = {job(), AckLevel::kDurableHere, id<Sequence>(), sequences()}; }
+  void fill(PushAck& m) { m = {job(), AckLevel::kDurableHere, id<Sequence>(), returned()}; }
   void fill(Publish& m) { m = {header(), static_cast<std::uint8_t>(random_.below(3)), floats()}; }
   void fill(Assign& m) {
     const SharedBytes payload = floats();

@@ -30,7 +30,7 @@ std::vector<Message> examples() {
                        Version(9),
                        MembershipEpoch(3),
                        {{IncarnationOrder(1), Round(2), Round(3)}},
-                       {{IncarnationOrder(1), Sequence(4), {Sequence(2)}}}};
+                       {{IncarnationOrder(1), Sequence(4), {{Sequence(2), 0}, {Sequence(3), 255}}}}};
   return {RegisterWorker{"w", "asuncion", id, "cpu", "a processor"},
           JobPrepared{job, data, 77},
           JobRefused{job, "no data"},
@@ -67,10 +67,10 @@ std::vector<Message> examples() {
           CloseShard{job},
           Subscribe{job, IncarnationOrder(1), id, ChainId(8), Version(9), Sequence(4)},
           Push{job, IncarnationOrder(1), Sequence(4), Round(5), MembershipEpoch(3), Version(9), LeaseId(4),
-               range, 1, Round(5), 1, bytes_of(64)},
+               range, 1, Round(5), 1, Sequence(2), bytes_of(64)},
           FetchCut{job, CutId(2)},
           Subscribed{job, Sequence(4)},
-          PushAck{job, AckLevel::kDurableHere, Sequence(4), {Sequence(3)}},
+          PushAck{job, AckLevel::kDurableHere, Sequence(4), {{Sequence(3), 128}}},
           Publish{header, 1, bytes_of(64)},
           Assign{header, Version(1), false, {{0, 4}, {8, 12}}, bytes_of(32)},
           CutValues{job, CutId(2), bytes_of(8)},

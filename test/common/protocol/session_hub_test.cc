@@ -56,10 +56,11 @@ TEST_CASE("a hello that does not match is refused in an operator's words") {
     REQUIRE_FALSE(closed[0].redialling);
     return closed[0].reason;
   };
-  CHECK(refusal([](Hello& h) { h.protocol_version = 9; }) ==
-        "this server speaks protocol version 6, the worker 'w1' (program 0.1.0) version 9: run the same "
-        "release on "
-        "both sides");
+  CHECK(refusal([](Hello& h) { h.protocol_version = 99; }) ==
+        fmt::format(
+            "this server speaks protocol version {}, the worker 'w1' (program 0.1.0) version 99: run the "
+            "same release on both sides",
+            kProtocolVersion));
   CHECK(refusal([](Hello& h) { h.codec_format = 3; }) ==
         "this server codes updates in format 2, the worker 'w1' (program 0.1.0) in format 3: run the same "
         "release "

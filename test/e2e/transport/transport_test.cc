@@ -128,9 +128,11 @@ TEST_CASE("another protocol version is refused in words that name both") {
   client.runner->post(OpenPeer{kServer, server.transport->endpoint(), 0, hello});
   REQUIRE(client.wait_for([](const RecordingCore& core) { return core.closed == 1; }));
   client.runner->run([](RecordingCore& core, ProtocolTime) {
-    REQUIRE(core.reason ==
-            "this server speaks protocol version 6, the worker 'dialler' (program test) version 99: run the "
-            "same release on both sides");
+    REQUIRE(
+        core.reason ==
+        fmt::format("this server speaks protocol version {}, the worker 'dialler' (program test) version 99: "
+                    "run the same release on both sides",
+                    kProtocolVersion));
   });
 }
 

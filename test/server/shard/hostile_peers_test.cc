@@ -18,6 +18,7 @@ TEST_CASE("no message of any peer in any state brings a shard down") {
   for (std::uint64_t seed = 1; seed <= 1000; ++seed) {
     INFO("seed " << seed);
     AnyMessage any(seed);
+    const ShardSettings settings{both_ways(), seed % 3 == 0 ? 1.0 : 0.0};
     RandomStream random(seed, 1);
     ShardCore core({"tcp://coordinator", {"nyc", "tcp://shard", 1, "", JobId()}}, RandomStream(seed, 2));
     ProtocolTime now{1h};
@@ -33,9 +34,11 @@ TEST_CASE("no message of any peer in any state brings a shard down") {
         if (load != nullptr && random.below(4) != 0)
           core.on_event(now, ShardCore::ShardLoaded{
                                  load->request.job,
-                                 ShardStart{std::vector<float>(load->request.end - load->request.begin, 1.0f),
-                                            both_ways(), seed % 4 == 0,
-                                            [](const std::string&) { return both_ways(); }}});
+                                 ShardStart{settings,
+                                            std::vector<float>(load->request.end - load->request.begin, 1.0f),
+                                            seed % 4 == 0,
+                                            {},
+                                            [settings](const std::string&) { return settings; }}});
       }
     };
     IncarnationId incarnation;

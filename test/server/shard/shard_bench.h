@@ -27,18 +27,22 @@ inline std::span<const float> floats(const SharedBytes& bytes) {
 }
 
 struct Bench {
-  explicit Bench(bool deterministic = false, ShardOptions options = {}, const JobCodecs& codecs = both_ways())
+  explicit Bench(bool deterministic = false, ShardOptions options = {}, const JobCodecs& codecs = both_ways(),
+                 double age_power = 0)
       : core(with_names(std::move(options)), RandomStream(1)) {
     (void)core.take_actions();
     tell(PeerConnected{kCoordinator, {}});
     tell(MessageReceived{kCoordinator, OpenShard{JobId(1), "", {}, ShardIndex(0), 0, kSize, 5}});
-    ShardStart start{std::vector<float>(kSize, 1.0f), codecs, deterministic,
-                     [](const std::string& text) -> Result<JobCodecs> {
+    ShardStart start{{codecs, age_power},
+                     std::vector<float>(kSize, 1.0f),
+                     deterministic,
+                     {},
+                     [](const std::string& text) -> Result<ShardSettings> {
                        if (text != "good")
                          return make_error(ErrorCode::kInvalidArgument, "settings '{}'", text);
                        BlockCodecOptions half;
                        half.density = 0.5;
-                       return both_ways(std::make_shared<BlockCodec>(half));
+                       return ShardSettings{both_ways(std::make_shared<BlockCodec>(half))};
                      }};
     tell(ShardCore::ShardLoaded{JobId(1), std::move(start)});
   }

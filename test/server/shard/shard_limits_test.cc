@@ -194,10 +194,10 @@ TEST_CASE("a version about as many workers and refusals as there may be fits a m
   bench.members(1, {Bench::active(1)});
   bench.subscribe(1);
   bench.members(2, {Bench::active(1)});
-  for (std::uint64_t i = 0; i < kRefusalsKept + 10; ++i) bench.push(1, i, 0.5f, 1);
+  for (std::uint64_t i = 0; i < kReturnedKept + 10; ++i) bench.push(1, i, 0.5f, 1);
   Publish version = bench.to<Publish>(Bench::peer(1)).back();
   REQUIRE(version.header.verdicts.size() == 1);
-  CHECK(version.header.verdicts[0].refused.size() == kRefusalsKept);
+  CHECK(version.header.verdicts[0].returned.size() == kReturnedKept);
   version.header.verdicts.assign(kMembersMax, version.header.verdicts[0]);
   version.header.active.assign(kMembersMax, version.header.active.at(0));
   CHECK(encode_message(version).header.size() < kMessageHeaderBytesMax);
@@ -263,7 +263,7 @@ TEST_CASE("who subscribes again hears of refusals before it hears what is settle
   REQUIRE(heard.size() >= 2);
   const auto* ack = std::get_if<PushAck>(&heard[0]);
   REQUIRE(ack != nullptr);
-  CHECK(ack->refused == std::vector<Sequence>{Sequence(0)});
+  CHECK(ack->returned == std::vector<ReturnedPush>{{Sequence(0), 0}});
   const auto* subscribed = std::get_if<Subscribed>(&heard[1]);
   REQUIRE(subscribed != nullptr);
   CHECK(subscribed->next_sequence == Sequence(1));

@@ -49,7 +49,7 @@ TEST_CASE("what a version leaves unsent has the norm of w - shadow, until it goe
   progress[7] = 3;
   progress[9] = -4;
   DenseFloat32Codec dense;
-  values.apply(dense.decode(dense.encode(progress, {}, {}).payload, kBlockSize).value(), 1);
+  values.apply(dense.decode(dense.encode(progress, {}, {}).payload, kBlockSize).value(), {});
   CHECK(values.residual_norm() == Approx(std::sqrt(64.0 + 25)));
   BlockCodecOptions options;
   options.density = kDensityMin;

@@ -115,7 +115,7 @@ struct Bench {
 inline SharedBytes constant(float value) { return SharedBytes::take(std::vector<float>(kSize / 2, value)); }
 
 inline VersionHeader header(std::uint64_t version, std::uint64_t epoch, std::vector<std::uint64_t> clocks,
-                            std::uint64_t settled = 0, std::vector<Sequence> refused = {}) {
+                            std::uint64_t settled = 0, std::vector<ReturnedPush> returned = {}) {
   VersionHeader h;
   h.job = kJob;
   h.chain = ChainId(9);
@@ -123,7 +123,7 @@ inline VersionHeader header(std::uint64_t version, std::uint64_t epoch, std::vec
   h.epoch = MembershipEpoch(epoch);
   for (std::size_t i = 0; i < clocks.size(); ++i)
     h.active.push_back({IncarnationOrder(i + 1), Round(0), Round(clocks[i])});
-  h.verdicts = {{kOwn, Sequence(settled), std::move(refused)}};
+  h.verdicts = {{kOwn, Sequence(settled), std::move(returned)}};
   return h;
 }
 

@@ -96,11 +96,11 @@ TEST_CASE("refused mass returns to the residual once, whichever message says it 
     Bench bench(8);
     assign_all(bench, 0.0f, {0});
     bench.run_round(0.5f);
-    const Replica::TakeAck ack{ShardIndex(0), Sequence(1), {Sequence(0)}};
+    const Replica::TakeAck ack{ShardIndex(0), Sequence(1), {{Sequence(0), 0}}};
     if (ack_first) bench.tell(ack);
-    publish(bench, 0, header(1, 1, {1}, 1, {Sequence(0)}), 0);
+    publish(bench, 0, header(1, 1, {1}, 1, {{Sequence(0), 0}}), 0);
     bench.tell(ack);
-    publish(bench, 0, header(2, 1, {1}, 1, {Sequence(0)}), 0);
+    publish(bench, 0, header(2, 1, {1}, 1, {{Sequence(0), 0}}), 0);
     CHECK(bench.replica.shard(ShardIndex(0)).in_flight().empty());
     int returned = 0;
     for (const Replica::Verdicts& verdicts : bench.all<Replica::Verdicts>()) returned += verdicts.returned;
@@ -110,6 +110,37 @@ TEST_CASE("refused mass returns to the residual once, whichever message says it 
   };
   CHECK(mass_back(true) == std::vector<float>(kSize / 2, 0.5f));
   CHECK(mass_back(false) == std::vector<float>(kSize / 2, 0.5f));
+}
+
+TEST_CASE(
+    "what a shard does not apply of a push returns once, and the push is in flight with the rest until it is "
+    "merged") {
+  for (const bool ack_first : {true, false}) {
+    Bench bench(8);
+    assign_all(bench, 0.0f, {0, 0});
+    bench.run_round(0.5f);
+    const std::vector<float> before = bench.run_round(0.25f);
+    const ShardReplica& state = bench.replica.shard(ShardIndex(0));
+    const Replica::TakeAck ack{ShardIndex(0), Sequence(1), {{Sequence(0), 64}}};
+    if (ack_first) {
+      bench.tell(ack);
+      bench.tell(ack);
+      REQUIRE(state.in_flight().size() == 2);
+      CHECK(state.in_flight()[0].weighed);
+      CHECK(state.in_flight()[0].update.values[3] == 0.125f);
+      CHECK(state.residual()[3] == 0.375f);
+      // All of it is still part of x, as before.
+      const std::vector<float> x = bench.run_round(0);
+      CHECK(x[3] == -0.75f);
+    }
+    publish(bench, 0, header(1, 1, {1, 1}, 1, {{Sequence(0), 64}}), 0);
+    bench.tell(ack);
+    CHECK(state.in_flight().front().sequence == Sequence(1));
+    CHECK(state.residual()[3] == (ack_first ? 0.0f : 0.375f));  // the round after has taken it along
+    int returned = 0;
+    for (const Replica::Verdicts& verdicts : bench.all<Replica::Verdicts>()) returned += verdicts.returned;
+    CHECK(returned == 1);
+  }
 }
 
 TEST_CASE("pushes are part of x until a version says that they are settled") {
@@ -230,8 +261,9 @@ TEST_CASE(
       if (random.below(2) == 0) {
         (void)state.push(floats(), codec, {});
       } else if (random.below(4) == 0 && settled < sent) {
-        const Sequence refused(settled + random.below(sent - settled));
-        state.acknowledge(Sequence(settled), std::vector<Sequence>{refused});
+        const Sequence sequence(settled + random.below(sent - settled));
+        const auto applied_parts = static_cast<std::uint16_t>(random.below(2) * random.below(kAppliedWhole));
+        state.acknowledge(Sequence(settled), std::vector<ReturnedPush>{{sequence, applied_parts}});
       } else {
         settled += random.below(sent - settled + 1);
         h.version = h.version.next();
@@ -294,7 +326,7 @@ TEST_CASE(
   bench.tell(Replica::Flush{});
   for (const Push& push : bench.pushes) CHECK(push.epoch == MembershipEpoch(1));
   // Too old for the shards: its mass returns, and goes again.
-  bench.tell(Replica::TakeAck{ShardIndex(0), Sequence(3), {Sequence(2)}});
+  bench.tell(Replica::TakeAck{ShardIndex(0), Sequence(3), {{Sequence(2), 0}}});
   bench.tell(Replica::Flush{});
   CHECK(bench.pushes[0].epoch == MembershipEpoch(2));
 }

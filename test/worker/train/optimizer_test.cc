@@ -40,6 +40,21 @@ TEST_CASE("AdamW's weight decay does not depend on the gradient") {
   CHECK(x[0] == Approx(1.9));
 }
 
+TEST_CASE("where others' work is merged, momentum keeps the part that it is told to") {
+  const ParameterSpace places = space();
+  for (const double kept : {1.0, 0.5, 0.0}) {
+    OptimizerSpec spec;
+    spec.momentum = 0.5;
+    spec.kept_at_merge = kept;
+    Optimizer optimizer(spec, places);
+    std::vector<float> gradient(places.size(), 1.0f), x(places.size(), 0.0f);
+    optimizer.step(1, gradient, x);
+    optimizer.on_merge();
+    optimizer.step(1, gradient, x);
+    CHECK(x[0] == Approx(-(1 + (1 + 0.5 * kept))));
+  }
+}
+
 TEST_CASE("AdamW follows the reference, and begins anew when it is reset") {
   const ParameterSpace places = space();
   const OptimizerSpec spec = adamw(0.02);

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "common/codec/codec.h"
+#include "common/model/training_spec.h"
+#include "common/tensor/parameter_space.h"
+
+namespace nanduti {
+
+/// How much of a push counts.
+struct PushShare {
+  float weight = 1;  ///< of its values: its workers' part of all that are active, times its age weight
+  double round = 0;  ///< its part of a round of everybody; 0 for a flush, which is no round
+};
+
+/// How a shard takes a settled push into its parameters, g = weight * push:
+/// - kAdd: w -= rate g.
+/// - kNesterov, delayed as in Liu et al., "Asynchronous Local-SGD Training for Language Modeling" (2024),
+///   algorithm 3 with c = 0: w -= rate g, and once every round of everybody v = momentum v + (the g of that
+///   round), w -= rate momentum v.
+/// - kAdagrad, row-wise as for embeddings (one accumulator a row, as in FBGEMM): s_row += mean of g^2 over
+/// the
+///   row, w -= rate g / (sqrt(s_row) + epsilon). With pushes for gradients it is FedAdagrad of Reddi et al.,
+///   "Adaptive Federated Optimization" (2021).
+/// One thread.
+class ServerOptimizer {
+ public:
+  ServerOptimizer() = default;  ///< kAdd
+  /// `row_ends`: shard_rows() of the shard; kAdagrad only.
+  ServerOptimizer(const ServerOptimizerSpec& spec, std::uint64_t size, std::vector<std::uint64_t> row_ends);
+
+  /// `w` has shape [size], as the update.
+  void apply(std::span<float> w, const Update& update, PushShare share);
+
+ private:
+  void apply_nesterov(std::span<float> w, const Update& update, PushShare share);
+  void apply_adagrad(std::span<float> w, const Update& update, float weight);
+
+  ServerOptimizerSpec spec_;
+  std::vector<float> sum_;       // kNesterov: the g of the round that is going on, shape [size]
+  std::vector<float> velocity_;  // kNesterov, shape [size]
+  double round_ = 0;             // kNesterov: how much of that round there is
+  std::vector<std::uint64_t> row_ends_;
+  std::vector<float> squares_;  // kAdagrad, shape [rows]
+};
+
+/// Where the rows of a shard end, ascending, from its begin on: of a tensor those of its first dimension, and
+/// the gaps between tensors. A row that shards share is a row in each of them.
+std::vector<std::uint64_t> shard_rows(const ParameterSpace& space, const ParameterRange& shard);
+
+}  // namespace nanduti
