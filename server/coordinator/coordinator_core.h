@@ -50,6 +50,10 @@ inline constexpr std::size_t kParticipantsMax = 1024;
 inline constexpr std::size_t kKeptTextBytesMax = 1024;
 /// So many evaluations of one part of the test set may run into their time-out; then the cut has no figures.
 inline constexpr std::uint32_t kEvaluationTriesMax = 5;
+/// Samples of a part of the test set, at least, and such parts of one cut, at most, where two for each worker
+/// are longer than a round.
+inline constexpr std::uint64_t kEvaluationPartMin = 256;
+inline constexpr std::uint64_t kEvaluationPartsMax = 64;
 /// Cuts that are open, ends of epochs included, when one within an epoch is taken; beyond: it is skipped.
 /// Less than what the ends of epochs may have, so that those do not wait for it.
 inline constexpr std::size_t kOpenEvaluationsMax = 2;

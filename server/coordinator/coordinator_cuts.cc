@@ -78,12 +78,15 @@ void CoordinatorCore::on_cut_taken(ShardIndex shard, const CutTaken& taken) {
   for (const auto& [index, values] : cut.shards) squares += values.residual_norm * values.residual_norm;
   view_of_run().progress.on_publish_residual(std::sqrt(squares));
   if (!cut.final) cut.shards.clear();  // workers get the values from the shards
-  // Two parts for each worker: who is faster does more.
+  // Two parts for each worker: who is faster does more. And none takes longer than a round, beside which it
+  // comes: others wait at the gate for rounds that are late.
   std::uint64_t joined = 0;
   for (const auto& [order, worker] : workers_)
     if (worker.part == Part::kJoined) ++joined;
   const std::uint64_t total = run_->data->test_samples;
-  const std::uint64_t parts = std::clamp<std::uint64_t>(2 * joined, 1, std::max<std::uint64_t>(total, 1));
+  const std::uint64_t short_parts = total / std::max(2 * round_samples(), kEvaluationPartMin);
+  const std::uint64_t parts = std::clamp<std::uint64_t>(
+      std::max(2 * joined, std::min(short_parts, kEvaluationPartsMax)), 1, std::max<std::uint64_t>(total, 1));
   for (std::uint64_t i = 0; i < parts && total > 0; ++i) {
     cut.evaluation.emplace(run_->next_evaluation,
                            EvaluationPart{{}, total * i / parts, total * (i + 1) / parts, {}, {}, 0});

@@ -13,7 +13,8 @@ namespace nanduti {
 
 /// A coordinator without a network: the test plays the shards and the workers, in its own time.
 struct CoordinatorBench {
-  explicit CoordinatorBench(const CoordinatorOptions& options = {}) : core(options) {}
+  explicit CoordinatorBench(const CoordinatorOptions& options = {}, std::uint64_t of_test = 10)
+      : core(options), test_samples(of_test) {}
 
   static PeerId shard(std::uint64_t index) { return PeerId(100 + index); }
 
@@ -86,9 +87,11 @@ struct CoordinatorBench {
     core.on_event(now, CoordinatorCore::SubmitJob{job});
     collect();
   }
-  static DataDescription data() { return {20, 10, 1, 28, 28, 10, 3}; }
+  static DataDescription data(std::uint64_t test_samples = 10) {
+    return {20, test_samples, 1, 28, 28, 10, 3};
+  }
   void prepare(std::uint64_t peer, std::uint64_t job = 1) {
-    say(PeerId(peer), JobPrepared{JobId(job), data(), 5});
+    say(PeerId(peer), JobPrepared{JobId(job), data(test_samples), 5});
   }
   /// Completes PlanModel.
   void plan(std::uint64_t job = 1, std::uint64_t parameters = kBlockSize) {
@@ -160,6 +163,7 @@ struct CoordinatorBench {
   StalenessPlan staleness;           ///< the same
   ProtocolTime now{std::chrono::hours(1)};
   CoordinatorCore core;
+  std::uint64_t test_samples;
   std::map<std::uint64_t, LeaseGrant> lent;  // what train() has not used, by incarnation
   std::vector<SendMessage> sent;
   std::vector<PeerId> closed;
