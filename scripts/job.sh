@@ -82,7 +82,7 @@ tuning_yaml() {
   for setting in "$@"; do
     [[ $setting =~ ^[a-z_.]+=[^[:space:]]+$ ]] || usage_error "'$setting' is neither a file nor KEY=VALUE"
     key=${setting%%=*}
-    case $key in bound | bound_max | local_steps | local_steps_max | at_bound) key=staleness.$key ;; esac
+    case $key in bound | bound_max | local_steps | local_steps_max | at_bound | age_power) key=staleness.$key ;; esac
     printf '%s\t%s\n' "$key" "${setting#*=}"
   done | LC_ALL=C sort | awk -F '\t' '{
     depth = split($1, path, ".")

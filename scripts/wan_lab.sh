@@ -171,7 +171,7 @@ write_configs() {
 # shellcheck disable=SC2016 # jq variables
 summary='
   ($run[0] // {}) as $run
-  | ($run.tunings[-1]?) as $in_force
+  | ([$run.tunings[]? | select(.in_force)][-1]) as $in_force
   | {
       utilisation: $run.pipeline.utilisation,
       utilisation_min: $run.pipeline.utilisation_min,
@@ -187,7 +187,7 @@ summary='
       bytes_down: $run.bytes_down,
       exact_bytes_up: $run.pipeline.exact_bytes_up,
       exact_bytes_down: $run.pipeline.exact_bytes_down,
-      bound: (if $in_force then $in_force.bound else $job[0].staleness.bound end),
+      bound: (if $in_force then $in_force.bound // "none" else $job[0].staleness.bound end),
       local_steps: (if $in_force then $in_force.local_steps else $job[0].staleness.local_steps end),
       age_p50: $run.pipeline.age_p50,
       age_p99: $run.pipeline.age_p99,

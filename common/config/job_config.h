@@ -73,7 +73,7 @@ struct Target {
 };
 
 /// What a job's YAML says; configs/README.md documents every key. A key that is left out has the value that
-/// stands here; model and data have to be there.
+/// stands here, but for staleness: auto, unless it is deterministic. Model and data have to be there.
 struct JobConfig {
   ConfigText source;
   std::string name = "job";

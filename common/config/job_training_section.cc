@@ -8,8 +8,6 @@ constexpr std::uint32_t kBatchSizeMax = 65536;
 constexpr std::uint32_t kEpochsMax = 100000;
 /// AdamW's steps are about as long as its learning rate, whatever the gradient: the default.
 constexpr double kAdamWLearningRate = 0.001;
-/// Pushes are whole steps already: with its momentum of 0.9 they end where adding them would.
-constexpr double kNesterovLearningRate = 0.1;
 constexpr double kAdagradLearningRate = 0.01;
 
 void read_optimizer(YamlReader& training, OptimizerSpec& optimizer) {
@@ -59,14 +57,15 @@ void read_server_optimizer(YamlReader& training, ServerOptimizerSpec& optimizer)
                                       {"nesterov", ServerOptimizerType::kNesterov},
                                       {"adagrad", ServerOptimizerType::kAdagrad}},
                                      {}, optimizer.type);
-  if (optimizer.type == ServerOptimizerType::kNesterov) optimizer.learning_rate = kNesterovLearningRate;
+  reader.real_number(
+      "momentum", [](double value) { return value >= 0 && value < 1; }, "a number from 0 to below 1",
+      optimizer.momentum);
+  // Pushes are whole steps already: with momentum they go as far, in the end, as added.
+  if (optimizer.type == ServerOptimizerType::kNesterov) optimizer.learning_rate = 1 - optimizer.momentum;
   if (optimizer.type == ServerOptimizerType::kAdagrad) optimizer.learning_rate = kAdagradLearningRate;
   reader.real_number(
       "learning_rate", [](double value) { return value > 0 && value <= 1000; },
       "a number above 0, at most 1000", optimizer.learning_rate);
-  reader.real_number(
-      "momentum", [](double value) { return value >= 0 && value < 1; }, "a number from 0 to below 1",
-      optimizer.momentum);
   reader.real_number(
       "epsilon", [](double value) { return value > 0 && value <= 1; }, "a number above 0, at most 1",
       optimizer.epsilon);

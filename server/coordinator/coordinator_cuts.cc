@@ -78,8 +78,8 @@ void CoordinatorCore::on_cut_taken(ShardIndex shard, const CutTaken& taken) {
   for (const auto& [index, values] : cut.shards) squares += values.residual_norm * values.residual_norm;
   view_of_run().progress.on_publish_residual(std::sqrt(squares));
   if (!cut.final) cut.shards.clear();  // workers get the values from the shards
-  // Two parts for each worker: who is faster does more. And none takes longer than a round, beside which it
-  // comes: others wait at the gate for rounds that are late.
+  // Two parts for each worker: who is faster does more. And more of them, about as long as the rounds that
+  // they come between: for a round that is late others wait at the gate.
   std::uint64_t joined = 0;
   for (const auto& [order, worker] : workers_)
     if (worker.part == Part::kJoined) ++joined;

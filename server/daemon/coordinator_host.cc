@@ -377,8 +377,8 @@ void CoordinatorHost::write_run(const JobReport& report) {
                                   evaluation.seconds, evaluation.evaluation_seconds});
   record.evaluations_skipped = report.evaluations_skipped;
   for (const TuningReport& tuning : report.tunings)
-    record.tunings.push_back(
-        {tuning.from_round, tuning.seconds, tuning.bound, tuning.local_steps, tuning.why, tuning.settings});
+    record.tunings.push_back({tuning.from_round, tuning.seconds, tuning.bound, tuning.local_steps, tuning.why,
+                              tuning.settings, tuning.in_force});
   const std::string json = to_json(record);
   Status status;
   {

@@ -32,11 +32,11 @@ void ServerOptimizer::apply(std::span<float> w, const Update& update, PushShare 
   NANDUTI_CHECK(w.size() == update.size);
   switch (spec_.type) {
     case ServerOptimizerType::kAdd:
-      return add(w, update, -(static_cast<float>(spec_.learning_rate) * share.weight));
+      return add(w, update, -(static_cast<float>(spec_.learning_rate) * (share.weight * share.kept)));
     case ServerOptimizerType::kNesterov:
       return apply_nesterov(w, update, share);
     case ServerOptimizerType::kAdagrad:
-      return apply_adagrad(w, update, share.weight);
+      return apply_adagrad(w, update, share);
   }
 }
 
@@ -44,7 +44,7 @@ void ServerOptimizer::apply_nesterov(std::span<float> w, const Update& update, P
   const auto rate = static_cast<float>(spec_.learning_rate);
   for (std::size_t k = 0; k < update.values.size(); ++k) {
     const std::size_t i = update.dense ? k : update.indices[k];
-    const float g = share.weight * update.values[k];
+    const float g = share.weight * share.kept * update.values[k];
     sum_[i] += g;
     w[i] -= rate * g;
   }
@@ -59,7 +59,7 @@ void ServerOptimizer::apply_nesterov(std::span<float> w, const Update& update, P
   }
 }
 
-void ServerOptimizer::apply_adagrad(std::span<float> w, const Update& update, float weight) {
+void ServerOptimizer::apply_adagrad(std::span<float> w, const Update& update, PushShare share) {
   const auto rate = static_cast<float>(spec_.learning_rate);
   const auto epsilon = static_cast<float>(spec_.epsilon);
   const auto index = [&](std::size_t k) -> std::size_t { return update.dense ? k : update.indices[k]; };
@@ -71,7 +71,7 @@ void ServerOptimizer::apply_adagrad(std::span<float> w, const Update& update, fl
     std::size_t end = k;
     float squares = 0;
     for (; end < update.values.size() && index(end) < row_ends_[row]; ++end) {
-      const float g = weight * update.values[end];
+      const float g = share.weight * update.values[end];
       squares += g * g;
     }
     const std::uint64_t row_size = row_ends_[row] - (row == 0 ? 0 : row_ends_[row - 1]);
@@ -79,7 +79,7 @@ void ServerOptimizer::apply_adagrad(std::span<float> w, const Update& update, fl
     // A row that has never moved stays where it is, also with an epsilon that rounds to nothing.
     const float root = std::sqrt(squares_[row]) + epsilon;
     for (; k < end; ++k)
-      if (root > 0) w[index(k)] -= rate * (weight * update.values[k]) / root;
+      if (root > 0) w[index(k)] -= share.kept * (rate * (share.weight * update.values[k]) / root);
   }
 }
 

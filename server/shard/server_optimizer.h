@@ -12,19 +12,20 @@ namespace nanduti {
 
 /// How much of a push counts.
 struct PushShare {
-  float weight = 1;  ///< of its values: its workers' part of all that are active, times its age weight
+  float weight = 1;  ///< of its values: its workers' part of all that are active
+  float kept = 1;    ///< what its age leaves of it
   double round = 0;  ///< its part of a round of everybody; 0 for a flush, which is no round
 };
 
-/// How a shard takes a settled push into its parameters, g = weight * push:
+/// How a shard takes a settled push into its parameters, g = weight * kept * push:
 /// - kAdd: w -= rate g.
 /// - kNesterov, delayed as in Liu et al., "Asynchronous Local-SGD Training for Language Modeling" (2024),
 ///   algorithm 3 with c = 0: w -= rate g, and once every round of everybody v = momentum v + (the g of that
 ///   round), w -= rate momentum v.
 /// - kAdagrad, row-wise as for embeddings (one accumulator a row, as in FBGEMM): s_row += mean of g^2 over
 /// the
-///   row, w -= rate g / (sqrt(s_row) + epsilon). With pushes for gradients it is FedAdagrad of Reddi et al.,
-///   "Adaptive Federated Optimization" (2021).
+///   row, w -= rate g / (sqrt(s_row) + epsilon), with each push for a gradient. Squares are of the whole
+///   push, so that an old one moves w less.
 /// One thread.
 class ServerOptimizer {
  public:
@@ -37,7 +38,7 @@ class ServerOptimizer {
 
  private:
   void apply_nesterov(std::span<float> w, const Update& update, PushShare share);
-  void apply_adagrad(std::span<float> w, const Update& update, float weight);
+  void apply_adagrad(std::span<float> w, const Update& update, PushShare share);
 
   ServerOptimizerSpec spec_;
   std::vector<float> sum_;       // kNesterov: the g of the round that is going on, shape [size]

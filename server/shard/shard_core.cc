@@ -187,6 +187,7 @@ void ShardCore::merge(const Membership& membership) {
     worker.member = member;
     if (member.state == MemberState::kDead) {
       worker.ledger.fence();
+      job.ages.forget(member.order);
       continue;
     }
     worker.ledger.enter_at(member.entry_clock);
@@ -206,6 +207,7 @@ bool ShardCore::is_lockstep() const {
 void ShardCore::fence(IncarnationOrder order) {
   Worker& worker = job_->workers[order];
   worker.ledger.fence();
+  job_->ages.forget(order);
   worker.member.order = order;  // it leaves the gate with the next membership, not before
   // Versions for it are memory for nobody.
   for (auto it = job_->subscribers.begin(); it != job_->subscribers.end();) {

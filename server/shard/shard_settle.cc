@@ -108,13 +108,16 @@ bool ShardCore::settle_head(IncarnationOrder order, Worker& worker) {
   const std::uint32_t age = job.ages.age(head->push.base_version);
   const bool flush = head->push.lease == LeaseId();
   std::uint16_t applied_parts = 0;
+  double part = 0;                          // of a round of everybody
   if (active != job.active_counts.end()) {  // else older than epochs_kept memberships: refused
     const std::uint32_t workers = std::max(active->second, head->push.stands_for);
-    const double part = static_cast<double>(head->push.stands_for) / workers;
-    applied_parts = flush ? kAppliedWhole : weigh_age(age, workers, job.settings.age_power);
-    const float multiplier =
-        static_cast<float>(head->push.stands_for) / static_cast<float>(workers) * kept_part(applied_parts);
-    job.values->apply(head->update, {multiplier, flush ? 0 : part});
+    part = flush ? 0 : static_cast<double>(head->push.stands_for) / workers;
+    applied_parts = kAppliedWhole;
+    if (!flush && job.settings.age_power > 0)
+      applied_parts =
+          weigh_age(job.ages.age_by_others(order, head->push.base_version), part, job.settings.age_power);
+    const float multiplier = static_cast<float>(head->push.stands_for) / static_cast<float>(workers);
+    job.values->apply(head->update, {multiplier, kept_part(applied_parts), part});
   }
   const PushLedger::Waiting settled = worker.ledger.settle_head(applied_parts);
   ++(applied_parts == 0 ? counters_.refused : counters_.settled);
@@ -125,7 +128,7 @@ bool ShardCore::settle_head(IncarnationOrder order, Worker& worker) {
   job.report.push_back({settled.push.order, settled.push.sequence, settled.push.round, settled.push.lease,
                         settled.push.range, applied_parts, age});
   if (!flush) {
-    job.ages.on_round();
+    job.ages.on_round(order, part);
     job.epochs_done =
         std::max(job.epochs_done, settled.push.range.epochs_before(job.request.data.train_samples));
   }

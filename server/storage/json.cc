@@ -174,6 +174,7 @@ json::array tunings_of(const RunRecord& record) {
                      {"seconds", tuning.seconds},
                      {"bound", tuning.bound ? json::value(*tuning.bound) : json::value(nullptr)},
                      {"local_steps", tuning.local_steps},
+                     {"in_force", tuning.in_force},
                      {"why", text(tuning.why)},
                      {"settings", text(tuning.settings)}});
   }

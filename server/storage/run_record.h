@@ -47,6 +47,7 @@ struct RunRecord {
     std::uint32_t local_steps = 1;
     std::string why;
     std::string settings;  ///< YAML; empty: as in the job's own
+    bool in_force = true;  ///< every active worker had said so when the job ended
   };
 
   JobId job;

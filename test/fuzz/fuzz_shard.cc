@@ -7,6 +7,7 @@
 #include "server/shard/shard_core.h"
 #include "test/common/protocol/any_message.h"
 #include "test/fuzz/fuzz_input.h"
+#include "test/server/shard/some_optimizer.h"
 #include "test/support/codecs.h"
 
 namespace nanduti {
@@ -34,6 +35,7 @@ class Scene {
         any_(input, kSize),
         deterministic_(input_.below(4) == 0),
         age_power_(input_.below(3) == 0 ? 1.0 : 0.0),
+        optimizer_type_(static_cast<ServerOptimizerType>(input_.below(3))),
         hostile_coordinator_(input_.below(4) == 0),
         core_({"tcp://coordinator", {"nyc", "tcp://shard", 1, "", JobId()}}, RandomStream(1)) {
     happen(PeerConnected{kCoordinator, {}});
@@ -179,19 +181,16 @@ class Scene {
                         "the shard sends a {} that nobody decodes", message_name(send->message));
         if (send != nullptr && send->tag != 0 && input_.below(4) != 0)
           core_.on_event(now_, MessageAcked{send->peer, send->tag});
+        const auto* load = std::get_if<ShardCore::LoadShard>(&action);
+        if (load == nullptr) continue;
+        const std::uint64_t size =
+            std::min<std::uint64_t>(load->request.end - load->request.begin, kLoadedMax);
         const ShardSettings settings{both_ways(), age_power_};
-        if (const auto* load = std::get_if<ShardCore::LoadShard>(&action))
-          core_.on_event(
-              now_,
-              ShardCore::ShardLoaded{
-                  load->request.job,
-                  ShardStart{
-                      settings,
-                      std::vector<float>(
-                          std::min<std::uint64_t>(load->request.end - load->request.begin, kLoadedMax), 1.0f),
-                      deterministic_,
-                      {},
-                      [settings](const std::string&) { return settings; }}});
+        core_.on_event(
+            now_, ShardCore::ShardLoaded{load->request.job,
+                                         ShardStart{settings, std::vector<float>(size, 1.0f), deterministic_,
+                                                    some_optimizer(optimizer_type_, size),
+                                                    [settings](const std::string&) { return settings; }}});
       }
     }
   }
@@ -202,6 +201,7 @@ class Scene {
   AnyMessageFrom<FuzzInput> any_;
   bool deterministic_;
   double age_power_;
+  ServerOptimizerType optimizer_type_;
   bool hostile_coordinator_;
   ProtocolTime now_{1h};
   ShardCore core_;

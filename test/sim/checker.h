@@ -105,6 +105,10 @@ class Checker {
     std::optional<Uncoded> uncoded;
     std::vector<Version> checked;  // per shard: the version whose shadow has been compared
   };
+  struct SettledRound {
+    IncarnationOrder order;
+    double part = 0;  // of a round of everybody
+  };
   /// What a version of a shard's shadow holds.
   struct VersionRecord {
     std::vector<float> shadow;
@@ -112,7 +116,7 @@ class Checker {
     std::map<IncarnationOrder, std::uint64_t> settled;  // next sequence
     std::map<IncarnationOrder, Round> clocks;
     std::map<IncarnationOrder, std::vector<ReturnedPush>> returned;
-    std::uint64_t rounds = 0;  // settled
+    std::size_t rounds = 0;  // settled
   };
   /// What a shard has to give for a cut.
   struct CutRecord {
@@ -129,7 +133,7 @@ class Checker {
     std::map<IncarnationOrder, std::uint64_t> settled;
     std::map<IncarnationOrder, Round> clocks;
     std::map<IncarnationOrder, std::vector<ReturnedPush>> returned;
-    std::uint64_t rounds = 0;  // settled
+    std::vector<SettledRound> rounds;
     std::optional<ServerModel<float>> server;
     std::set<IncarnationOrder> fenced;
     Round published_through;  // smallest active clock of the newest version
@@ -147,6 +151,8 @@ class Checker {
   [[nodiscard]] bool takes_steps(const Shard& shard) const {
     return plan_.deterministic && shard.epoch <= MembershipEpoch(1);
   }
+  [[nodiscard]] std::uint16_t weight_of(const Shard& shard, IncarnationOrder order,
+                                        const PushRecord& push) const;
   [[nodiscard]] std::optional<Round> smallest_active_clock(const Shard& shard) const;
   void check_publishes(std::size_t k, const ShardCore& core, ProtocolTime now);
   void check_bounds(std::size_t k, const ShardCore& core,

@@ -1,5 +1,6 @@
 // The checker's model of shards: what they settle, refuse and publish.
 #include <algorithm>
+#include <cmath>
 
 #include "test/sim/checker.h"
 #include "test/sim/checker_values.h"
@@ -26,10 +27,7 @@ void Checker::settle(std::size_t k, IncarnationOrder order, std::uint64_t sequen
     fail("shard {} settles a push of membership {} at {}", k, *push.epoch, shard.epoch);
   const bool too_old = push.epoch->value() + plan_.epochs_kept <= shard.epoch.value();
   const std::uint32_t workers = std::max(count_active(memberships_.at(*push.epoch)), 1u);
-  const auto age = static_cast<std::uint32_t>(shard.rounds - shard.history.at(push.base)->rounds);
-  const std::uint16_t parts = too_old      ? std::uint16_t(0)
-                              : push.flush ? kAppliedWhole
-                                           : weigh_age(age, workers, plan_.age_power);
+  const std::uint16_t parts = too_old ? std::uint16_t(0) : weight_of(shard, order, push);
   if (applied_parts != parts)
     fail("shard {} applies {} parts of push {} of incarnation {}, made in membership {}, at {}, not {}", k,
          applied_parts, sequence, order, *push.epoch, shard.epoch, parts);
@@ -40,7 +38,7 @@ void Checker::settle(std::size_t k, IncarnationOrder order, std::uint64_t sequen
   if (push.returns()) returned.push_back({Sequence(sequence), parts});
   if (!push.refused()) shard.server->apply(shard.w, 0, *push.update, workers, parts, push.flush);
   if (push.flush) return;
-  ++shard.rounds;
+  shard.rounds.push_back({order, too_old ? 0 : 1.0 / workers});
   shard.clocks[order] = std::max(shard.clocks[order], push.round.next());
   for (const auto& pushes : of.pushes)
     if (sequence >= pushes.size() || !pushes[sequence].settled) return;
@@ -48,6 +46,17 @@ void Checker::settle(std::size_t k, IncarnationOrder order, std::uint64_t sequen
   for (std::uint64_t i = push.range.begin; i < push.range.end; ++i)
     if (++counted_.at(push.range.epoch.value()).at(i) > 1)
       fail("P5: sample {} of epoch {} counts twice, now by incarnation {}", i, push.range.epoch, order);
+}
+
+/// In parts: by the rounds of others that the shard has settled since the version that the push is based on,
+/// but for the one that everybody else does meanwhile.
+std::uint16_t Checker::weight_of(const Shard& shard, IncarnationOrder order, const PushRecord& push) const {
+  if (push.flush) return kAppliedWhole;
+  double age = 1.0 / std::max(count_active(memberships_.at(*push.epoch)), 1u) - 1;
+  for (std::size_t i = shard.history.at(push.base)->rounds; i < shard.rounds.size(); ++i)
+    if (shard.rounds[i].order != order) age += shard.rounds[i].part;
+  const double weight = 1 / std::pow(1 + std::max(age - 1e-9, 0.0), plan_.age_power);
+  return static_cast<std::uint16_t>(std::max(1.0, std::round(weight * kAppliedWhole)));
 }
 
 void Checker::check_header(std::size_t k, const VersionHeader& header) const {
@@ -117,8 +126,8 @@ void Checker::check_cut(std::size_t k, CutId cut, std::span<const float> values,
 
 void Checker::record_version(std::size_t k) {
   Shard& shard = shards_[k];
-  shard.history[shard.version] = std::make_shared<const VersionRecord>(
-      VersionRecord{shard.shadow, shard.epoch, shard.settled, shard.clocks, shard.returned, shard.rounds});
+  shard.history[shard.version] = std::make_shared<const VersionRecord>(VersionRecord{
+      shard.shadow, shard.epoch, shard.settled, shard.clocks, shard.returned, shard.rounds.size()});
   shard.published_through = smallest_active_clock(shard).value_or(shard.published_through);
 }
 

@@ -25,8 +25,9 @@ class ServerModel {
   template <class Values>
   void apply(Values& w, std::size_t offset, const Update& update, std::uint32_t workers,
              std::uint16_t applied_parts, bool flush) {
-    const Real weight = Real(1) / static_cast<Real>(workers) *
-                        (static_cast<Real>(applied_parts) / static_cast<Real>(kAppliedWhole));
+    const Real part = Real(1) / static_cast<Real>(workers);
+    const Real kept = static_cast<Real>(applied_parts) / static_cast<Real>(kAppliedWhole);
+    const Real weight = rows_.empty() ? part * kept : part;
     std::fill(g_.begin(), g_.end(), Real(0));
     for (std::size_t k = 0; k < update.values.size(); ++k)
       g_[update.dense ? k : update.indices[k]] = weight * static_cast<Real>(update.values[k]);
@@ -38,7 +39,7 @@ class ServerModel {
       for (std::uint64_t i = begin; i < row.end; ++i) squares += g_[i] * g_[i];
       row.squares += squares / static_cast<Real>(row.end - begin);
       const Real root = std::sqrt(row.squares) + static_cast<Real>(static_cast<float>(spec_.epsilon));
-      for (std::uint64_t i = begin; i < row.end; ++i) w[offset + i] -= rate * g_[i] / root;
+      for (std::uint64_t i = begin; i < row.end; ++i) w[offset + i] -= kept * (rate * g_[i] / root);
       begin = row.end;
     }
     if (!rows_.empty()) return;

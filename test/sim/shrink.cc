@@ -108,6 +108,8 @@ void add_job_steps(std::vector<Step>& steps) {
   steps.push_back([](Plan& plan) { return set(plan.parameters, std::uint64_t{plan.shards} * kBlockSize); });
   steps.push_back([](Plan& plan) { return set(plan.deterministic, false); });
   steps.push_back([](Plan& plan) { return set(plan.auto_staleness, false); });
+  steps.push_back([](Plan& plan) { return set(plan.age_power, 0.0); });
+  steps.push_back([](Plan& plan) { return set(plan.server_optimizer, ServerOptimizerType::kAdd); });
   steps.push_back([](Plan& plan) { return set(plan.accumulate, false); });
   steps.push_back([](Plan& plan) {
     const bool any = set(plan.codec, PlanCodec::kDense);

@@ -137,7 +137,7 @@ void ClientCore::take(ProtocolTime now, const Replica::RoundCoded& report) {
   Job& job = *job_;
   --job.uncoded;
   job.residual_left = true;
-  job.flushed = false;
+  job.flushed = job.flush_made = false;
   job.turnaround.on_pushed(now, report.pushes.front().sequence);
   hold(report.pushes);
   job.status.clock = report.name.round.next();
@@ -158,6 +158,7 @@ void ClientCore::take(ProtocolTime, const Replica::Flushed& report) {
   job_->flushed_in_step = report.in_step;
   job_->residual_left = !report.complete;
   job_->flushed = job_->flushing_last && report.complete && report.pushes.empty();
+  job_->flush_made = job_->flush_made || !report.pushes.empty();
   hold(report.pushes);
   for (const Push& push : report.pushes) job_->status.exact_bytes_up += push.payload.size();
 }
@@ -405,9 +406,11 @@ void ClientCore::flush_if_asked() {
     tell_coordinator(ResidualFlushed{job.id});
     return;
   }
-  // The last flush is one that finds nothing after all pushes have been acknowledged: refusals return mass.
+  // The last flush is one that finds nothing after all pushes have been acknowledged: what is not applied of
+  // them returns.
   job.flushing_last = is_acknowledged();
-  if (!job.flushing_last && !job.residual_left && !job.flush_in_step) return;
+  const bool to_flush = job.residual_left && !job.flush_made;
+  if (!job.flushing_last && !to_flush && !job.flush_in_step) return;
   job.flushing = true;
   tell_replica(Replica::Flush{std::exchange(job.flush_in_step, false)});
 }

@@ -219,6 +219,7 @@ class ClientCore {
     bool flushing_last = false;  // and all pushes were acknowledged before
     bool flushed = false;        // nothing was left then
     bool residual_left = false;  // as far as is known
+    bool flush_made = false;     // since the last round: what returns goes when all is acknowledged, at once
     bool flushed_in_step = false;               // the last flush is a step that all have to take
     Replica::Gate gate = Replica::Gate::kOpen;  // as it was found last
     ProtocolTime start_over_at = kNever;        // a shard has closed its session for good

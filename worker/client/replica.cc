@@ -17,6 +17,18 @@ const VersionHeader& header_of(const std::variant<Publish, Assign>& version) {
   return std::visit([](const auto& v) -> const VersionHeader& { return v.header; }, version);
 }
 
+/// The version holds pushes of others than `own` that the one before does not.
+bool has_more_of_others(const VersionHeader& version, const VersionHeader& before, IncarnationOrder own) {
+  for (const Verdict& verdict : version.verdicts) {
+    if (verdict.order == own) continue;
+    Sequence known;
+    for (const Verdict& earlier : before.verdicts)
+      if (earlier.order == verdict.order) known = earlier.next_sequence;
+    if (verdict.next_sequence > known) return true;
+  }
+  return false;
+}
+
 /// A deterministic job's first membership, which holds as long as nobody dies.
 constexpr MembershipEpoch kFirstEpoch{1};
 
@@ -27,8 +39,10 @@ ShardIndex index_of(std::size_t k) { return ShardIndex(static_cast<std::uint32_t
 std::size_t version_bytes(const std::variant<Publish, Assign>& version) {
   const VersionHeader& header = header_of(version);
   const std::size_t payload = std::visit([](const auto& v) { return v.payload.size(); }, version);
+  std::size_t returned = 0;
+  for (const Verdict& verdict : header.verdicts) returned += verdict.returned.size();
   return payload + sizeof(version) + header.active.size() * sizeof(MemberClock) +
-         header.verdicts.size() * sizeof(Verdict);
+         header.verdicts.size() * sizeof(Verdict) + returned * sizeof(ReturnedPush);
 }
 
 Replica::Replica(const ReplicaOptions& options) : options_(options), settings_{{Round(), options}} {
@@ -182,7 +196,7 @@ void Replica::compute(Computation computation, const SampleRange& range) {
     shard.state.compute_parameters(part, uncoded, settings(computation.name.round).weights);
   }
   const bool extends = computation.done != nullptr;
-  const bool merged = std::exchange(merged_others_, false);
+  const bool merged = !extends && std::exchange(merged_others_, false);
   actions_.emplace_back(
       ComputeRound{options_.job, computation.name.round, range, computation.buffers, extends, merged});
   computing_ = std::move(computation);
@@ -301,11 +315,10 @@ Status Replica::check_arrival(ShardIndex index, const std::variant<Publish, Assi
 Status Replica::merge_one(ShardIndex index, const std::variant<Publish, Assign>& version) {
   ShardReplica& state = shards_.at(index.value()).state;
   const auto* publish = std::get_if<Publish>(&version);
+  const bool brings_others = has_more_of_others(header_of(version), state.merged(), options_.own);
   NANDUTI_RETURN_IF_ERROR(publish != nullptr ? state.merge(*publish, *options_.codecs.publish)
                                              : state.merge(std::get<Assign>(version)));
-  // A version that adds nothing, or that a worker alone has made, hands nothing over.
-  const bool adds = publish == nullptr || !publish->payload.empty();
-  merged_others_ = merged_others_ || (adds && state.merged().active.size() > 1);
+  merged_others_ = merged_others_ || brings_others;
   report(Verdicts{index, state.settled(), take_returned(state)});
   return {};
 }

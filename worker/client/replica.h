@@ -192,7 +192,7 @@ class Replica {
     SampleRange range;  ///< not empty
     std::shared_ptr<RoundBuffers> buffers;
     bool extends = false;  ///< the round that has been computed last, by these samples
-    bool merged = false;   ///< others' work has been merged since the last one began
+    bool merged = false;   ///< others' work has been merged since the last round began; not where it extends
   };
   /// Slow work is due: TimeToCode, after the actions beside it.
   struct CodeRound {};

@@ -115,19 +115,19 @@ void ShardReplica::take_back(std::span<const ReturnedPush> returned) {
 
 /// The shard applies this part of every value; the rest returns.
 void ShardReplica::weigh(InFlight& sent, float part) {
-  auto kept = std::make_shared<std::vector<float>>(sent.update.values.begin(), sent.update.values.end());
-  for (std::size_t k = 0; k < kept->size(); ++k) {
-    const float value = (*kept)[k];
-    (*kept)[k] = part * value;
-    residual_[sent.update.dense ? k : sent.update.indices[k]] += value - (*kept)[k];
-  }
-  // The indices stay where they are.
   struct Owner {
-    std::shared_ptr<const void> indices;
-    std::shared_ptr<const std::vector<float>> values;
+    std::vector<std::uint32_t> indices;
+    std::vector<float> values;
   };
-  sent.update.values = *kept;
-  sent.update.owner = std::make_shared<const Owner>(Owner{std::move(sent.update.owner), std::move(kept)});
+  Update& update = sent.update;
+  auto owner = std::make_shared<Owner>(
+      Owner{{update.indices.begin(), update.indices.end()}, {update.values.begin(), update.values.end()}});
+  for (std::size_t k = 0; k < owner->values.size(); ++k) {
+    const float value = owner->values[k];
+    owner->values[k] = part * value;
+    residual_[update.dense ? k : update.indices[k]] += value - owner->values[k];
+  }
+  update = {update.size, update.dense, owner->indices, owner->values, owner};
   sent.weighed = true;
 }
 

@@ -73,7 +73,7 @@ TEST_CASE("every optimizer of workers and servers is read, with the rate of its 
   const ServerOptimizerSpec nesterov =
       training("server_optimizer: {type: nesterov, momentum: 0.5}").server_optimizer;
   CHECK(nesterov.type == ServerOptimizerType::kNesterov);
-  CHECK(nesterov.learning_rate == 0.1);
+  CHECK(nesterov.learning_rate == 0.5);
   CHECK(nesterov.momentum == 0.5);
   const ServerOptimizerSpec adagrad =
       training("server_optimizer: {type: adagrad, epsilon: 1e-3}").server_optimizer;

@@ -255,18 +255,25 @@ TEST_CASE("what a silent worker was to evaluate, another one evaluates") {
   CHECK(bench.to<EvaluationLease>(PeerId(2)).size() == 2);
 }
 
-TEST_CASE("a test set is evaluated in parts that are no longer than a round, but not in any number of them") {
-  for (const auto& [samples, parts] : {std::pair(10, 4), std::pair(1500, 5), std::pair(1'000'000, 64)}) {
-    CoordinatorBench bench({}, static_cast<std::uint64_t>(samples));
+TEST_CASE("a test set is evaluated in parts about as long as a round, but not too short or too many ones") {
+  struct Case {
+    std::uint64_t samples;
+    std::uint32_t local_steps;  // of 10 samples
+    std::size_t parts;
+  };
+  for (const auto& [samples, local_steps, parts] :
+       {Case{10, 1, 4}, {1500, 1, 5}, {10'000, 100, 5}, {1'000'000, 1, 64}}) {
+    CoordinatorBench bench({}, samples);
+    bench.staleness.local_steps = local_steps;
     bench.start(1, 2);
     bench.train(1, 1, 0);
-    bench.train(2, 2, 0);
+    if (local_steps == 1) bench.train(2, 2, 0);  // else one round is the whole epoch
     CutTaken taken{JobId(1), bench.to<TakeCut>(CoordinatorBench::shard(0)).at(0).cut, Version(1), {}, {}};
     taken.payload = SharedBytes::take(std::vector<float>(kBlockSize));
     bench.say(CoordinatorBench::shard(0), taken);
     std::vector<EvaluationLease> lent = bench.to<EvaluationLease>(PeerId(1));
     for (const EvaluationLease& lease : bench.to<EvaluationLease>(PeerId(2))) lent.push_back(lease);
-    REQUIRE(lent.size() == static_cast<std::size_t>(parts));
+    REQUIRE(lent.size() == parts);
     std::sort(lent.begin(), lent.end(),
               [](const EvaluationLease& a, const EvaluationLease& b) { return a.begin < b.begin; });
     std::uint64_t end = 0;
@@ -274,7 +281,7 @@ TEST_CASE("a test set is evaluated in parts that are no longer than a round, but
       CHECK(lease.begin == std::exchange(end, lease.end));
       CHECK(lease.end > lease.begin);
     }
-    CHECK(end == static_cast<std::uint64_t>(samples));
+    CHECK(end == samples);
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "server/shard/shard_core.h"
 #include "test/common/protocol/any_message.h"
+#include "test/server/shard/some_optimizer.h"
 #include "test/support/catch.h"
 #include "test/support/codecs.h"
 
@@ -32,13 +33,14 @@ TEST_CASE("no message of any peer in any state brings a shard down") {
           core.on_event(now, MessageAcked{send->peer, send->tag});
         const auto* load = std::get_if<ShardCore::LoadShard>(&action);
         if (load != nullptr && random.below(4) != 0)
-          core.on_event(now, ShardCore::ShardLoaded{
-                                 load->request.job,
-                                 ShardStart{settings,
-                                            std::vector<float>(load->request.end - load->request.begin, 1.0f),
-                                            seed % 4 == 0,
-                                            {},
-                                            [settings](const std::string&) { return settings; }}});
+          core.on_event(
+              now, ShardCore::ShardLoaded{
+                       load->request.job,
+                       ShardStart{settings, std::vector<float>(load->request.end - load->request.begin, 1.0f),
+                                  seed % 4 == 0,
+                                  some_optimizer(static_cast<ServerOptimizerType>(seed % 5 % 3),
+                                                 load->request.end - load->request.begin),
+                                  [settings](const std::string&) { return settings; }}});
       }
     };
     IncarnationId incarnation;

@@ -48,7 +48,7 @@ TEST_CASE("added pushes move the parameters by their weight times the server's l
   std::vector<float> w(kSize, 1.0f);
   std::vector<float> push(kSize);
   push[3] = 4;
-  for (const bool dense : {true, false}) optimizer.apply(w, update_of(push, dense), {0.25f, 0.25});
+  for (const bool dense : {true, false}) optimizer.apply(w, update_of(push, dense), {0.25f, 1.0f, 0.25});
   CHECK(w[3] == -3.0f);
   CHECK(w[4] == 1.0f);
 }
@@ -72,10 +72,10 @@ TEST_CASE("delayed Nesterov is momentum on the mean of a round, whoever is first
       if (flush) {  // the same in two parts, of which one is no round
         std::vector<float> half(push);
         for (float& value : half) value *= 0.5f;
-        optimizer.apply(w, update_of(half, true), {1.0f / kWorkers, 0});
-        optimizer.apply(w, update_of(half, false), {1.0f / kWorkers, 1.0 / kWorkers});
+        optimizer.apply(w, update_of(half, true), {1.0f / kWorkers, 1.0f, 0});
+        optimizer.apply(w, update_of(half, false), {1.0f / kWorkers, 1.0f, 1.0 / kWorkers});
       } else {
-        optimizer.apply(w, update_of(push, random.below(2) == 0), {1.0f / kWorkers, 1.0 / kWorkers});
+        optimizer.apply(w, update_of(push, random.below(2) == 0), {2.0f / kWorkers, 0.5f, 1.0 / kWorkers});
       }
     }
     for (std::size_t i = 0; i < kSize; ++i) {
@@ -98,14 +98,15 @@ TEST_CASE("Adagrad divides by the root of its row's mean squares, the values tha
   for (int step = 0; step < 60; ++step) {
     std::vector<float> push = some_values(random);
     if (step < 20) std::fill(push.begin() + 1, push.begin() + 4, 0.0f);  // a row that begins late
-    optimizer.apply(w, update_of(push, random.below(2) == 0), {0.5f, 0.5});
+    const float kept = step % 3 == 0 ? 0.25f : 1.0f;
+    optimizer.apply(w, update_of(push, random.below(2) == 0), {0.5f, kept, 0.5});
     std::uint64_t begin = 0;
     for (std::size_t row = 0; row < row_ends.size(); begin = row_ends[row++]) {
       const auto size = static_cast<double>(row_ends[row] - begin);
       for (std::size_t i = begin; i < row_ends[row]; ++i)
         squares[row] += 0.25 * static_cast<double>(push[i]) * push[i] / size;
       for (std::size_t i = begin; i < row_ends[row]; ++i)
-        expected[i] -= 0.5 * 0.5 * push[i] / (std::sqrt(squares[row]) + spec.epsilon);
+        expected[i] -= kept * 0.5 * 0.5 * push[i] / (std::sqrt(squares[row]) + spec.epsilon);
     }
     check_same(w, expected);
   }

@@ -341,3 +341,27 @@ TEST_CASE("long after the others have left, a flush names the membership that is
   bench.tell(Replica::Flush{});
   CHECK(bench.pushes[0].epoch == MembershipEpoch(2));
 }
+
+TEST_CASE("a round is told when others' work has been merged for it, and its own is not others'") {
+  Bench bench(8);
+  assign_all(bench, 0.0f, {0, 0});
+  const auto merged = [&](const std::vector<Verdict>& verdicts, std::uint64_t version) {
+    for (std::uint32_t k = 0; k < 2; ++k) {
+      VersionHeader h = header(version, 1, {0, 0});
+      h.verdicts = verdicts;
+      publish(bench, k, h, 1.0f);
+    }
+    bench.offer();
+    REQUIRE(bench.computing);
+    const bool told = bench.computing->merged;
+    bench.finish(0.5f);
+    bench.code();
+    return told;
+  };
+  const IncarnationOrder other(2);
+  CHECK_FALSE(merged({{kOwn, Sequence(0), {}}, {other, Sequence(0), {}}}, 1));
+  CHECK_FALSE(merged({{kOwn, Sequence(1), {}}, {other, Sequence(0), {}}}, 2));
+  CHECK(merged({{kOwn, Sequence(1), {}}, {other, Sequence(1), {}}}, 3));
+  CHECK_FALSE(merged({{kOwn, Sequence(2), {}}, {other, Sequence(1), {}}}, 4));
+  CHECK(merged({{IncarnationOrder(3), Sequence(1), {}}}, 5));
+}
