@@ -191,7 +191,7 @@ class Scene {
     round = std::max(round, grant.entry_clock);
     const Sequence sequence = sequences_[{0, order}];
     sequences_[{0, order}] = sequence.next();
-    const SettleEntry entry{order, sequence, round, grant.lease, range, false};
+    const SettleEntry entry{order, sequence, round, grant.lease, range};
     round = round.next();
     grant.range.begin = range.end;
     for (std::uint64_t k = 0; k < kShards; ++k)

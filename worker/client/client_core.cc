@@ -410,7 +410,8 @@ void ClientCore::flush_if_asked() {
   // them returns.
   job.flushing_last = is_acknowledged();
   const bool to_flush = job.residual_left && !job.flush_made;
-  if (!job.flushing_last && !to_flush && !job.flush_in_step) return;
+  const bool to_step = job.flush_in_step && job.loaded->deterministic;
+  if (!job.flushing_last && !to_flush && !to_step) return;
   job.flushing = true;
   tell_replica(Replica::Flush{std::exchange(job.flush_in_step, false)});
 }

@@ -149,7 +149,7 @@ class AnyMessageFrom {
     m = {job(), {}};
     for (std::uint64_t i = random_.below(5); i > 0; --i)
       m.entries.push_back({id<IncarnationOrder>(), id<Sequence>(), id<Round>(), id<LeaseId>(), samples(),
-                           random_.below(2) == 0});
+                           static_cast<std::uint16_t>(random_.below(kAppliedWhole + 1))});
   }
   void fill(FenceDone& m) { m = {job(), id<IncarnationOrder>(), id<Sequence>()}; }
   void fill(CutTaken& m) { m = {job(), id<CutId>(), id<Version>(), {}, floats(), 2.5}; }

@@ -54,7 +54,7 @@ std::vector<Message> examples() {
           RegisterShard{"nyc", "tcp://127.0.0.1:7070", 1, "a processor", job},
           ShardOpened{job},
           ShardFailed{job, "no memory"},
-          SettleReport{job, {{IncarnationOrder(1), Sequence(2), Round(3), LeaseId(4), range, true, 7}}},
+          SettleReport{job, {{IncarnationOrder(1), Sequence(2), Round(3), LeaseId(4), range, 255, 7}}},
           FenceDone{job, IncarnationOrder(1), Sequence(4)},
           CutTaken{job, CutId(2), Version(3), {{IncarnationOrder(1), Sequence(2), Round(3)}}, bytes_of(16)},
           ShardAtRest{job, Version(3)},
@@ -155,6 +155,12 @@ TEST_CASE("fields beyond their limits are named") {
   WorkerStatus status;
   status.stall.gate = -1;
   CHECK(error_of(status) == "WorkerStatus: stall_gate is outside its limits");
+  // What is applied as a whole does not return.
+  CHECK(error_of(PushAck{JobId(1), AckLevel::kDurableHere, Sequence(2), {{Sequence(1), kAppliedWhole}}}) ==
+        "PushAck: applied_parts is outside its limits");
+  SettleEntry entry;
+  entry.applied_parts = kAppliedWhole + 1;
+  CHECK(error_of(SettleReport{JobId(1), {entry}}) == "SettleReport: applied_parts is outside its limits");
   EncodedMessage with_payload = encode_message(Rest{JobId(1)});
   with_payload.payload = bytes_of(4);
   CHECK(decode_message(with_payload).error().message == "Rest: carries a payload that it may not have");

@@ -128,7 +128,7 @@ struct CoordinatorBench {
     grant.range.begin = range.end;
     say(shard(0),
         SettleReport{JobId(1),
-                     {{IncarnationOrder(order), Sequence(round), Round(round), grant.lease, range, false}}});
+                     {{IncarnationOrder(order), Sequence(round), Round(round), grant.lease, range}}});
   }
   /// The worker trains until nothing is free; the first round is `round`. Returns the next one.
   std::uint64_t train_all(std::uint64_t peer, std::uint64_t order, std::uint64_t round = 0) {

@@ -142,7 +142,7 @@ TEST_CASE("settled pushes of workers that are not part of the job change nothing
   bench.add_worker(1);
   bench.submit();
   const SettleReport report{
-      JobId(1), {{IncarnationOrder(2), Sequence(0), Round(0), LeaseId(1), {DataEpoch(0), 0, 10}, false}}};
+      JobId(1), {{IncarnationOrder(2), Sequence(0), Round(0), LeaseId(1), {DataEpoch(0), 0, 10}}}};
   bench.prepare(1);
   bench.plan();
   bench.say(CoordinatorBench::shard(0), report);  // before there is anything to settle
@@ -266,8 +266,7 @@ TEST_CASE("a test set is evaluated in parts about as long as a round, but not to
     CoordinatorBench bench({}, samples);
     bench.staleness.local_steps = local_steps;
     bench.start(1, 2);
-    bench.train(1, 1, 0);
-    if (local_steps == 1) bench.train(2, 2, 0);  // else one round is the whole epoch
+    bench.train_all(1, 1);
     CutTaken taken{JobId(1), bench.to<TakeCut>(CoordinatorBench::shard(0)).at(0).cut, Version(1), {}, {}};
     taken.payload = SharedBytes::take(std::vector<float>(kBlockSize));
     bench.say(CoordinatorBench::shard(0), taken);

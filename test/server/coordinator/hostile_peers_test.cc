@@ -62,8 +62,7 @@ TEST_CASE("who pushes to one shard only keeps its lease no longer than who claim
   };
   work(200);
   bench.say(CoordinatorBench::shard(0),
-            SettleReport{JobId(1),
-                         {{IncarnationOrder(2), Sequence(0), Round(0), grant.lease, grant.range, false}}});
+            SettleReport{JobId(1), {{IncarnationOrder(2), Sequence(0), Round(0), grant.lease, grant.range}}});
   work(98);
   CHECK(bench.to<Fenced>(PeerId(2)).empty());
   work(4);
@@ -79,10 +78,10 @@ TEST_CASE("leases that expire while each push settles on one shard only end the 
   for (std::uint64_t order = 1; bench.view().state == JobState::kRunning && order < 10; ++order) {
     bench.say(PeerId(order), LeaseRequest{JobId(1)});
     const LeaseGrant grant = bench.to<LeaseGrant>(PeerId(order)).back();
-    bench.say(CoordinatorBench::shard(0),
-              SettleReport{JobId(1),
-                           {{IncarnationOrder(order), Sequence(0), grant.entry_clock, grant.lease,
-                             grant.range, false}}});
+    bench.say(
+        CoordinatorBench::shard(0),
+        SettleReport{JobId(1),
+                     {{IncarnationOrder(order), Sequence(0), grant.entry_clock, grant.lease, grant.range}}});
     bench.live(32s, {order});
     bench.add_worker(order + 1);
     bench.prepare(order + 1);
@@ -102,8 +101,7 @@ TEST_CASE("who names a round that is not its next one is dead, and nobody enters
   const std::uint64_t round = GENERATE(std::uint64_t{2}, ~std::uint64_t{0} - 1, ~std::uint64_t{0});
   bench.say(
       CoordinatorBench::shard(0),
-      SettleReport{JobId(1),
-                   {{IncarnationOrder(1), Sequence(1), Round(round), grant.lease, grant.range, false}}});
+      SettleReport{JobId(1), {{IncarnationOrder(1), Sequence(1), Round(round), grant.lease, grant.range}}});
   REQUIRE(bench.to<Fenced>(PeerId(1)).size() == 1);
   CHECK(bench.to<Fenced>(PeerId(1))[0].reason ==
         fmt::format("it pushed round {} where round 1 was next", round));

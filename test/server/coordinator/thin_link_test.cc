@@ -143,8 +143,7 @@ TEST_CASE("a job whose only worker is cut off for minutes goes on with the lease
   bench.say(PeerId(1), CoordinatorBench::status());
   CHECK(bench.state(1) == MemberState::kActive);
   bench.say(kShard,
-            SettleReport{JobId(1),
-                         {{IncarnationOrder(1), Sequence(0), Round(0), grant.lease, grant.range, false}}});
+            SettleReport{JobId(1), {{IncarnationOrder(1), Sequence(0), Round(0), grant.lease, grant.range}}});
   CHECK(bench.view().samples == grant.range.size());
   bench.train_all(1, 1, 1);
   CHECK(bench.to<Fenced>(PeerId(1)).empty());

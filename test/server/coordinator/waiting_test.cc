@@ -231,9 +231,8 @@ TEST_CASE("what a shard says that is no part of the job changes nothing") {
   bench.say(PeerId(1), LeaseRequest{JobId(1)});
   const LeaseGrant grant = bench.to<LeaseGrant>(PeerId(1)).back();
   for (const PeerId peer : {spare, stranger}) {
-    bench.say(peer,
-              SettleReport{JobId(1),
-                           {{IncarnationOrder(1), Sequence(0), Round(0), grant.lease, grant.range, false}}});
+    bench.say(peer, SettleReport{JobId(1),
+                                 {{IncarnationOrder(1), Sequence(0), Round(0), grant.lease, grant.range}}});
     bench.say(peer, ShardFailed{JobId(1), "no"});
     bench.say(peer, FenceDone{JobId(1), IncarnationOrder(1), Sequence(0)});
     bench.say(peer, ShardAtRest{JobId(1), Version(1)});

@@ -47,9 +47,8 @@ TEST_CASE("a worker that drains and does not leave is out of the gate at once") 
   CHECK(bench.state(2) == MemberState::kIdle);
   CHECK(bench.core.workers_report(bench.now).workers[1].state == "draining");
   const LeaseGrant own = bench.to<LeaseGrant>(PeerId(1)).back();
-  bench.say(
-      kShard,
-      SettleReport{JobId(1), {{IncarnationOrder(1), Sequence(0), Round(0), own.lease, own.range, false}}});
+  bench.say(kShard,
+            SettleReport{JobId(1), {{IncarnationOrder(1), Sequence(0), Round(0), own.lease, own.range}}});
   bench.train_all(1, 1, 1);
   bench.say(PeerId(1), ResidualFlushed{JobId(1)});
   CHECK(bench.to<Rest>(kShard).empty());
@@ -120,7 +119,7 @@ TEST_CASE("flushes that settle are no rounds: they do not keep a lease") {
   std::uint64_t sequence = 0;
   for (int i = 0; i < 30 * kUnsettledLeasesMax + 1 && bench.core.worker_count() > 0; ++i) {
     bench.say(kShard,
-              SettleReport{JobId(1), {{IncarnationOrder(1), Sequence(sequence++), Round(0), {}, {}, false}}});
+              SettleReport{JobId(1), {{IncarnationOrder(1), Sequence(sequence++), Round(0), {}, {}}}});
     bench.live(1s, {1});
   }
   CHECK(bench.core.worker_count() == 0);
@@ -155,9 +154,10 @@ TEST_CASE("of workers in lockstep the one that is cut off dies, and not those wh
     for (const std::uint64_t w : {1, 2}) {
       for (std::uint64_t round = 0; round < 2; ++round) {
         const LeaseGrant grant = bench.to<LeaseGrant>(PeerId(w)).back();
-        bench.say(kShard, SettleReport{JobId(1),
-                                       {{IncarnationOrder(w), Sequence(round), Round(round), grant.lease,
-                                         grant.range, false}}});
+        bench.say(
+            kShard,
+            SettleReport{JobId(1),
+                         {{IncarnationOrder(w), Sequence(round), Round(round), grant.lease, grant.range}}});
         bench.say(PeerId(w), LeaseRequest{JobId(1)});
       }
     }
@@ -181,9 +181,10 @@ TEST_CASE(
     for (std::uint64_t round = 0; round < 2; ++round) {
       bench.say(PeerId(w), LeaseRequest{JobId(1)});
       const LeaseGrant grant = bench.to<LeaseGrant>(PeerId(w)).back();
-      bench.say(kShard, SettleReport{JobId(1),
-                                     {{IncarnationOrder(w), Sequence(round), Round(round), grant.lease,
-                                       grant.range, false}}});
+      bench.say(
+          kShard,
+          SettleReport{JobId(1),
+                       {{IncarnationOrder(w), Sequence(round), Round(round), grant.lease, grant.range}}});
     }
   }
   bench.say(PeerId(1), ResidualFlushed{JobId(1)});
@@ -247,9 +248,8 @@ TEST_CASE("a settled push and the end of a wait at the gate begin the lease's ti
     bench.live(1s, {1});
   }
   if (settles)  // on one shard
-    bench.say(kShard,
-              SettleReport{JobId(1),
-                           {{IncarnationOrder(2), Sequence(0), Round(0), grant.lease, grant.range, false}}});
+    bench.say(kShard, SettleReport{JobId(1),
+                                   {{IncarnationOrder(2), Sequence(0), Round(0), grant.lease, grant.range}}});
   bench.say(PeerId(2), CoordinatorBench::status());
   bench.live(29s, {1, 2});
   CHECK(bench.to<Fenced>(PeerId(2)).empty());

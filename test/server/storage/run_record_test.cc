@@ -91,6 +91,7 @@ TEST_CASE("run.json of a small run is this text") {
       "seconds": 3.5,
       "bound": null,
       "local_steps": 4,
+      "in_force": true,
       "why": "a whim",
       "settings": "staleness: {}"
     }
