@@ -78,10 +78,8 @@ class Scene {
         if (input_.below(8) == 0) return happen(ClientCore::DrainRequested{});
         return tell(kCoordinator, FlushResidual{JobId(1)});
       case 12:
-        return tell(
-            any_peer(),
-            PushAck{
-                JobId(1), AckLevel::kDurableHere, Sequence(input_.below(4)), {Sequence(input_.below(4))}});
+        return tell(any_peer(),
+                    PushAck{JobId(1), AckLevel::kDurableHere, Sequence(input_.below(4)), {some_returned()}});
     }
   }
 
@@ -114,6 +112,9 @@ class Scene {
     std::advance(shard, static_cast<std::ptrdiff_t>(input_.below(shards_.size())));
     return shard->first;
   }
+  ReturnedPush some_returned() {
+    return {Sequence(number()), static_cast<std::uint16_t>(input_.below(kAppliedWhole))};
+  }
   std::uint64_t number() {
     const std::uint64_t small = input_.below(8);
     switch (input_.below(8)) {
@@ -140,7 +141,7 @@ class Scene {
     VersionHeader h = header(MembershipEpoch(1 + input_.below(3)), Version(number()));
     h.active[0].clock = Round(number());
     h.active.push_back({IncarnationOrder(2), Round(number()), Round(number())});
-    h.verdicts = {{kOwn, Sequence(number()), {Sequence(number())}}};
+    h.verdicts = {{kOwn, Sequence(number()), {some_returned()}}};
     if (input_.flag())
       return Publish{std::move(h), static_cast<std::uint8_t>(input_.below(3)),
                      floats(input_.below(4) == 0 ? input_.below(2 * kShardSize) : kShardSize)};
@@ -191,7 +192,7 @@ class Scene {
   }
   void check(const Replica::ComputeRound& round) {
     NANDUTI_CHECK(round.buffers->parameters.size() == kParameters);
-    NANDUTI_CHECK(round.range.begin < round.range.end && round.range.size() <= kRoundSamples,
+    NANDUTI_CHECK(round.range.begin < round.range.end && round.range.size() <= round_samples_max_,
                   "a round of samples {} to {}", round.range.begin, round.range.end);
     NANDUTI_CHECK(std::ranges::any_of(leases_,
                                       [&](const LeaseGrant& lease) {
@@ -208,6 +209,8 @@ class Scene {
     if (!decoded.ok()) return;
     if (const auto* lease = std::get_if<LeaseGrant>(&*decoded); lease != nullptr && peer == kCoordinator)
       leases_.push_back(*lease);
+    if (const auto* tuning = std::get_if<Tune>(&*decoded); tuning != nullptr && peer == kCoordinator)
+      round_samples_max_ = std::max(round_samples_max_, tuning->round_samples);
     happen(MessageReceived{peer, *decoded});
   }
   void happen(const ClientCore::Event& event) {
@@ -255,6 +258,7 @@ class Scene {
   ProtocolTime now_{1h};
   std::map<PeerId, std::uint32_t> shards_;  // to what they were dialled as
   std::vector<LeaseGrant> leases_;
+  std::uint64_t round_samples_max_ = kRoundSamples;  // the job's, or by any tuning
   ReplicaHost replica_;
   std::optional<ClientCore::EvaluateCut> evaluating_;
   ClientCore core_;
