@@ -37,7 +37,7 @@ std::string usable_names() {
 }  // namespace
 
 Result<std::string> choose_congestion_control(const std::string& wanted) {
-  if (wanted == kAuto) return std::string(is_usable("bbr") ? "bbr" : "");
+  if (wanted == kAuto) return std::string(is_usable(kBbr) ? kBbr : "");
   if (is_usable(wanted)) return wanted;
   return make_error(ErrorCode::kUnavailable,
                     "transport.congestion_control: this kernel does not offer {}; it offers auto, {}", wanted,

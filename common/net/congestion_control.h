@@ -8,6 +8,8 @@
 /// at 0.1 % loss and 180 ms, one bbr stream 92 (DESIGN section 4).
 namespace nanduti {
 
+inline constexpr char kBbr[] = "bbr";
+
 /// The name that new connections are to be given for what a config says: bbr for "auto" where the kernel has
 /// it, else empty, the system's own. Errors: kUnavailable if the kernel does not have it or does not let this
 /// process use it, with those that it does.

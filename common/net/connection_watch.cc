@@ -92,6 +92,14 @@ void ConnectionWatch::purge() {
   for (const Id id : gone) erase(id);
 }
 
+std::vector<TcpConnection> ConnectionWatch::connections() const {
+  std::vector<TcpConnection> all;
+  all.reserve(connections_.size());
+  for (const auto& [id, connection] : connections_)
+    if (!connection.shut_down) all.push_back(connection.tcp);
+  return all;
+}
+
 ConnectionWatch::Connection* ConnectionWatch::find(const void* socket, int fd) {
   const auto it = by_fd_.find({socket, fd});
   return it == by_fd_.end() ? nullptr : &connections_.at(it->second);

@@ -59,6 +59,9 @@ class ConnectionWatch {
   /// The socket is closed, with all its connections.
   void forget(const void* socket);
 
+  /// All that have not ended.
+  [[nodiscard]] std::vector<TcpConnection> connections() const;
+
   /// Whether a message that names this descriptor and route can be counted. If not, the socket's monitor has
   /// news that have to be heard first.
   [[nodiscard]] bool knows(const void* socket, int fd, RouteId route) const;

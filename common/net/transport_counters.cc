@@ -23,7 +23,8 @@ std::vector<NamedCount> TransportCounters::named() const {
           {"shut_down_unfinished", shut_down_unfinished},
           {"shut_down_too_many_parts", shut_down_too_many_parts},
           {"shut_down_silent", shut_down_silent},
-          {"shut_down_over_maximum", shut_down_over_maximum}};
+          {"shut_down_over_maximum", shut_down_over_maximum},
+          {"congestion_restarts", congestion_restarts}};
 }
 
 }  // namespace nanduti

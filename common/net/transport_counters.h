@@ -29,6 +29,8 @@ struct TransportCounters {
   std::uint64_t shut_down_silent = 0;        ///< accepted, and no frame came
   std::uint64_t shut_down_over_maximum = 0;  ///< accepted while there were too many
 
+  std::uint64_t congestion_restarts = 0;  ///< connections that TCP starved: see PaceCheck
+
   /// All of them by name, for people.
   [[nodiscard]] std::vector<NamedCount> named() const;
 };

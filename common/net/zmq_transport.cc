@@ -15,6 +15,7 @@
 #include "common/base/log.h"
 #include "common/net/bounded_queue.h"
 #include "common/net/congestion_control.h"
+#include "common/net/pace_watch.h"
 #include "common/net/socket_monitor.h"
 #include "common/net/zmq_message.h"
 
@@ -137,6 +138,8 @@ struct ZmqTransport::Impl {
     RouteId route;
   };
   ConnectionWatch watch;
+  PaceWatch pace;
+  ProtocolTime pace_at = kNever;  // the next look; none while nothing is sent
   std::unique_ptr<Socket> router;
   std::map<std::pair<std::uint32_t, RouteId>, std::unique_ptr<Socket>> dialled;
   std::vector<zmq::pollitem_t> items;  // kFixedItems, then two for each of `polled`: messages, monitor
@@ -177,7 +180,7 @@ struct ZmqTransport::Impl {
     for (;;) {
       if (items_stale) make_items();
       try {
-        zmq::poll(items, until(watch.next_deadline()));
+        zmq::poll(items, until(std::min(watch.next_deadline(), pace_at)));
       } catch (const zmq::error_t& error) {
         if (error.num() == EINTR) continue;
         NANDUTI_CHECK(false, "zmq_poll: {}", error.what());
@@ -192,6 +195,7 @@ struct ZmqTransport::Impl {
         if (items[kFixedItems + 2 * i + 1].revents != 0) hear_monitor(now, *polled[i]);
       if (items[1].revents != 0) watch.on_activity(now);
       if (watch.next_deadline() <= now) watch.on_deadline(now);
+      if (pace_at <= now) pace_at = pace.look(watch.connections()) ? now + PaceWatch::kPeriod : kNever;
       const bool wants_drained = watch.wants_drained();
       for (std::size_t i = 0; i < polled.size(); ++i)
         if ((wants_drained || items[kFixedItems + 2 * i].revents != 0) && receive(*polled[i]))
@@ -350,6 +354,7 @@ struct ZmqTransport::Impl {
         ++counted.dropped_queue_full;
         return;
       }
+      if (pace_at == kNever) pace_at = steady_now() + PaceWatch::kPeriod;
       ++counted.frames_out;
       counted.bytes_out += encoded.header.size() + encoded.chunk.size();
     } catch (const zmq::error_t&) {  // EHOSTUNREACH: that connection has ended
@@ -414,6 +419,7 @@ struct ZmqTransport::Impl {
     counted.shut_down_too_many_parts = connections.shut_down_condemned;
     counted.shut_down_silent = connections.shut_down_silent;
     counted.shut_down_over_maximum = connections.shut_down_over_maximum;
+    counted.congestion_restarts = pace.restarts();
     const std::lock_guard lock(counters_mutex);
     counters = counted;
   }
