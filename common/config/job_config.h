@@ -52,7 +52,7 @@ struct StalenessConfig {
   std::uint32_t bound_max = 16;   ///< at least 1
   std::uint32_t local_steps = 1;  ///< minibatches of a round
   bool auto_local_steps = false;  ///< the coordinator chooses them too, up to local_steps_max
-  std::uint32_t local_steps_max = 8;
+  std::uint32_t local_steps_max = 16;
   AtBound at_bound = AtBound::kWait;
   double age_power = 0;  ///< how much less old pushes count (server/shard/round_ages.h); 0: not at all
   // The weights in a worker's replica, for experiments: 0 to 1.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 namespace nanduti {
@@ -10,6 +11,10 @@ namespace {
 
 /// Jitter makes the smallest bound that covers the delay stall (DESIGN section 2).
 constexpr double kBoundFactor = 2;
+/// What is left for what the next hundred rounds may take beyond the last ones, of which 99 took no longer.
+constexpr double kTailFactor = 1.5;
+/// A link of which rounds need no larger part has no queue of theirs to speak of.
+constexpr double kUnqueuedPart = 0.35;
 /// Single round trips are so many deviations longer than the shortest, at most, nearly always.
 constexpr double kDeviations = 4;
 /// The part of the link's rate that rounds may need.
@@ -137,18 +142,22 @@ AutoTuner::Wanted AutoTuner::want(const StalenessPlan& plan, std::span<const Fig
                          plan.auto_bound ? plan.bound_max : *plan.bound));
     }
   }
-  double rounds = 0;
+  wanted.bound = 1;
   for (const Figures& of : all) {
-    const double these = std::ceil(of.delay() / (wanted.local_steps * of.step) - 1e-9);
-    if (these <= rounds) continue;
-    rounds = these;
+    const double round = wanted.local_steps * of.step;
+    const std::uint32_t smooth = ceiling(kBoundFactor * std::ceil(of.delay() / round - 1e-9));
+    const bool unqueued = of.transfer() <= kUnqueuedPart * round;
+    const std::uint32_t uneven =
+        of.slowest > 0 && unqueued ? ceiling(kTailFactor * of.slowest / round) + 1 : 0;
+    if (std::max(smooth, uneven) < wanted.bound) continue;
+    wanted.bound = std::max({smooth, uneven, 1u});
     wanted.why = fmt::format(
         "{:.0f} ms to hide (round trip {:.0f}, jitter {:.0f}, bytes {:.0f}, coding {:.0f}) in rounds of "
         "{:.1f} ms",
         of.delay() * 1e3, of.round_trip * 1e3, of.jitter * 1e3, of.transfer() * 1e3, of.codec * 1e3,
-        wanted.local_steps * of.step * 1e3);
+        round * 1e3);
+    if (uneven > smooth) wanted.why += fmt::format("; some rounds took {:.0f} ms", of.slowest * 1e3);
   }
-  wanted.bound = std::max(ceiling(kBoundFactor * rounds), 1u);
   for (const Figures& of : all) {
     wanted.bound_kept = std::max(wanted.bound_kept, ceiling(of.slowest / (wanted.local_steps * of.step)));
     const std::uint32_t bound = std::max(plan.auto_bound ? plan.bound_max : plan.bound.value_or(1), 1u);
@@ -180,6 +189,12 @@ std::optional<AutoTuner::Choice> AutoTuner::choose(ProtocolTime now, const Stale
     choice.local_steps =
         std::clamp(std::max(wanted.local_steps, std::min(wanted.local_steps_kept, plan.local_steps)), 1u,
                    plan.local_steps_max);
+  if (!std::exchange(has_chosen_, true)) {
+    // What the steps begin with is a guess. The bound begins with the most: what is rare has not been seen.
+    choice.bound = std::max(choice.bound, plan.bound);
+    if (choice.bound == plan.bound && choice.local_steps == plan.local_steps) return std::nullopt;
+    return choice;
+  }
   const bool raises =
       (plan.auto_bound && *choice.bound > *plan.bound) || choice.local_steps > plan.local_steps;
   const bool lowers = !raises && ((plan.auto_bound && *choice.bound <= kLowerPart * *plan.bound) ||
@@ -189,16 +204,15 @@ std::optional<AutoTuner::Choice> AutoTuner::choose(ProtocolTime now, const Stale
       since.reset();
     else if (!since)
       since = now;
-    return holds && (!has_chosen_ || now - *since >= after);
+    return holds && now - *since >= after;
   };
   const bool raise = lasts(raises, raise_since_, kRaiseAfter),
              lower = lasts(lowers, lower_since_, kLowerAfter);
   if (!raise && !lower) return std::nullopt;
-  if (raise && has_chosen_) {  // one thing grows, and nothing falls beside it
+  if (raise) {  // one thing grows, and nothing falls beside it
     if (choice.bound && plan.bound) choice.bound = std::max(choice.bound, plan.bound);
     choice.local_steps = std::max(choice.local_steps, plan.local_steps);
   }
-  has_chosen_ = true;
   return choice;
 }
 

@@ -20,7 +20,7 @@ struct StalenessPlan {
   std::uint32_t bound_max = 16;
   std::uint32_t local_steps = 1;
   bool auto_local_steps = false;
-  std::uint32_t local_steps_max = 8;
+  std::uint32_t local_steps_max = 16;
   [[nodiscard]] bool is_auto() const { return auto_bound || auto_local_steps; }
   friend bool operator==(const StalenessPlan&, const StalenessPlan&) = default;
 };
@@ -28,13 +28,16 @@ struct StalenessPlan {
 /// Chooses the staleness bound s and the local steps H of a job by what its workers measure, so that distance
 /// stalls nobody (DESIGN section 2, `auto`). For each worker
 ///   T = unloaded round trip, with its jitter, + bytes of a round / rate + coding and applying,
-/// and s is twice the rounds that T lasts. H is as small as it can be while the link carries what rounds
+/// and s is twice the rounds that T lasts; or, where rounds leave the link room, so that no queue of theirs
+/// can be why, as many as nearly all rounds have taken and half as much again: lost packets make some take
+/// several times T. H is as small as it can be while the link carries what rounds
 /// give, what a round costs beside its steps stays small, and s is within its maximum. Where even the worker
 /// that waits least waits for the others' rounds, T is longer than it looks: s grows, and H where s cannot.
 ///
-/// What has been seen to last longer, be it for a queue, keeps s and H from falling, and never makes them
-/// grow. What has to grow grows once it is known for kRaiseAfter; what may fall waits for kLowerAfter, and
-/// for a reason of some weight. Pure; one thread.
+/// What has been seen to last longer, be it for a queue, keeps s and H from falling. What has to grow grows
+/// once it is known for kRaiseAfter; what may fall waits for kLowerAfter, and for a reason of some weight. So
+/// s begins with its maximum, for what is rare is not seen at once; H is chosen as soon as something is
+/// known. Pure; one thread.
 class AutoTuner {
  public:
   /// Figures are taken over so long and kRoundsMin rounds; over two rounds, if these take longer.
@@ -116,7 +119,7 @@ class AutoTuner {
 
   std::uint32_t batch_size_;
   std::map<IncarnationOrder, Worker> workers_;
-  bool has_chosen_ = false;  // the plan's own values are a guess
+  bool has_chosen_ = false;  // the plan's own steps are a guess
   std::optional<ProtocolTime> raise_since_, lower_since_;
   std::optional<ProtocolTime> short_since_;  // the bound is too small
   std::optional<StalenessPlan> warned_of_;

@@ -46,8 +46,8 @@ TEST_CASE("what is left out has its default") {
   CHECK(job.staleness.bound_max == 16);
   CHECK(job.staleness.bound == 16u);
   CHECK(job.staleness.auto_local_steps);
-  CHECK(job.staleness.local_steps_max == 8);
-  CHECK(job.staleness.local_steps == 8);
+  CHECK(job.staleness.local_steps_max == 16);
+  CHECK(job.staleness.local_steps == 16);
   CHECK(job.staleness.age_power == 0);
   CHECK(job.staleness.own_work == 1);
   CHECK(job.staleness.rho == 1);

@@ -90,6 +90,8 @@ StalenessPlan bound_auto(std::uint32_t local_steps, std::uint32_t bound_max = 64
 
 TEST_CASE("the bound is twice the rounds that the delay lasts") {
   TunerBench bench(bound_auto(2));
+  bench.live(29, Conditions());
+  CHECK(bench.plan.bound == 64u);  // what is rare may not have been seen
   bench.live(10, Conditions());
   REQUIRE(bench.choices.size() == 1);
   CHECK(bench.plan.bound == 12u);  // 180 ms in rounds of 32 ms: 6
@@ -103,7 +105,7 @@ TEST_CASE("jitter, coding and bytes are part of the delay; a rate is, once it ha
   conditions.deviation = 0.01;  // 40 ms
   conditions.codec = 0.01;      // 20 ms
   TunerBench bench(bound_auto(2));
-  bench.live(10, conditions);
+  bench.live(40, conditions);
   CHECK(bench.plan.bound == 10u);  // 160 ms
   conditions.rate = 100'000;       // 100 ms for 10 kB
   bench.live(10, conditions);
@@ -112,7 +114,7 @@ TEST_CASE("jitter, coding and bytes are part of the delay; a rate is, once it ha
 
 TEST_CASE("the worker with the longest way in its rounds decides") {
   TunerBench bench(bound_auto(2));
-  bench.live(10, [](int, std::size_t worker) {
+  bench.live(40, [](int, std::size_t worker) {
     Conditions conditions;
     conditions.round_trip = worker == 0 ? 0.18 : 0.03;
     conditions.step = worker == 0 ? 0.032 : 0.002;
@@ -127,7 +129,9 @@ TEST_CASE(
   SECTION("the link") {
     conditions.rate = 250'000;  // 40 ms for 10 kB: 3.6 steps of 16 ms for 0.7 of it
     TunerBench bench(both_auto());
-    bench.live(10, conditions);
+    bench.live(4, conditions);
+    CHECK(bench.plan.local_steps == 4);  // at once
+    bench.live(40, conditions);
     CHECK(bench.plan.local_steps == 4);
     CHECK(bench.plan.bound == 8u);  // 220 ms in 64
     CHECK(bench.choices.back().why.find("a round's 10 kB take 40 ms") != std::string::npos);
@@ -158,7 +162,7 @@ TEST_CASE("a delay that steps up is followed within seconds, one that steps down
   TunerBench bench(bound_auto(2));
   Conditions conditions;
   conditions.round_trip = 0.05;
-  bench.live(30, conditions);
+  bench.live(40, conditions);
   CHECK(bench.plan.bound == 4u);
   conditions.round_trip = 0.2;
   // The shortest round trip of a while is what counts: a queue looks like this too.
@@ -192,21 +196,39 @@ TEST_CASE("a delay that creeps up by half is followed by a few changes, one that
   CHECK(bench.choices.size() <= before + 1);
 }
 
-TEST_CASE("what rounds have been seen to take keeps the bound from falling, and does not make it grow") {
-  TunerBench bench(bound_auto(2, 16));
+TEST_CASE("what rounds have been seen to take counts, and half as much again, where no queue can be why") {
+  TunerBench bench(bound_auto(2));
   Conditions conditions;
-  conditions.turnaround_p99 = 0.45;  // 14 rounds of 32 ms, and a bit
+  conditions.turnaround_p99 = 0.45;
+  bench.live(40, conditions);
+  CHECK(bench.plan.bound == 23u);  // 675 ms in rounds of 32 ms: 22, and the one that is computed
+  REQUIRE(!bench.choices.empty());
+  CHECK(bench.choices.back().why.find("; some rounds took 450 ms") != std::string::npos);
+  conditions.turnaround_p99 = 0.35;
   bench.live(60, conditions);
-  CHECK(bench.plan.bound == 16u);
-  conditions.turnaround_p99 = 0.25;
+  CHECK(bench.plan.bound == 23u);  // 18 is not much less
+  conditions.turnaround_p99 = 0.2;
   bench.live(60, conditions);
-  CHECK(bench.plan.bound == 16u);  // 12 is not much less
+  CHECK(bench.plan.bound == 12u);  // what the round trip wants
+  conditions.turnaround_p99 = 0.45;
+  bench.live(4, conditions);
+  CHECK(bench.plan.bound == 23u);
+}
+
+TEST_CASE("where rounds need much of the link, what they have taken only keeps the bound from falling") {
+  TunerBench bench(bound_auto(2, 32));
+  Conditions conditions;
+  conditions.rate = 800'000;  // 12.5 ms of 32 for 10 kB
+  conditions.turnaround_p99 = 0.45;
+  bench.live(60, conditions);
+  CHECK(bench.plan.bound == 15u);  // 450 ms in rounds of 32 ms
+  conditions.turnaround_p99 = 0.05;
   conditions.round_trip = 0.05;
   bench.live(60, conditions);
-  CHECK(bench.plan.bound == 8u);
+  CHECK(bench.plan.bound == 4u);
   conditions.turnaround_p99 = 5;
   bench.live(60, conditions);
-  CHECK(bench.plan.bound == 8u);
+  CHECK(bench.plan.bound == 4u);
 }
 
 TEST_CASE("an outage changes nothing: whoever is not heard of measures nothing") {
@@ -229,7 +251,7 @@ TEST_CASE(
   all_wait.live(10, conditions);
   CHECK(all_wait.plan.bound == 64u);  // it began there, and is not lowered
   TunerBench one_waits(bound_auto(2));
-  one_waits.live(10, [](int, std::size_t worker) {
+  one_waits.live(40, [](int, std::size_t worker) {
     Conditions is;
     is.gate = worker == 0 ? 0.5 : 0;
     return is;
@@ -326,6 +348,7 @@ TEST_CASE("statuses that say anything at all never lead beyond the maxima") {
         status.round_trip_seconds = any();
         status.round_trip_deviation_seconds = any();
         status.path_bytes_per_second = any();
+        status.turnaround_p99_seconds = any();
         status.bytes_up = random.next_u64();
         status.exact_bytes_up = random.next_u64();
         tuner.on_status(now, order, status);
