@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <vector>
@@ -48,6 +49,16 @@ class Fingerprint {
   void add(std::uint64_t value) {
     for (int shift = 0; shift < 64; shift += 8)
       hash_ = (hash_ ^ ((value >> shift) & 0xFF)) * 0x100000001B3ull;
+  }
+  /// Eight bytes at a time: of equal length, other values than add() gives.
+  void add_words(std::span<const std::byte> bytes) {
+    for (; bytes.size() >= sizeof(std::uint64_t); bytes = bytes.subspan(sizeof(std::uint64_t))) {
+      std::uint64_t word = 0;
+      std::memcpy(&word, bytes.data(), sizeof word);
+      hash_ = (hash_ ^ word) * 0x100000001B3ull;
+      hash_ ^= hash_ >> 32;  // a product's upper bits know the lower ones, not the other way round
+    }
+    add(bytes);
   }
   [[nodiscard]] std::uint64_t value() const { return hash_; }
 

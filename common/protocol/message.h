@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -16,7 +18,7 @@
 /// but for a job's YAML, made printable (printable_text.h).
 namespace nanduti {
 
-inline constexpr std::uint32_t kProtocolVersion = 7;
+inline constexpr std::uint32_t kProtocolVersion = 8;
 
 /// Version of the codecs' byte formats.
 inline constexpr std::uint32_t kCodecFormat = 2;
@@ -341,6 +343,14 @@ struct CloseShard {
 
 // ---- worker to shard ----
 
+/// What Subscribe names of a shard's initial values; never 0.
+inline std::uint64_t initial_fingerprint(std::span<const float> values) {
+  Fingerprint fingerprint;
+  fingerprint.add(values.size());
+  fingerprint.add_words(std::as_bytes(values));
+  return std::max<std::uint64_t>(fingerprint.value(), 1);
+}
+
 struct Subscribe {
   JobId job;
   IncarnationOrder order;
@@ -348,6 +358,9 @@ struct Subscribe {
   ChainId chain;         ///< 0: has nothing
   Version version;       ///< of its shadow on that chain
   Sequence oldest_held;  ///< first push it can still resend; equals its next sequence if it holds none
+  /// Of the shard's initial values, which it has made itself and holds as version 0 of whatever chain it will
+  /// be told of: Fingerprint::add_words of the float32. 0: it does not. With a chain it means nothing.
+  std::uint64_t initial_fingerprint = 0;
 };
 /// Payload: the coded update. Applied as w -= multiplier * update.
 struct Push {

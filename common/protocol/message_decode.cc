@@ -139,9 +139,13 @@ class Reader {
   void read(const wire::Rest& t, Rest& m) { m = {JobId(t.job())}; }
   void read(const wire::CloseShard& t, CloseShard& m) { m = {JobId(t.job())}; }
   void read(const wire::Subscribe& t, Subscribe& m) {
-    m = {
-        JobId(t.job()),     IncarnationOrder(t.order()), id128<IncarnationId>("incarnation", t.incarnation()),
-        ChainId(t.chain()), Version(t.version()),        Sequence(t.oldest_held())};
+    m = {JobId(t.job()),
+         IncarnationOrder(t.order()),
+         id128<IncarnationId>("incarnation", t.incarnation()),
+         ChainId(t.chain()),
+         Version(t.version()),
+         Sequence(t.oldest_held()),
+         t.initial_fingerprint()};
   }
   void read(const wire::Push& t, Push& m) {
     m = {JobId(t.job()),

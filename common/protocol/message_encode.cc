@@ -106,7 +106,7 @@ class Writer {
   auto write(const Subscribe& m) {
     const auto id = id128(m.incarnation);
     return wire::CreateSubscribe(b_, m.job.value(), m.order.value(), &id, m.chain.value(), m.version.value(),
-                                 m.oldest_held.value());
+                                 m.oldest_held.value(), m.initial_fingerprint);
   }
   auto write(const Push& m) {
     const auto range = samples(m.range);

@@ -116,6 +116,7 @@ void ShardCore::handle(const ShardLoaded& event) {
   const ShardStart& start = event.start.value();
   NANDUTI_CHECK(start.values.size() == job_->request.end - job_->request.begin);
   job_->values.emplace(start.values, start.optimizer);
+  job_->initial_fingerprint = initial_fingerprint(start.values);
   job_->settings = start;
   job_->read_settings = start.read_settings;
   job_->deterministic = start.deterministic;

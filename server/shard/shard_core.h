@@ -164,6 +164,7 @@ class ShardCore {
     std::deque<Publish> kept;  // the newest versions; none is missing between them
     std::size_t kept_bytes = 0;
     std::optional<ShardValues> values;  // empty while loading
+    std::uint64_t initial_fingerprint = 0;
     ChainId chain;
     MembershipEpoch epoch;
     std::map<MembershipEpoch, std::uint32_t> active_counts;
@@ -218,6 +219,7 @@ class ShardCore {
   void catch_up(PeerId peer, Subscriber& subscriber, Version since);
   void publish(bool exactly);
   void answer_subscribers();
+  [[nodiscard]] bool has_initial_values(const Subscribe& request) const;
   void send_assign(PeerId peer, Subscriber& subscriber, Version since, bool whole);
   void send_version(PeerId peer, Subscriber& subscriber, Message message, std::size_t bytes);
   [[nodiscard]] VersionHeader make_header();

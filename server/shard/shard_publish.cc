@@ -102,8 +102,13 @@ void ShardCore::answer_subscribers() {
     if (continues)
       catch_up(peer, subscriber, subscriber.request.version);
     else
-      send_assign(peer, subscriber, Version(), true);
+      send_assign(peer, subscriber, Version(), !has_initial_values(subscriber.request));
   }
+}
+
+/// A worker that begins has made version 0 itself. Every chain of a shard begins with it.
+bool ShardCore::has_initial_values(const Subscribe& request) const {
+  return request.chain == ChainId() && request.initial_fingerprint == job_->initial_fingerprint;
 }
 
 /// The versions after `since` once more if that is less than what they have changed. In lockstep always, if

@@ -240,6 +240,8 @@ class Scene {
       loaded.round_samples = kRoundSamples;
       if (input_.below(4) != 0) loaded.bound = static_cast<std::uint32_t>(input_.below(4));
       loaded.deterministic = deterministic_;
+      if (loaded.bound.value_or(1) % 2 == 1)
+        loaded.initial_values = std::make_shared<const std::vector<float>>(kParameters, 1.0f);
       loaded.codecs = both_ways();
       loaded.read_settings = [settings = RoundSettings(loaded)](const std::string&) { return settings; };
       core_.on_event(now_, ClientCore::JobLoaded{load->job, loaded});

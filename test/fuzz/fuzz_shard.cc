@@ -74,9 +74,7 @@ class Scene {
       case 7:
         return happen(PeerClosed{peer, "gone", false});
       case 8:
-        return tell(
-            peer, Subscribe{JobId(1), IncarnationOrder(1 + input_.below(4)), incarnation(2 + input_.below(3)),
-                            ChainId(input_.below(2)), Version(input_.below(4)), Sequence(input_.below(4))});
+        return tell(peer, any_subscription());
       case 9:
         now_ += Duration(std::chrono::milliseconds(input_.below(1000)));
         if (core_.next_deadline() <= now_) core_.on_deadline(now_);
@@ -87,6 +85,18 @@ class Scene {
         if (input_.flag()) return tell(kCoordinator, TakeCut{JobId(1), CutId(input_.below(8))});
         return tell(kCoordinator, Fence{JobId(1), IncarnationOrder(3 + input_.below(2))});
     }
+  }
+
+  Subscribe any_subscription() {
+    Subscribe request{JobId(1),
+                      IncarnationOrder(1 + input_.below(4)),
+                      incarnation(2 + input_.below(3)),
+                      ChainId(input_.below(2)),
+                      Version(input_.below(4)),
+                      Sequence(input_.below(4))};
+    if (request.version == Version(1))
+      request.initial_fingerprint = initial_fingerprint(std::vector<float>(kSize, 1.0f));
+    return request;
   }
 
   /// The next push of a hostile worker, in most fields.

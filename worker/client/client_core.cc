@@ -304,8 +304,13 @@ void ClientCore::join(const JoinJob& request) {
   options.epoch_samples = job.loaded->data.train_samples;
   options.window_rounds_max = options_.window_rounds_max;
   options.window_bytes_max = options_.window_bytes_max;
+  options.initial_values = std::exchange(job.loaded->initial_values, nullptr);
   job.places = request.shards;
   job.links.resize(request.shards.size());
+  if (options.initial_values)
+    for (const ShardPlace& place : request.shards)
+      job.links.at(place.index.value()).initial_fingerprint = initial_fingerprint(
+          std::span(*options.initial_values).subspan(place.begin, place.end - place.begin));
   job.turnaround = Turnaround(request.shards.size());
   job.joined = true;
   actions_.push_back(OpenReplica{std::move(options)});

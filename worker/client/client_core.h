@@ -40,6 +40,8 @@ struct LoadedJob : RoundSettings {  ///< as its own YAML has them
   std::uint64_t layout_hash = 0;
   std::uint64_t parameters = 0;  ///< size of the parameter space
   bool deterministic = false;
+  /// What the job begins with, shape [parameters]: then the shards need not send it. Null: they do.
+  std::shared_ptr<const std::vector<float>> initial_values = nullptr;
   /// Reads Tune::settings, where there are any. Pure.
   std::function<Result<RoundSettings>(const std::string&)> read_settings;
 };
@@ -180,6 +182,7 @@ class ClientCore {
   struct ShardLink {
     PeerId peer;
     bool subscribed = false;
+    std::uint64_t initial_fingerprint = 0;
     // The newest version that was handed to the replica.
     ChainId chain;
     Version version;

@@ -43,6 +43,7 @@ void ClientCore::take(ProtocolTime, const Replica::MergeFailed& report) {
   ShardLink& link = job_->links.at(report.shard.value());
   link.chain = report.chain;
   link.version = report.version;
+  if (link.chain == ChainId()) link.initial_fingerprint = 0;  // the whole, then
   on_gap(report.shard, report.adds, report.reason);
   on_merged(report.bytes);
 }
@@ -85,9 +86,9 @@ void ClientCore::on_shard_message(ShardIndex shard, const Message& message) {
 void ClientCore::subscribe(ShardIndex shard) {
   ShardLink& link = job_->links.at(shard.value());
   link.has_gap = false;
-  actions_.push_back(
-      SendMessage{link.peer, kControl,
-                  Subscribe{job_->id, order_, incarnation_, link.chain, link.version, link.acknowledged}});
+  actions_.push_back(SendMessage{link.peer, kControl,
+                                 Subscribe{job_->id, order_, incarnation_, link.chain, link.version,
+                                           link.acknowledged, link.initial_fingerprint}});
 }
 
 void ClientCore::on_version(ShardIndex shard, std::variant<Publish, Assign> version) {
@@ -103,7 +104,9 @@ void ClientCore::on_version(ShardIndex shard, std::variant<Publish, Assign> vers
                             ? assign->from_version <= link.version && header.version >= link.version
                             : header.version == link.version.next();
   const bool continues = link.chain != ChainId() && header.chain == link.chain && is_newer;
-  if (!continues && (assign == nullptr || !assign->whole))
+  const bool begins = link.chain == ChainId() && link.initial_fingerprint != 0 && assign != nullptr &&
+                      assign->from_version == Version();
+  if (!continues && !begins && (assign == nullptr || !assign->whole))
     return on_gap(shard, assign == nullptr,
                   fmt::format("version {} of chain {} does not fit version {} of chain {}", header.version,
                               header.chain, link.version, link.chain));

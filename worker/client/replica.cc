@@ -47,8 +47,12 @@ std::size_t version_bytes(const std::variant<Publish, Assign>& version) {
 
 Replica::Replica(const ReplicaOptions& options) : options_(options), settings_{{Round(), options}} {
   NANDUTI_CHECK(!options_.shards.empty());
-  for (const ParameterRange& range : options_.shards)
-    shards_.push_back({range, ShardReplica(range.size(), options_.own), {}});
+  const auto initial = std::exchange(options_.initial_values, nullptr);
+  for (const ParameterRange& range : options_.shards) {
+    std::optional<std::span<const float>> part;
+    if (initial) part = std::span(*initial).subspan(range.begin, range.size());
+    shards_.push_back({range, ShardReplica(range.size(), options_.own, part), {}});
+  }
 }
 
 void Replica::on_event(Event event) {

@@ -35,6 +35,7 @@ struct ReplicaOptions : RoundSettings {  ///< those that hold from round 0 on
   JobId job;
   std::vector<ParameterRange> shards;  ///< in order; together the whole parameter space
   IncarnationOrder own;
+  std::shared_ptr<const std::vector<float>> initial_values;  ///< of the parameter space; null: not known
   bool deterministic = false;            ///< merge exactly the lowest version that the gate admits
   std::uint32_t window_rounds_max = 64;  ///< unacknowledged rounds; beyond: the worker waits
   /// Memory of pushes that the merged versions do not hold, all shards; beyond, and with two rounds at least:

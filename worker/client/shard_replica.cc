@@ -8,6 +8,20 @@
 
 namespace nanduti {
 
+ShardReplica::ShardReplica(std::uint64_t size, IncarnationOrder own,
+                           std::optional<std::span<const float>> initial)
+    : own_(own),
+      has_initial_values_(initial.has_value()),
+      shadow_(size),
+      residual_(size),
+      base_(size),
+      touched_(size) {
+  if (!initial) return;
+  NANDUTI_CHECK(initial->size() == size);
+  shadow_.assign(initial->begin(), initial->end());
+  base_ = shadow_;
+}
+
 std::size_t ShardReplica::in_flight_bytes() const {
   std::size_t bytes = 0;
   for (const InFlight& sent : in_flight_)
@@ -36,7 +50,8 @@ Status ShardReplica::merge(const Assign& assign) {
   const VersionHeader& header = assign.header;
   const bool continues = has_shadow() && header.chain == merged_.chain &&
                          assign.from_version <= merged_.version && header.version >= merged_.version;
-  if (!assign.whole && !continues)
+  const bool begins = !has_shadow() && has_initial_values_ && assign.from_version == Version();
+  if (!assign.whole && !continues && !begins)
     return make_error(ErrorCode::kCorrupt, "an assignment from version {} does not fit version {}",
                       assign.from_version, merged_.version);
   NANDUTI_RETURN_IF_ERROR(check_values(assign));

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -32,8 +33,9 @@ class ShardReplica {
     bool weighed = false;  ///< the shard applies this much and no more: the rest is in the residual
   };
 
-  ShardReplica(std::uint64_t size, IncarnationOrder own)
-      : own_(own), shadow_(size), residual_(size), base_(size), touched_(size) {}
+  /// `initial`: the shadow of version 0, of whatever chain is heard of first, if it is known.
+  ShardReplica(std::uint64_t size, IncarnationOrder own,
+               std::optional<std::span<const float>> initial = std::nullopt);
 
   [[nodiscard]] std::uint64_t size() const { return shadow_.size(); }
   [[nodiscard]] std::span<const float> shadow() const { return shadow_; }
@@ -83,6 +85,7 @@ class ShardReplica {
   void rebase();
 
   IncarnationOrder own_;
+  bool has_initial_values_;
   std::vector<float> shadow_;
   std::vector<float> residual_;
   std::deque<InFlight> in_flight_;

@@ -246,6 +246,8 @@ Result<LoadedJob> WorkerHost::load_job(const ClientCore::LoadJob& request) {
   loaded.layout_hash = model->space.layout_hash();
   loaded.parameters = model->space.size();
   loaded.deterministic = job->deterministic;
+  loaded.initial_values = std::make_shared<const std::vector<float>>(
+      initial_values(*model, job->training.seed, {0, model->space.size()}));
   const TuningSpec own{job->staleness, job->compression};
   Result<RoundSettings> settings = round_settings(own, job->training.batch_size, model->space);
   if (!settings.ok()) return settings.error();

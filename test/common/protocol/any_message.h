@@ -167,7 +167,8 @@ class AnyMessageFrom {
   }
   void fill(Fence& m) { m = {job(), id<IncarnationOrder>()}; }
   void fill(Subscribe& m) {
-    m = {job(), id<IncarnationOrder>(), incarnation(), id<ChainId>(), id<Version>(), id<Sequence>()};
+    m = {job(),         id<IncarnationOrder>(), incarnation(),     id<ChainId>(),
+         id<Version>(), id<Sequence>(),         random_.next_u64()};
   }
   void fill(Push& m) {
     m = {job(),

@@ -80,10 +80,11 @@ struct Bench {
     return {IncarnationOrder(order), incarnation(order), MemberState::kActive, Round(entry)};
   }
   static PeerId peer(std::uint64_t order) { return PeerId(100 + order); }
-  void subscribe(std::uint64_t order, ChainId chain = {}, Version version = {}) {
+  void subscribe(std::uint64_t order, ChainId chain = {}, Version version = {},
+                 std::uint64_t initial_fingerprint = 0) {
     tell(PeerConnected{peer(order), {}});
     tell(MessageReceived{peer(order), Subscribe{JobId(1), IncarnationOrder(order), incarnation(order), chain,
-                                                version, Sequence()}});
+                                                version, Sequence(), initial_fingerprint}});
   }
   static Push make_push(std::uint64_t order, std::uint64_t sequence, float value, std::uint64_t epoch = 1) {
     Push p;

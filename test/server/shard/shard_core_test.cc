@@ -248,6 +248,37 @@ TEST_CASE("a flush is exact, in dense float32, and moves no clock") {
   CHECK(bench.core.ledger(IncarnationOrder(1))->clock() == Round(0));
 }
 
+TEST_CASE("who has made the initial values itself is sent what has changed since; who has made others, all") {
+  const std::uint64_t right = initial_fingerprint(std::vector<float>(kSize, 1.0f));
+  std::vector<float> others(kSize, 1.0f);
+  others[kSize - 1] = 1.0000001f;
+  Bench bench;
+  bench.members(1, {Bench::active(1), Bench::active(2), Bench::active(3), Bench::active(4)});
+  bench.subscribe(1, {}, {}, right);
+  bench.subscribe(2, {}, {}, initial_fingerprint(others));
+  bench.subscribe(3);
+  const Assign begins = bench.to<Assign>(Bench::peer(1)).at(0);
+  CHECK_FALSE(begins.whole);
+  CHECK(begins.from_version == Version(0));
+  CHECK(begins.payload.empty());
+  CHECK(begins.header.chain != ChainId());
+  for (const std::uint64_t order : {2, 3}) {
+    CHECK(bench.to<Assign>(Bench::peer(order)).at(0).whole);
+    CHECK(bench.to<Assign>(Bench::peer(order)).at(0).payload.size() == kSize * sizeof(float));
+  }
+  bench.push(1, 0, 0.5f);
+  bench.wait(std::chrono::seconds(1));
+  bench.subscribe(4, {}, {}, right);
+  const Assign late = bench.to<Assign>(Bench::peer(4)).at(0);
+  CHECK_FALSE(late.whole);
+  CHECK(late.header.version == bench.core.values()->version());
+  CHECK(floats(late.payload).front() == bench.core.values()->shadow().front());
+  // On another chain it has something else than these.
+  bench.tell(PeerClosed{Bench::peer(4), "lost", false});
+  bench.subscribe(4, ChainId(77), Version(1), right);
+  CHECK(bench.to<Assign>(Bench::peer(4)).back().whole);
+}
+
 TEST_CASE("every session of a worker hears that its push is settled") {
   Bench bench;
   bench.members(1, {Bench::active(1)});

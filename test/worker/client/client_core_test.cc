@@ -178,6 +178,43 @@ TEST_CASE("a worker that is asked to join before it has read the job's data join
   CHECK(shards_opened() == 1);
 }
 
+TEST_CASE("a worker names the initial values that it has made, until a difference from them does not fit") {
+  const ProtocolTime now{std::chrono::hours(1)};
+  ClientCore core({}, RandomStream(1));
+  PeerId shard;
+  std::vector<Subscribe> asked;
+  const auto tell = [&](const ClientCore::Event& event) {
+    core.on_event(now, event);
+    for (const auto& action : core.take_actions()) {
+      if (const auto* open = std::get_if<OpenPeer>(&action)) shard = open->peer;
+      if (const auto* send = std::get_if<SendMessage>(&action))
+        if (const auto* request = std::get_if<Subscribe>(&send->message)) asked.push_back(*request);
+    }
+  };
+  LoadedJob job;
+  job.parameters = kSize;
+  job.layout_hash = 5;
+  job.codecs = both_ways();
+  job.initial_values = std::make_shared<const std::vector<float>>(kSize, 0.5f);
+  tell(PeerConnected{kCoordinator, {}});
+  tell(MessageReceived{kCoordinator, Registered{IncarnationOrder(1)}});
+  tell(MessageReceived{kCoordinator, PrepareJob{JobId(1), "x"}});
+  tell(ClientCore::JobLoaded{JobId(1), job});
+  tell(MessageReceived{kCoordinator, JoinJob{JobId(1), 5, {{"tcp://x:1", ShardIndex(0), 1, 0, kSize}}}});
+  tell(PeerConnected{shard, {}});
+  REQUIRE(asked.size() == 1);
+  CHECK(asked[0].initial_fingerprint == initial_fingerprint(std::vector<float>(kSize, 0.5f)));
+  Assign assign;
+  assign.header.job = JobId(1);
+  assign.header.chain = ChainId(9);
+  assign.ranges = {{0, kSize + 1}};
+  tell(MessageReceived{shard, assign});
+  tell(ClientCore::ReplicaReported{
+      JobId(1), Replica::MergeFailed{ShardIndex(0), ChainId(), Version(), "it does not fit", false, 0}});
+  REQUIRE(asked.size() == 2);
+  CHECK(asked[1].initial_fingerprint == 0);
+}
+
 TEST_CASE("pushes are held back where a shard has too many bytes unacknowledged, and none is lost") {
   ClientOptions options;
   options.window_bytes_max = 4096 * sizeof(float);  // one push

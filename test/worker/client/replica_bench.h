@@ -35,7 +35,8 @@ struct Bench {
   explicit Bench(std::optional<std::uint32_t> bound, bool deterministic = false,
                  std::shared_ptr<const Codec> codec = std::make_shared<DenseFloat32Codec>(),
                  std::uint32_t window = 64, MergeWeights weights = {})
-      : replica(options(bound, deterministic, std::move(codec), window, weights)) {}
+      : Bench(options(bound, deterministic, std::move(codec), window, weights)) {}
+  explicit Bench(const ReplicaOptions& options) : replica(options) {}
   static ReplicaOptions options(std::optional<std::uint32_t> bound, bool deterministic,
                                 std::shared_ptr<const Codec> codec, std::uint32_t window,
                                 MergeWeights weights) {
@@ -132,6 +133,9 @@ inline void assign_all(Bench& bench, float value, std::vector<std::uint64_t> clo
     REQUIRE(bench.arrives(k, Assign{header(0, 1, clocks), Version(), true, {{0, kSize / 2}}, constant(value)})
                 .empty());
 }
+
+/// What a shard says to who has made version 0 itself.
+inline Assign nothing_since(VersionHeader h) { return {std::move(h), Version(), false, {}, {}}; }
 
 inline void publish(Bench& bench, std::uint32_t shard, const VersionHeader& h, float change) {
   REQUIRE(bench.arrives(shard, Publish{h, 1, constant(change)}).empty());

@@ -18,6 +18,33 @@ TEST_CASE("a worker that does not see its own work waits for it at the gate, tho
   CHECK(bench.computing);
 }
 
+TEST_CASE("a replica that has made the initial values begins with them, on the chain that it is told of") {
+  ReplicaOptions options = Bench::options(2, false, std::make_shared<DenseFloat32Codec>(), 64, {});
+  options.initial_values =
+      std::make_shared<const std::vector<float>>(std::vector<float>{1, 2, 3, 4, 5, 6, 7, 8});
+  Bench bench(options);
+  bench.offer();
+  CHECK_FALSE(bench.computing);  // of no chain yet
+  CHECK(bench.replica.waits_at() == Replica::Gate::kNoParameters);
+  Assign later = nothing_since(header(2, 1, {0}));
+  later.from_version = Version(1);
+  CHECK_FALSE(bench.arrives(0, later).empty());
+  REQUIRE(bench.arrives(0, nothing_since(header(0, 1, {0}))).empty());
+  Assign changed = nothing_since(header(3, 1, {0}));
+  changed.ranges = {{1, 3}};
+  changed.payload = SharedBytes::take(std::vector<float>{60, 70});
+  REQUIRE(bench.arrives(1, changed).empty());
+  REQUIRE(bench.computing);
+  CHECK(bench.computing->buffers->parameters == std::vector<float>{1, 2, 3, 4, 5, 60, 70, 8});
+  publish(bench, 1, header(4, 1, {0}), -1);
+  CHECK(bench.replica.shard(ShardIndex(1)).shadow()[0] == 4);
+}
+
+TEST_CASE("without the initial values a replica takes no difference from them") {
+  Bench bench(2);
+  CHECK_FALSE(bench.arrives(0, nothing_since(header(0, 1, {0}))).empty());
+}
+
 TEST_CASE("alone a worker waits for nobody, but for its window: and says which it is") {
   Bench bench(2, false, std::make_shared<DenseFloat32Codec>(), 4);
   assign_all(bench, 1.0f, {0});
