@@ -1,6 +1,7 @@
 #include "common/net/pace_watch.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace nanduti {
 
@@ -21,17 +22,27 @@ bool PaceCheck::is_starved(const SendPace& pace) {
   return true;
 }
 
+std::vector<std::uint64_t> PaceWatch::find_starved(const SendPaces& paces) {
+  std::vector<std::uint64_t> starved;
+  std::erase_if(checks_, [&](const auto& known) { return !paces.contains(known.first); });
+  for (const auto& [cookie, pace] : paces)
+    if (checks_[cookie].is_starved(pace)) starved.push_back(cookie);
+  return starved;
+}
+
 bool PaceWatch::look(const std::vector<TcpConnection>& connections) {
-  std::map<std::uint64_t, PaceCheck> checks;
+  SendPaces paces;
+  std::map<std::uint64_t, TcpConnection> by_cookie;
   bool unsent = false;
   for (const TcpConnection& connection : connections) {
     const std::optional<SendPace> pace = connection.send_pace();
     if (!pace) continue;
+    paces.emplace(connection.cookie(), *pace);
+    by_cookie.emplace(connection.cookie(), connection);
     unsent = unsent || pace->unsent_bytes > 0;
-    PaceCheck& check = checks[connection.cookie()] = checks_[connection.cookie()];
-    if (check.is_starved(*pace) && connection.restart_congestion_control()) ++restarts_;
   }
-  checks_ = std::move(checks);
+  for (const std::uint64_t cookie : find_starved(paces))
+    if (by_cookie.at(cookie).restart_congestion_control()) ++restarts_;
   return unsent;
 }
 

@@ -25,18 +25,24 @@ class PaceCheck {
   double best_ = 0;  // bytes per second
 };
 
-/// Lets congestion control begin anew on connections that are starved by it. One thread.
+/// How all connections send, by the kernel's cookie of each.
+using SendPaces = std::map<std::uint64_t, SendPace>;
+
+/// Lets congestion control begin anew on connections that are starved by it: those of this process must be
+/// allowed to have bbr. One thread.
 class PaceWatch {
  public:
   /// Between looks, while anything is sent.
   static constexpr Duration kPeriod = std::chrono::milliseconds(200);
 
-  /// At all connections there are. True if one of them has more to send than its kernel has sent.
+  /// Those that are starved, of all that there are.
+  std::vector<std::uint64_t> find_starved(const SendPaces& paces);
+  /// The same, and restarts them. True if a connection has more to send than its kernel has sent.
   bool look(const std::vector<TcpConnection>& connections);
   [[nodiscard]] std::uint64_t restarts() const { return restarts_; }
 
  private:
-  std::map<std::uint64_t, PaceCheck> checks_;  // by the connection's cookie
+  std::map<std::uint64_t, PaceCheck> checks_;
   std::uint64_t restarts_ = 0;
 };
 

@@ -31,8 +31,9 @@ class TcpConnection {
   [[nodiscard]] std::uint64_t consumed_bytes() const;
   /// Nothing if it has ended, or if the kernel does not say.
   [[nodiscard]] std::optional<SendPace> send_pace() const;
-  /// If that is bbr: it forgets what it has taken its path for, and begins as on a new connection. False, and
-  /// nothing happens, if it is another one, or if the descriptor stands for another connection by now.
+  /// If that is bbr, which this process may set: it forgets what it has taken its path for, and begins as on
+  /// a new connection. False, and nothing happens, if it is another one, or if the descriptor stands for
+  /// another connection by now.
   bool restart_congestion_control() const;
   /// The other end, "192.0.2.7:40312", for people.
   [[nodiscard]] std::string peer() const;

@@ -354,7 +354,7 @@ struct ZmqTransport::Impl {
         ++counted.dropped_queue_full;
         return;
       }
-      if (pace_at == kNever) pace_at = steady_now() + PaceWatch::kPeriod;
+      if (pace_at == kNever && congestion_control == kBbr) pace_at = steady_now() + PaceWatch::kPeriod;
       ++counted.frames_out;
       counted.bytes_out += encoded.header.size() + encoded.chunk.size();
     } catch (const zmq::error_t&) {  // EHOSTUNREACH: that connection has ended

@@ -30,6 +30,18 @@ else()
   target_link_libraries(nanduti_yaml INTERFACE yaml-cpp)
 endif()
 
+# CUDA's headers are enough for the emulated device, which the tests run kernels on: no library of it, and no GPU.
+if(NANDUTI_TESTS)
+  find_path(NANDUTI_CUDA_INCLUDE cuda_runtime.h HINTS $ENV{CUDA_HOME}/include /usr/local/cuda/include)
+  if(NANDUTI_CUDA_INCLUDE)
+    find_package(Boost 1.81 REQUIRED COMPONENTS json context)
+    add_library(nanduti_cuda_headers INTERFACE)
+    target_include_directories(nanduti_cuda_headers SYSTEM INTERFACE ${NANDUTI_CUDA_INCLUDE})
+  else()
+    message(STATUS "no CUDA headers (set CUDA_HOME): the emulated device and its tests are left out")
+  endif()
+endif()
+
 if(NANDUTI_TESTS)
   find_package(Catch2 2.13 REQUIRED)
   include(Catch)

@@ -11,10 +11,12 @@ namespace {
 
 /// Jitter makes the smallest bound that covers the delay stall (DESIGN section 2).
 constexpr double kBoundFactor = 2;
-/// What is left for what the next hundred rounds may take beyond the last ones, of which 99 took no longer.
+/// What is left for what the next rounds may take beyond the last ones, 99 in 100 of which took no longer.
 constexpr double kTailFactor = 1.5;
-/// A link of which rounds need no larger part has no queue of theirs to speak of.
+/// A link of which rounds need no larger part has no queue of theirs to speak of, as far as one worker knows;
+/// others may share it: then round trips are so many times longer than the shortest one.
 constexpr double kUnqueuedPart = 0.35;
+constexpr double kQueuedRoundTrips = 1.5;
 /// Single round trips are so many deviations longer than the shortest, at most, nearly always.
 constexpr double kDeviations = 4;
 /// The part of the link's rate that rounds may need.
@@ -46,6 +48,11 @@ void AutoTuner::on_status(ProtocolTime now, IncarnationOrder order, const Worker
     return now - first.time >= kWindow && status.clock.value() >= first.status.clock.value() + kRoundsMin;
   };
   while (points.size() > kStatusesMax || (points.size() > 1 && is_enough_from(points[1]))) points.pop_front();
+  if (status.round_trip_seconds > 0 &&
+      (status.round_trip_seconds <= worker.shortest || now - worker.shortest_at > kShortestAge)) {
+    worker.shortest = status.round_trip_seconds;
+    worker.shortest_at = now;
+  }
   if (status.round_trip_seconds > 0)
     worker.round_trips.push_back({now, status.round_trip_seconds, status.round_trip_deviation_seconds});
   while (!worker.round_trips.empty() &&
@@ -69,7 +76,7 @@ std::optional<AutoTuner::Figures> AutoTuner::figures(ProtocolTime now, Incarnati
   const auto found = workers_.find(order);
   if (found == workers_.end() || found->second.round_trips.empty()) return std::nullopt;
   const Worker& worker = found->second;
-  if (worker.points.empty()) return std::nullopt;
+  if (worker.points.empty() || now - *worker.heard > kSilence) return std::nullopt;
   const Duration span = worker.points.back().time - worker.points.front().time;
   if (span < kWindowMin) return std::nullopt;
   const WorkerStatus &first = worker.points.front().status, &last = worker.points.back().status;
@@ -84,11 +91,11 @@ std::optional<AutoTuner::Figures> AutoTuner::figures(ProtocolTime now, Incarnati
   const double computed = grown(first.compute_seconds, last.compute_seconds);
   if (computed <= 0) return std::nullopt;
   figures.step = computed / grown(first.samples, last.samples) * batch_size_;
-  figures.round_trip = figures.jitter = 1e9;
-  for (const RoundTrip& round_trip : worker.round_trips) {
-    figures.round_trip = std::min(figures.round_trip, round_trip.mean);
+  figures.round_trip = worker.shortest;
+  figures.jitter = 1e9;
+  for (const RoundTrip& round_trip : worker.round_trips)
     figures.jitter = std::min(figures.jitter, kDeviations * round_trip.deviation);
-  }
+  figures.queued = worker.round_trips.back().mean > kQueuedRoundTrips * figures.round_trip;
   if (!(figures.step > kStepMin)) return std::nullopt;
   // A shard applies and codes what a worker codes and merges.
   figures.codec = 2 * grown(first.codec_cpu_seconds, last.codec_cpu_seconds) / rounds;
@@ -146,7 +153,7 @@ AutoTuner::Wanted AutoTuner::want(const StalenessPlan& plan, std::span<const Fig
   for (const Figures& of : all) {
     const double round = wanted.local_steps * of.step;
     const std::uint32_t smooth = ceiling(kBoundFactor * std::ceil(of.delay() / round - 1e-9));
-    const bool unqueued = of.transfer() <= kUnqueuedPart * round;
+    const bool unqueued = !of.queued && of.transfer() <= kUnqueuedPart * round;
     const std::uint32_t uneven =
         of.slowest > 0 && unqueued ? ceiling(kTailFactor * of.slowest / round) + 1 : 0;
     if (std::max(smooth, uneven) < wanted.bound) continue;
@@ -180,7 +187,11 @@ std::optional<AutoTuner::Choice> AutoTuner::choose(ProtocolTime now, const Stale
                                                    std::span<const IncarnationOrder> active) {
   if (!plan.is_auto()) return std::nullopt;
   const std::vector<Figures> all = figures(now, active);
-  if (all.empty()) return std::nullopt;
+  if (all.empty()) {  // what nobody saw did not last
+    raise_since_.reset();
+    lower_since_.reset();
+    return std::nullopt;
+  }
   const Wanted wanted = want(plan, all);
   Choice choice{plan.bound, plan.local_steps, wanted.why};
   if (plan.auto_bound)

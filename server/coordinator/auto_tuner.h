@@ -28,11 +28,11 @@ struct StalenessPlan {
 /// Chooses the staleness bound s and the local steps H of a job by what its workers measure, so that distance
 /// stalls nobody (DESIGN section 2, `auto`). For each worker
 ///   T = unloaded round trip, with its jitter, + bytes of a round / rate + coding and applying,
-/// and s is twice the rounds that T lasts; or, where rounds leave the link room, so that no queue of theirs
-/// can be why, as many as nearly all rounds have taken and half as much again: lost packets make some take
-/// several times T. H is as small as it can be while the link carries what rounds
-/// give, what a round costs beside its steps stays small, and s is within its maximum. Where even the worker
-/// that waits least waits for the others' rounds, T is longer than it looks: s grows, and H where s cannot.
+/// and s is twice the rounds that T lasts; or, where rounds leave the link room and nothing queues there, as
+/// many as nearly all rounds have taken and half as much again: lost packets make some take several times T.
+/// H is as small as it can be while the link carries what rounds give, what a round costs beside its steps
+/// stays small, and s is within its maximum. Where even the worker that waits least waits for the others'
+/// rounds, T is longer than it looks: s grows, and H where s cannot.
 ///
 /// What has been seen to last longer, be it for a queue, keeps s and H from falling. What has to grow grows
 /// once it is known for kRaiseAfter; what may fall waits for kLowerAfter, and for a reason of some weight. So
@@ -46,8 +46,13 @@ class AutoTuner {
   static constexpr std::size_t kStatusesMax = 128;  ///< that are remembered of a worker
   static constexpr Duration kStatusEvery = std::chrono::milliseconds(400);  ///< more often is too often
   static constexpr Duration kWindowMin = std::chrono::seconds(2);           ///< less says nothing
+  static constexpr Duration kSilence =
+      std::chrono::seconds(5);  ///< who is not heard for so long is not known
   static constexpr Duration kRoundTripAge =
-      std::chrono::seconds(20);  ///< the shortest of so long is unloaded
+      std::chrono::seconds(20);  ///< the smallest jitter of so long counts
+  /// The shortest round trip of so long is unloaded: a queue may stand for a while. Where the way has become
+  /// longer in truth, everybody waits, and s grows for that.
+  static constexpr Duration kShortestAge = std::chrono::minutes(5);
   static constexpr Duration kRaiseAfter = std::chrono::seconds(2);
   static constexpr Duration kLowerAfter = std::chrono::seconds(30);
   static constexpr Duration kRateAge = std::chrono::minutes(5);  ///< a rate is known for, once used up
@@ -87,7 +92,9 @@ class AutoTuner {
     std::optional<ProtocolTime> heard;
     std::deque<Point> points;           // statuses since a while
     std::deque<RoundTrip> round_trips;  // of kRoundTripAge
-    double rate = 0;                    // the largest of a while
+    double shortest = 0;                // round trip of kShortestAge
+    ProtocolTime shortest_at{};
+    double rate = 0;  // the largest of a while
     ProtocolTime rate_at{};
   };
   /// Of one worker, in seconds and bytes.
@@ -99,6 +106,7 @@ class AutoTuner {
     double beside = 0;     // of a round: what its steps wait for but others' rounds
     double bytes = 0;      // of a round, one way, the larger one
     double rate = 0;       // bytes per second; 0: more than is used
+    bool queued = false;   // the way's round trips are much longer than its shortest: something queues there
     double gate_part = 0;  // of its time, in which it waits for others' rounds
     double slowest = 0;  // from a push to a shadow that holds it, of 99 in 100 rounds; its own queue included
 

@@ -2,7 +2,9 @@
 // made up by hand; and a real connection over loopback, whose bbr is asked what it believes.
 #include "common/net/pace_watch.h"
 
-#include <array>
+#include <algorithm>
+#include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -130,11 +132,28 @@ TEST_CASE("another congestion control is left alone, and a descriptor that is an
     REQUIRE(tcp);
     CHECK(!tcp->restart_congestion_control());
     CHECK(congestion_control_of(fd) == "reno");
-    CHECK(tcp->send_pace().has_value());
+    REQUIRE(tcp->send_pace().has_value());
+    connection.carry(8 << 20);
+    CHECK(tcp->send_pace()->delivered_bytes_per_second > 1e6);
+    CHECK(tcp->send_pace()->round_trip > Duration(0));
+    CHECK(tcp->send_pace()->round_trip < std::chrono::seconds(1));
+    CHECK(tcp->send_pace()->unsent_bytes == 0);
   }
   const Loopback next(kBbr);
+  REQUIRE(next.from == fd);  // the lowest number that is free
   if (next.can) CHECK(!tcp->restart_congestion_control());
   CHECK(!TcpConnection::of(-1).has_value());
+}
+
+TEST_CASE("a watch knows each connection by its own past, as long as it is there") {
+  PaceWatch watch;
+  using Cookies = std::vector<std::uint64_t>;
+  CHECK(watch.find_starved({{1, pace(800, 0, 400)}, {2, pace(10, 0, 10)}}).empty());
+  CHECK(watch.find_starved({{1, pace(10, 50'000)}, {2, pace(10, 50'000)}}) == Cookies{1});
+  CHECK(watch.find_starved({{1, pace(10, 50'000, 10)}, {2, pace(1, 50'000)}}) == Cookies{2});
+  CHECK(watch.find_starved({{3, pace(800, 0, 400)}}).empty());
+  CHECK(watch.find_starved({}).empty());
+  CHECK(watch.find_starved({{3, pace(10, 50'000, 10)}}).empty());  // another one with this cookie
 }
 
 TEST_CASE("a watch tells whether anything waits to be sent, of the connections there are") {
