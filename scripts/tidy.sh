@@ -15,7 +15,7 @@ complain() {
   status=1
 }
 
-mapfile -t sources < <(git ls-files '*.h' '*.cc')
+mapfile -t sources < <(git ls-files '*.h' '*.cc' '*.cu' '*.cuh')
 mapfile -t headers < <(git ls-files '*.h')
 
 clang-format-14 --dry-run --Werror "${sources[@]}" || complain "run clang-format-14 -i on the files above"
@@ -23,8 +23,8 @@ clang-format-14 --dry-run --Werror "${sources[@]}" || complain "run clang-format
 # Headers compile alone. Only those that have changed since the last good run are compiled.
 cuda_include=${CUDA_HOME:-/usr/local/cuda}/include
 if [[ ! -e $cuda_include/cuda_runtime.h ]]; then
-  echo "tidy: no CUDA headers (set CUDA_HOME): headers in test/simt and test/fakecuda are not compiled alone" >&2
-  mapfile -t headers < <(git ls-files '*.h' ':!test/simt' ':!test/fakecuda')
+  echo "tidy: no CUDA headers (set CUDA_HOME): headers in test/simt, test/fakecuda and test/cuda are not compiled alone" >&2
+  mapfile -t headers < <(git ls-files '*.h' ':!test/simt' ':!test/fakecuda' ':!test/cuda')
 fi
 mkdir -p build/tidy
 stamp=$(cat "${headers[@]}" | sha256sum | cut -d' ' -f1)
@@ -61,7 +61,7 @@ if git grep -nE "$pattern" -- "${cores[@]/%//*.h}" "${cores[@]/%//*.cc}"; then
   complain "a core uses a clock, a thread, a socket, a file or another generator"
 fi
 
-if git grep -nE 'TODO|FIXME|XXX' -- '*.h' '*.cc' '*.sh' '*.cmake' ':!scripts/tidy.sh'; then complain "unfinished marks"; fi
+if git grep -nE 'TODO|FIXME|XXX' -- '*.h' '*.cc' '*.cu' '*.cuh' '*.sh' '*.cmake' ':!scripts/tidy.sh'; then complain "unfinished marks"; fi
 
 mapfile -t scripts < <(git ls-files '*.sh' .ci/run)
 shellcheck -x "${scripts[@]}" || complain "shellcheck"

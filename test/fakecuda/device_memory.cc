@@ -36,6 +36,9 @@ void on_fault(int signal, siginfo_t* info, void* context) {
   }
   if ((handler_before.sa_flags & SA_SIGINFO) != 0 && handler_before.sa_sigaction != nullptr)
     return handler_before.sa_sigaction(signal, info, context);
+  if ((handler_before.sa_flags & SA_SIGINFO) == 0 && handler_before.sa_handler != SIG_DFL &&
+      handler_before.sa_handler != SIG_IGN)
+    return handler_before.sa_handler(signal);
   std::signal(signal, SIG_DFL);
   std::raise(signal);
 }

@@ -1,0 +1,2 @@
+// The codec's kernels, for devices.
+#include "cuda/codec/select.cuh"
