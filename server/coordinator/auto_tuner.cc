@@ -49,7 +49,8 @@ void AutoTuner::on_status(ProtocolTime now, IncarnationOrder order, const Worker
   };
   while (points.size() > kStatusesMax || (points.size() > 1 && is_enough_from(points[1]))) points.pop_front();
   if (status.round_trip_seconds > 0 &&
-      (status.round_trip_seconds <= worker.shortest || now - worker.shortest_at > kShortestAge)) {
+      (worker.shortest == 0 || status.round_trip_seconds <= worker.shortest ||
+       now - worker.shortest_at > kShortestAge)) {
     worker.shortest = status.round_trip_seconds;
     worker.shortest_at = now;
   }

@@ -99,6 +99,13 @@ TEST_CASE("the bound is twice the rounds that the delay lasts") {
   CHECK(bench.choices[0].why.find("180 ms to hide (round trip 180") == 0);
 }
 
+TEST_CASE("a machine that has just been started measures as any other") {
+  TunerBench bench(bound_auto(2));
+  bench.now = ProtocolTime();
+  bench.live(40, Conditions());
+  CHECK(bench.plan.bound == 12u);
+}
+
 TEST_CASE("jitter, coding and bytes are part of the delay; a rate is, once it has been used up") {
   Conditions conditions;
   conditions.round_trip = 0.1;
