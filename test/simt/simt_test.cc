@@ -40,6 +40,19 @@ std::string run(unsigned blocks, unsigned threads, const std::function<void()>& 
   return result.ok() ? std::string() : result.error().message;
 }
 
+/// How many of them there are.
+struct Counted {
+  explicit Counted(int& alive) : count(alive) {
+    on_host([this] { ++count; });
+  }
+  ~Counted() {
+    on_host([this] { --count; });
+  }
+  Counted(const Counted&) = delete;
+  Counted& operator=(const Counted&) = delete;
+  int& count;
+};
+
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 TEST_CASE("every thread of a grid runs once, at its own place") {
@@ -288,15 +301,6 @@ TEST_CASE("each type of a template has an array of its own") {
 
 TEST_CASE("what a thread throws comes through, and all others are unwound") {
   int alive = 0;
-  struct Counted {
-    explicit Counted(int& c) : count(c) {
-      on_host([this] { ++count; });
-    }
-    ~Counted() {
-      on_host([this] { --count; });
-    }
-    int& count;
-  };
   const auto kernel = [&] {
     const Counted counted(alive);
     if (threadIdx.x == 7) throw std::runtime_error("thrown");
@@ -354,15 +358,6 @@ TEST_CASE("who knows what memory is whose is asked before every access") {
 
 TEST_CASE(
     "a run that has failed leaves nothing behind: destructors run, and the next run is as good as new") {
-  struct Counted {
-    explicit Counted(int& c) : count(c) {
-      on_host([this] { ++count; });
-    }
-    ~Counted() {
-      on_host([this] { --count; });
-    }
-    int& count;
-  };
   int alive = 0;
   const auto kernel = [&] {
     const Counted counted(alive);
