@@ -60,12 +60,13 @@ EncodedUpdate BlockCodec::encode(std::span<float> residual, std::span<const floa
                                  const CodingContext& context) const {
   NANDUTI_CHECK(progress.empty() || progress.size() == residual.size());
   NANDUTI_CHECK(residual.size() <= kCodedValuesMax);
-  const GroupGrid grid = grid_of(options_, context, residual.size());
-  GroupEncoder encoder(options_, context, grid, residual, progress, best_kernels());
+  const EncodingPlan plan(options_, context, residual.size());
+  const std::uint64_t count = plan.grid().count();
+  GroupEncoder encoder(plan, residual, progress, best_kernels());
   EncodedGroups groups;
-  encoder.reserve(0, grid.count(), groups);
-  for (std::uint64_t index = 0; index < grid.count(); ++index) encoder.encode(index, groups);
-  SharedBytes payload = write_block_payload(grid, {&groups, 1});
+  encoder.reserve(0, count, groups);
+  for (std::uint64_t index = 0; index < count; ++index) encoder.encode(index, groups);
+  SharedBytes payload = write_block_payload(plan.grid(), {&groups, 1});
   return {std::move(payload), update_of(residual.size(), std::move(groups))};
 }
 

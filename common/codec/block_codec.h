@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "common/codec/codec.h"
-#include "common/tensor/parameter_space.h"
+#include "common/tensor/parameter_range.h"
 
 namespace nanduti {
 

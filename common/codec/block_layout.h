@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "common/tensor/parameter_space.h"
+#include "common/tensor/parameter_range.h"
 
 /// The bytes of Coding::kBlocks. common/codec/README.md has the table; a change there is a new kBlockFormat.
 namespace nanduti {

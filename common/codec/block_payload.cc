@@ -18,22 +18,15 @@ struct DecodedValues {
 
 Error corrupt(const std::string& what) { return make_error(ErrorCode::kCorrupt, "a coded update: {}", what); }
 
-/// A payload whose directory is known to fit it.
-struct OpenedPayload {
-  GroupGrid grid;
-  std::span<const std::byte> directory;
-  std::span<const std::byte> bodies;
-  std::uint64_t value_count = 0;
-  bool dense = true;
+}  // namespace
 
-  [[nodiscard]] GroupEntry entry(std::uint64_t index) const {
-    GroupEntry entry;
-    std::memcpy(&entry, directory.data() + index * sizeof entry, sizeof entry);
-    return entry;
-  }
-};
+GroupEntry OpenedBlockPayload::entry(std::uint64_t index) const {
+  GroupEntry entry;
+  std::memcpy(&entry, directory.data() + index * sizeof entry, sizeof entry);
+  return entry;
+}
 
-Result<OpenedPayload> open(std::span<const std::byte> payload, std::uint64_t size) {
+Result<OpenedBlockPayload> open_block_payload(std::span<const std::byte> payload, std::uint64_t size) {
   PayloadHeader header;
   if (payload.size() < sizeof header) return corrupt("no header");
   std::memcpy(&header, payload.data(), sizeof header);
@@ -42,7 +35,7 @@ Result<OpenedPayload> open(std::span<const std::byte> payload, std::uint64_t siz
   if (header.zero != 0 || header.group_blocks_log2 > kGroupBlocksLog2Max || size > kCodedValuesMax ||
       header.dense_begin > size)
     return corrupt("a header that cannot be");
-  OpenedPayload opened;
+  OpenedBlockPayload opened;
   opened.grid = {size, header.dense_begin, header.group_blocks_log2};
   const std::uint64_t groups = opened.grid.count();
   if ((payload.size() - sizeof header) / sizeof(GroupEntry) < groups)
@@ -64,8 +57,6 @@ Result<OpenedPayload> open(std::span<const std::byte> payload, std::uint64_t siz
   return opened;
 }
 
-}  // namespace
-
 SharedBytes write_block_payload(const GroupGrid& grid, std::span<const EncodedGroups> parts) {
   PayloadHeader header;
   header.group_blocks_log2 = static_cast<std::uint8_t>(grid.group_blocks_log2);
@@ -86,9 +77,9 @@ SharedBytes write_block_payload(const GroupGrid& grid, std::span<const EncodedGr
 
 Result<Update> read_block_payload(const SharedBytes& payload, std::uint64_t size,
                                   const CodecKernels& kernels) {
-  const Result<OpenedPayload> result = open(payload.view(), size);
+  const Result<OpenedBlockPayload> result = open_block_payload(payload.view(), size);
   if (!result.ok()) return result.error();
-  const OpenedPayload& opened = *result;
+  const OpenedBlockPayload& opened = *result;
   const std::size_t room = opened.value_count + kKernelSlack;
   auto decoded = std::make_shared<DecodedValues>();
   decoded->values = std::make_unique_for_overwrite<float[]>(room);

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "common/codec/codec_kernels.h"
-#include "common/tensor/parameter_space.h"
+#include "common/tensor/parameter_range.h"
 
 namespace nanduti {
 

@@ -7,54 +7,15 @@
 
 #include "common/base/check.h"
 #include "common/codec/bit_packing.h"
+#include "common/codec/group_layout.h"
 #include "common/codec/rice.h"
 
 namespace nanduti {
 namespace {
 
-/// A header of 12 bytes among so many values is less than a tenth of a bit for each.
-constexpr std::uint64_t kGroupValuesMin = 1200;
-
-ValueCode code_of_bits(std::uint32_t bits) {
-  for (const ValueCode code : {ValueCode::kTwoBits, ValueCode::kFourBits, ValueCode::kEightBits})
-    if (bits_of(code) == bits) return code;
-  return ValueCode::kFloat32;
-}
-
-/// Header and body sizes of one way to write a group.
-struct Layout {
-  GroupEntry entry;
-  std::uint64_t bytes = 0;
-};
-
-Layout layout_of(IndexForm form, ValueCode code, std::uint64_t count, std::uint64_t size, RiceChoice rice) {
-  Layout layout;
-  layout.entry.count_and_form = static_cast<std::uint32_t>(count) | (static_cast<std::uint32_t>(form) << 24) |
-                                (static_cast<std::uint32_t>(code) << 26);
-  if (form == IndexForm::kRice)
-    layout.entry.unary_and_rice =
-        static_cast<std::uint32_t>(bytes_of_bits(rice.unary_bits)) | (rice.parameter << 24);
-  layout.bytes = sections_of(layout.entry, size).bytes();
-  return layout;
-}
-
-/// The shortest form; of equally short ones the one that is faster to read.
-Layout shortest_layout(std::span<const std::uint32_t> indices, std::uint64_t size, ValueCode code) {
-  if (indices.empty()) return {};
-  const std::uint64_t count = indices.size();
-  Layout best = layout_of(IndexForm::kRice, code, count, size, choose_rice(indices));
-  const Layout bitmap = layout_of(IndexForm::kBitmap, code, count, size, {});
-  if (bitmap.bytes <= best.bytes) best = bitmap;
-  // Two bits cannot say 0.
-  if (code == ValueCode::kTwoBits && count < size) return best;
-  const Layout dense = layout_of(IndexForm::kDense, code, size, size, {});
-  return dense.bytes <= best.bytes ? dense : best;
-}
-
-/// What a group takes that has as many values to send as it may.
-std::uint64_t usual_bits(std::uint64_t size, std::uint64_t allowed, ValueCode code) {
-  const std::uint64_t index_bits = allowed == size ? 0 : std::min(size, rice_bits_max(size, allowed));
-  return allowed * bits_of(code) + index_bits;
+/// What is best for the values selected.
+GroupLayout best_layout(std::span<const std::uint32_t> indices, std::uint64_t size, ValueCode code) {
+  return shortest_layout(indices.size(), size, code, indices.empty() ? RiceChoice() : choose_rice(indices));
 }
 
 /// Moves the values to their places among `size`; zeros go between them, whose code is 0 too.
@@ -78,76 +39,35 @@ void for_each_block(const ParameterRange& place, Body body) {
 
 }  // namespace
 
-GroupGrid grid_of(const BlockCodecOptions& options, const CodingContext& context, std::uint64_t size) {
-  GroupGrid grid;
-  grid.size = size;
-  grid.dense_begin = options.dense_segment_begin < context.begin
-                         ? 0
-                         : std::min(size, options.dense_segment_begin - context.begin);
-  const std::uint64_t selected =
-      selected_per_block(options.density, warmup_doublings(options, context.epochs_done), kBlockSize);
-  while (grid.group_blocks_log2 < kGroupBlocksLog2Max &&
-         (selected << grid.group_blocks_log2) < kGroupValuesMin)
-    ++grid.group_blocks_log2;
-  return grid;
-}
+GroupEncoder::GroupEncoder(const EncodingPlan& plan, std::span<float> residual,
+                           std::span<const float> progress, const CodecKernels& kernels)
+    : plan_(plan), residual_(residual), progress_(progress), selector_(kernels) {}
 
-GroupEncoder::GroupEncoder(const BlockCodecOptions& options, const CodingContext& context,
-                           const GroupGrid& grid, std::span<float> residual, std::span<const float> progress,
-                           const CodecKernels& kernels)
-    : options_(options),
-      context_(context),
-      grid_(grid),
-      residual_(residual),
-      progress_(progress),
-      selector_(kernels) {}
-
-double GroupEncoder::density_at(std::uint64_t position) const {
-  const std::uint64_t parameter = context_.begin + position;
-  for (const DensityRange& special : options_.densities)
-    if (special.range.begin <= parameter && parameter < special.range.end) return special.density;
-  return options_.density;
-}
-
-GroupEncoder::Amount GroupEncoder::amount_of(std::uint64_t index) const {
-  return index < grid_.sparse_count() ? Amount::kDensity : Amount::kAll;
-}
-
-std::uint64_t GroupEncoder::allowed(const ParameterRange& place, Amount amount) const {
-  if (amount == Amount::kAll) return place.size();
-  const std::uint32_t doublings = warmup_doublings(options_, context_.epochs_done);
-  std::uint64_t sum = 0;
-  for_each_block(place, [&](std::uint64_t begin, std::uint64_t size) {
-    sum += selected_per_block(density_at(begin), doublings, size);
-  });
-  return sum;
-}
-
-void GroupEncoder::select(const ParameterRange& place, Amount amount, Accumulate accumulate) {
-  selection_.reset(allowed(place, amount));
+void GroupEncoder::select(std::uint64_t index, Amount amount, Accumulate accumulate) {
+  const ParameterRange place = plan_.grid().place(index);
+  selection_.reset(amount == Amount::kAll ? place.size() : plan_.allowed(index));
   for_each_block(place, [&](std::uint64_t begin, std::uint64_t size) {
     const float* const progress =
         accumulate == Accumulate::kDone || progress_.empty() ? nullptr : progress_.data() + begin;
-    selector_.select(residual_.subspan(begin, size), progress, allowed({begin, begin + size}, amount),
+    selector_.select(residual_.subspan(begin, size), progress,
+                     amount == Amount::kAll ? size : plan_.allowed_in_block(index, begin, size),
                      static_cast<std::uint32_t>(begin - place.begin), selection_);
   });
 }
 
-ValueCode GroupEncoder::choose_code(Amount amount) const {
+ValueCode GroupEncoder::choose_code(std::uint64_t index) const {
   constexpr std::uint32_t kInfinity = 0x7F800000;
   for (std::size_t i = 0; i < selection_.count; ++i)
     if ((std::bit_cast<std::uint32_t>(selection_.values[i]) & kMagnitudeBits) >= kInfinity)
       return ValueCode::kFloat32;
-  return amount == Amount::kAll ? ValueCode::kEightBits : code_of_bits(options_.value_bits);
+  return plan_.usual_code(index);
 }
 
 void GroupEncoder::reserve(std::uint64_t begin, std::uint64_t end, EncodedGroups& out) const {
   std::uint64_t values = 0, bits = 0;
   for (std::uint64_t index = begin; index < end; ++index) {
-    const ParameterRange place = grid_.place(index);
-    const std::uint64_t most = allowed(place, amount_of(index));
-    values += most;
-    bits += usual_bits(place.size(), most, code_of_bits(options_.value_bits));
+    values += plan_.allowed(index);
+    bits += plan_.usual_bits(index, plan_.usual_code(index));
   }
   out.directory.reserve(end - begin);
   out.indices.reserve(values);
@@ -156,21 +76,19 @@ void GroupEncoder::reserve(std::uint64_t begin, std::uint64_t end, EncodedGroups
 }
 
 void GroupEncoder::encode(std::uint64_t index, EncodedGroups& out) {
-  const ParameterRange place = grid_.place(index);
-  const Amount amount = amount_of(index);
-  const std::uint64_t most = allowed(place, amount);
-  select(place, amount, Accumulate::kDue);
-  ValueCode code = choose_code(amount);
-  const std::uint64_t usual = usual_bits(place.size(), most, code);
+  const ParameterRange place = plan_.grid().place(index);
+  select(index, Amount::kAllowed, Accumulate::kDue);
+  ValueCode code = choose_code(index);
+  const std::uint64_t usual = plan_.usual_bits(index, code);
   if (code != ValueCode::kFloat32 && selection_.count * bits_of(ValueCode::kFloat32) <= usual) {
     // So few that all may be within what is usual, exactly.
     const std::size_t selected = selection_.count;
-    select(place, Amount::kAll, Accumulate::kDone);
+    select(index, Amount::kAll, Accumulate::kDone);
     const std::span<const std::uint32_t> all(selection_.indices.data(), selection_.count);
-    if (8 * shortest_layout(all, place.size(), ValueCode::kFloat32).bytes <= usual)
+    if (8 * best_layout(all, place.size(), ValueCode::kFloat32).bytes <= usual)
       code = ValueCode::kFloat32;
     else if (selection_.count > selected)
-      select(place, amount, Accumulate::kDone);
+      select(index, Amount::kAllowed, Accumulate::kDone);
   }
   append(place, code, out);
 }
@@ -178,7 +96,7 @@ void GroupEncoder::encode(std::uint64_t index, EncodedGroups& out) {
 void GroupEncoder::append(const ParameterRange& place, ValueCode code, EncodedGroups& out) {
   const std::span<const std::uint32_t> indices(selection_.indices.data(), selection_.count);
   const std::span<const float> values(selection_.values.data(), selection_.count);
-  GroupEntry entry = shortest_layout(indices, place.size(), code).entry;
+  GroupEntry entry = best_layout(indices, place.size(), code).entry;
   const GroupSections sections = sections_of(entry, place.size());
   quantise(values, code, entry.form() == IndexForm::kDense, quantised_);
   entry.scales[0] = quantised_.scales[0];

@@ -5,9 +5,9 @@
 #include <span>
 #include <vector>
 
-#include "common/codec/block_codec.h"
 #include "common/codec/block_layout.h"
 #include "common/codec/block_selector.h"
+#include "common/codec/encoding_plan.h"
 #include "common/codec/quantiser.h"
 
 namespace nanduti {
@@ -20,16 +20,13 @@ struct EncodedGroups {
   std::vector<float> values;
 };
 
-/// The cut into groups that a job's options ask for: enough blocks that some thousand values share a header.
-GroupGrid grid_of(const BlockCodecOptions& options, const CodingContext& context, std::uint64_t size);
-
 /// Codes groups of one update. Groups know nothing of each other: several encoders may work on different
 /// groups at once, and the bytes are the same. One thread each.
 class GroupEncoder {
  public:
-  /// Shapes [grid.size]; progress may be empty: nothing. All arguments outlive the encoder.
-  GroupEncoder(const BlockCodecOptions& options, const CodingContext& context, const GroupGrid& grid,
-               std::span<float> residual, std::span<const float> progress, const CodecKernels& kernels);
+  /// Shapes [plan.grid().size]; progress may be empty: nothing. All arguments outlive the encoder.
+  GroupEncoder(const EncodingPlan& plan, std::span<float> residual, std::span<const float> progress,
+               const CodecKernels& kernels);
 
   /// Makes room for what groups [begin, end) usually take.
   void reserve(std::uint64_t begin, std::uint64_t end, EncodedGroups& out) const;
@@ -38,21 +35,15 @@ class GroupEncoder {
   void encode(std::uint64_t index, EncodedGroups& out);
 
  private:
-  enum class Amount { kDensity, kAll };
+  enum class Amount { kAllowed, kAll };
   enum class Accumulate { kDue, kDone };
 
-  [[nodiscard]] double density_at(std::uint64_t position) const;
-  [[nodiscard]] Amount amount_of(std::uint64_t index) const;
-  /// How many values of `place`, which begins a block, may be sent.
-  [[nodiscard]] std::uint64_t allowed(const ParameterRange& place, Amount amount) const;
   /// Fills selection_.
-  void select(const ParameterRange& place, Amount amount, Accumulate accumulate);
-  [[nodiscard]] ValueCode choose_code(Amount amount) const;
+  void select(std::uint64_t index, Amount amount, Accumulate accumulate);
+  [[nodiscard]] ValueCode choose_code(std::uint64_t index) const;
   void append(const ParameterRange& place, ValueCode code, EncodedGroups& out);
 
-  const BlockCodecOptions& options_;
-  const CodingContext& context_;
-  const GroupGrid& grid_;
+  const EncodingPlan& plan_;
   const std::span<float> residual_;
   const std::span<const float> progress_;
   BlockSelector selector_;

@@ -1,35 +1,26 @@
 #pragma once
 
-#include "cuda/runtime/kernel_language.cuh"
+#include "common/codec/codec_kernels.h"
+#include "cuda/codec/block_scan.cuh"
+#include "cuda/codec/kernels.h"
 
-/// Which values of each block are sent: residual += progress, then the largest magnitudes, of equal ones the
-/// lower index first, never a zero (common/codec/README.md, "What is sent").
 namespace nanduti::device {
 
-inline constexpr unsigned kBlockValues = 4096;  // kBlockSize
-inline constexpr unsigned kSelectThreads = 256;
-inline constexpr unsigned kMagnitude = 0x7FFFFFFF;
+inline constexpr unsigned kBlockValues = 4096;
+static_assert(kBlockValues == kBlockSize);
 
-/// All arrays in global memory; `residual` and `progress` aligned to 16 bytes.
-struct SelectArguments {
-  float* residual;          ///< shape [size]
-  const float* progress;    ///< shape [size], or null: nothing is added
-  unsigned long long size;  ///< of all blocks; the last one may be shorter
-  const unsigned* wanted;   ///< per block: at most so many
-  const unsigned* slots;    ///< per block: where its values begin in the next two
-  unsigned* indices;        ///< within the block, ascending
-  float* values;            ///< of the residual, progress included
-  unsigned* selected;       ///< per block: how many there are
-  unsigned* nonzeros;       ///< per block: values that are not zero
-};
+/// Of block `block`, among `size` values.
+__device__ inline unsigned values_in_block(unsigned block, std::uint64_t size) {
+  const std::uint64_t left = size - static_cast<std::uint64_t>(block) * kBlockValues;
+  return left < kBlockValues ? static_cast<unsigned>(left) : kBlockValues;
+}
 
-/// Slow and plain: launch with one thread for each block. The oracle of select().
+/// One thread for each block.
 __global__ void select_plainly(SelectArguments arguments, unsigned blocks) {
   const unsigned block = blockIdx.x * blockDim.x + threadIdx.x;
   if (block >= blocks) return;
-  const unsigned long long begin = static_cast<unsigned long long>(block) * kBlockValues;
-  const unsigned size =
-      arguments.size - begin < kBlockValues ? static_cast<unsigned>(arguments.size - begin) : kBlockValues;
+  const unsigned size = values_in_block(block, arguments.size);
+  const std::uint64_t begin = static_cast<std::uint64_t>(block) * kBlockValues;
   float* const residual = arguments.residual + begin;
   unsigned nonzeros = 0;
   for (unsigned i = 0; i < size; ++i) {
@@ -38,7 +29,7 @@ __global__ void select_plainly(SelectArguments arguments, unsigned blocks) {
       value = __fadd_rn(value, load(&arguments.progress[begin + i]));
       store(&residual[i], value);
     }
-    nonzeros += (__float_as_uint(value) & kMagnitude) != 0 ? 1 : 0;
+    nonzeros += (__float_as_uint(value) & kMagnitudeBits) != 0 ? 1 : 0;
   }
   const unsigned wanted = load(&arguments.wanted[block]);
   // The largest magnitude that `wanted` values reach, found bit by bit; 1 if not so many are not zero.
@@ -49,53 +40,44 @@ __global__ void select_plainly(SelectArguments arguments, unsigned blocks) {
       const unsigned guess = least | (1u << bit);
       unsigned reached = 0;
       for (unsigned i = 0; i < size; ++i)
-        reached += (__float_as_uint(load(&residual[i])) & kMagnitude) >= guess ? 1 : 0;
+        reached += (__float_as_uint(load(&residual[i])) & kMagnitudeBits) >= guess ? 1 : 0;
       if (reached >= wanted) least = guess;
     }
   }
   unsigned above = 0;
   for (unsigned i = 0; i < size; ++i)
-    above += (__float_as_uint(load(&residual[i])) & kMagnitude) > least ? 1 : 0;
+    above += (__float_as_uint(load(&residual[i])) & kMagnitudeBits) > least ? 1 : 0;
   unsigned equals_left = nonzeros > wanted ? wanted - above : size;
-  const unsigned slot = load(&arguments.slots[block]);
+  const Candidates& to = arguments.candidates;
+  const unsigned slot = load(&to.slots[block]);
   unsigned count = 0;
   for (unsigned i = 0; i < size; ++i) {
     const float value = load(&residual[i]);
-    const unsigned magnitude = __float_as_uint(value) & kMagnitude;
+    const unsigned magnitude = __float_as_uint(value) & kMagnitudeBits;
     if (magnitude < least || (magnitude == least && equals_left == 0)) continue;
     if (magnitude == least) --equals_left;
-    store(&arguments.indices[slot + count], i);
-    store(&arguments.values[slot + count], value);
+    store(&to.indices[slot + count], i);
+    store(&to.values[slot + count], value);
     ++count;
   }
-  store(&arguments.selected[block], count);
-  store(&arguments.nonzeros[block], nonzeros);
+  store(&to.selected[block], count);
+  store(&to.nonzeros[block], nonzeros);
 }
 
-/// Of the block's threads, the sum of `value`; `round` counts the calls, so that one barrier is enough.
-template <class Sums>
-__device__ inline unsigned sum_over_block(unsigned value, unsigned round, Sums& sums) {
-  constexpr unsigned kWarps = kSelectThreads / 32;
-  const unsigned of_warp = __reduce_add_sync(~0u, value);
-  if (threadIdx.x % 32 == 0) sums[round % 2 * kWarps + threadIdx.x / 32] = of_warp;
-  __syncthreads();
-  unsigned sum = 0;
-#pragma unroll
-  for (unsigned warp = 0; warp < kWarps; ++warp) sum += sums[round % 2 * kWarps + warp];
-  return sum;
-}
-
-/// One block of kSelectThreads for each block of values. Reads and writes every value once; the magnitudes
-/// stay in registers.
-__global__ void select(SelectArguments arguments) {
-  constexpr unsigned kFours =
-      kBlockValues / 4 / kSelectThreads;  // of each thread: values 4 (k * threads + thread) and on
-  constexpr unsigned kWarps = kSelectThreads / 32;
-  NANDUTI_SHARED(unsigned, sums, 2 * kWarps);
+/// kThreads for each block of values. Reads and writes every value once; the magnitudes stay in registers.
+__global__ void select_fast(SelectArguments arguments) {
+  constexpr unsigned kFours = kBlockValues / 4 / kThreads;  // of each thread: values 4 (k * threads + thread)
+  NANDUTI_SHARED(unsigned, shared, 2 * kWarps);
+  NANDUTI_SHARED(unsigned, asked, 2);  // how many are wanted, and where they go: read once
+  BlockScan scan(shared);
   const unsigned thread = threadIdx.x;
-  const unsigned long long begin = static_cast<unsigned long long>(blockIdx.x) * kBlockValues;
-  const unsigned size =
-      arguments.size - begin < kBlockValues ? static_cast<unsigned>(arguments.size - begin) : kBlockValues;
+  const Candidates& to = arguments.candidates;
+  if (thread == 0) {
+    asked[0] = load(&arguments.wanted[blockIdx.x]);
+    asked[1] = load(&to.slots[blockIdx.x]);
+  }
+  const std::uint64_t begin = static_cast<std::uint64_t>(blockIdx.x) * kBlockValues;
+  const unsigned size = values_in_block(blockIdx.x, arguments.size);
   float* const residual = arguments.residual + begin;
   const bool adds = arguments.progress != nullptr;
   const float* const progress = adds ? arguments.progress + begin : nullptr;
@@ -103,7 +85,7 @@ __global__ void select(SelectArguments arguments) {
   float values[4 * kFours];
 #pragma unroll
   for (unsigned k = 0; k < kFours; ++k) {
-    const unsigned at = 4 * (k * kSelectThreads + thread);
+    const unsigned at = 4 * (k * kThreads + thread);
     float* const own = values + 4 * k;
     if (at + 4 <= size) {
       float4 four = load(reinterpret_cast<const float4*>(residual + at));
@@ -132,16 +114,15 @@ __global__ void select(SelectArguments arguments) {
     }
   }
 
-  const unsigned wanted = load(&arguments.wanted[blockIdx.x]);
-  unsigned round = 0;
   const auto count_from = [&](unsigned least) {
     unsigned reached = 0;
 #pragma unroll
     for (unsigned i = 0; i < 4 * kFours; ++i)
-      reached += (__float_as_uint(values[i]) & kMagnitude) >= least ? 1 : 0;
-    return sum_over_block(reached, round++, sums);
+      reached += (__float_as_uint(values[i]) & kMagnitudeBits) >= least ? 1 : 0;
+    return scan.sum(reached);
   };
   const unsigned nonzeros = count_from(1);
+  const unsigned wanted = asked[0];
   unsigned least = 1, equals = kBlockValues;
   if (nonzeros > wanted) {
     least = 0;
@@ -157,46 +138,35 @@ __global__ void select(SelectArguments arguments) {
   }
 
   // In order of the indices: first the places of a row of 4 * threads values, then the next row.
-  const unsigned slot = load(&arguments.slots[blockIdx.x]);
-  unsigned before = 0;  // of the rows before: above `least` in the lower half, equal to it in the upper
+  const unsigned slot = asked[1];
+  unsigned rows_before = 0;  // above `least` in the lower half, equal to it in the upper
 #pragma unroll
   for (unsigned k = 0; k < kFours; ++k) {
     unsigned own = 0;
 #pragma unroll
     for (unsigned c = 0; c < 4; ++c) {
-      const unsigned magnitude = __float_as_uint(values[4 * k + c]) & kMagnitude;
+      const unsigned magnitude = __float_as_uint(values[4 * k + c]) & kMagnitudeBits;
       own += (magnitude > least ? 1u : 0u) + (magnitude == least ? 1u << 16 : 0u);
     }
-    unsigned through = own;
-    for (unsigned step = 1; step < 32; step *= 2) {
-      const unsigned other = __shfl_up_sync(~0u, through, step);
-      if (thread % 32 >= step) through += other;
-    }
-    const unsigned half = round++ % 2 * kWarps;
-    if (thread % 32 == 31) sums[half + thread / 32] = through;
-    __syncthreads();
-    unsigned place = before + through - own;
-    for (unsigned warp = 0; warp < kWarps; ++warp) {
-      const unsigned of_warp = sums[half + warp];
-      if (warp < thread / 32) place += of_warp;
-      before += of_warp;
-    }
+    unsigned of_row;
+    unsigned place = rows_before + scan.before(own, of_row);
+    rows_before += of_row;
 #pragma unroll
     for (unsigned c = 0; c < 4; ++c) {
-      const unsigned magnitude = __float_as_uint(values[4 * k + c]) & kMagnitude;
+      const unsigned magnitude = __float_as_uint(values[4 * k + c]) & kMagnitudeBits;
       const unsigned above = place & 0xFFFF, equal = place >> 16;
       if (magnitude > least || (magnitude == least && equal < equals)) {
-        const unsigned to = slot + above + (equal < equals ? equal : equals);
-        store(&arguments.indices[to], 4 * (k * kSelectThreads + thread) + c);
-        store(&arguments.values[to], values[4 * k + c]);
+        const unsigned at = slot + above + (equal < equals ? equal : equals);
+        store(&to.indices[at], 4 * (k * kThreads + thread) + c);
+        store(&to.values[at], values[4 * k + c]);
       }
       place += (magnitude > least ? 1u : 0u) + (magnitude == least ? 1u << 16 : 0u);
     }
   }
   if (thread != 0) return;
-  const unsigned above = before & 0xFFFF, equal = before >> 16;
-  store(&arguments.selected[blockIdx.x], above + (equal < equals ? equal : equals));
-  store(&arguments.nonzeros[blockIdx.x], nonzeros);
+  const unsigned above = rows_before & 0xFFFF, equal = rows_before >> 16;
+  store(&to.selected[blockIdx.x], above + (equal < equals ? equal : equals));
+  store(&to.nonzeros[blockIdx.x], nonzeros);
 }
 
 }  // namespace nanduti::device

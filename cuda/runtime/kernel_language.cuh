@@ -3,6 +3,7 @@
 /// What kernels are written in: CUDA C++, and for memory that threads share
 ///   NANDUTI_SHARED(type, name, count)   an array in shared memory
 ///   device::load, device::store        global memory
+///   NANDUTI_LAUNCH(kernel, blocks, threads, stream, arguments...)   gives a cudaError_t
 /// so that an emulated device can check and count accesses (test/simt/kernel_language.h, which comes first
 /// there). Operations on real numbers whose bits matter are the explicitly rounded ones (__fadd_rn, ...).
 #if defined(__CUDACC__)
@@ -12,6 +13,8 @@
 #include <cuda_runtime.h>
 
 #define NANDUTI_SHARED(type, name, count) __shared__ type name[count]
+#define NANDUTI_LAUNCH(kernel, blocks, threads, stream, ...) \
+  (kernel<<<(blocks), (threads), 0, (stream)>>>(__VA_ARGS__), cudaGetLastError())
 
 namespace nanduti::device {
 

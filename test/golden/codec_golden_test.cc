@@ -57,12 +57,13 @@ std::string encoded(const GoldenCase& golden, std::vector<float> residual, const
   options.value_bits = golden.value_bits;
   options.dense_segment_begin = golden.dense_begin;
   const CodingContext context;
-  const GroupGrid grid = grid_of(options, context, golden.size);
+  const EncodingPlan plan(options, context, golden.size);
+  const GroupGrid& grid = plan.grid();
   std::vector<EncodedGroups> parts(threads);
   std::vector<std::thread> running;
   for (std::size_t thread = 0; thread < threads; ++thread) {
     running.emplace_back([&, thread] {
-      GroupEncoder encoder(options, context, grid, residual, {}, kernels);
+      GroupEncoder encoder(plan, residual, {}, kernels);
       for (std::uint64_t group = grid.count() * thread / threads;
            group < grid.count() * (thread + 1) / threads; ++group)
         encoder.encode(group, parts[thread]);

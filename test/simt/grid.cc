@@ -118,6 +118,9 @@ class Device {
  public:
   Device(const std::string& kernel, const LaunchShape& shape, const RunOptions& options,
          const std::function<void()>& body);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
 
   Result<Traffic> run();
 
@@ -194,6 +197,8 @@ class Device {
 };
 
 thread_local Device* running = nullptr;
+/// Those that no grid uses: to make one takes three calls of the system, and a small grid is done in less.
+thread_local std::vector<std::unique_ptr<Fibre>> idle_fibres;
 /// Never destroyed: a device of a test may outlive any static object.
 MemoryCheck& memory_check() {
   static auto* const check = new MemoryCheck();
@@ -214,8 +219,22 @@ Device::Device(const std::string& kernel, const LaunchShape& shape, const RunOpt
       body_(body),
       threads_(volume(shape.block)),
       shared_(kArenaBytes + 64) {
-  for (std::size_t i = 0; i < threads_.size(); ++i) fibres_.push_back(std::make_unique<Fibre>());
+  while (fibres_.size() < threads_.size()) {
+    if (idle_fibres.empty()) {
+      fibres_.push_back(std::make_unique<Fibre>());
+    } else {
+      fibres_.push_back(std::move(idle_fibres.back()));
+      idle_fibres.pop_back();
+    }
+  }
   tsan_.begin_grid(threads_.size());
+}
+
+Device::~Device() {
+  for (std::unique_ptr<Fibre>& fibre : fibres_) {
+    fibre->cancel();
+    idle_fibres.push_back(std::move(fibre));
+  }
 }
 
 Result<Traffic> Device::run() {

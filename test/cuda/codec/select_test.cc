@@ -3,8 +3,6 @@
 // are none.
 #include <algorithm>
 #include <bit>
-#include <cmath>
-#include <limits>
 #include <utility>
 #include <vector>
 
@@ -13,10 +11,9 @@
 #include "common/codec/block_selector.h"
 #include "common/codec/codec_kernels.h"
 #include "common/tensor/parameter_space.h"
+#include "cuda/codec/kernels.h"
+#include "test/cuda/codec/some_values.h"
 #include "test/cuda/device_vector.h"
-#include "test/simt/kernel_language.h"
-// After the language that it is written in.
-#include "cuda/codec/select.cuh"
 #include "test/support/catch.h"
 
 namespace nanduti {
@@ -60,10 +57,8 @@ Selected on_cpu(std::vector<float> residual, const std::vector<float>& progress,
   return selected;
 }
 
-enum class Kernel { kPlain, kFast };
-
 Selected on_device(const std::vector<float>& residual, const std::vector<float>& progress,
-                   const std::vector<std::uint32_t>& wanted, Kernel kernel) {
+                   const std::vector<std::uint32_t>& wanted, device::Form form) {
   const auto blocks = static_cast<unsigned>(wanted.size());
   std::vector<std::uint32_t> slots;
   std::uint32_t room = 0;
@@ -72,17 +67,13 @@ Selected on_device(const std::vector<float>& residual, const std::vector<float>&
   DeviceVector<std::uint32_t> on_wanted(wanted), on_slots(slots);
   DeviceVector<std::uint32_t> indices(room), selected(blocks), nonzeros(blocks);
   DeviceVector<float> values(room);
-  const device::SelectArguments arguments{on_residual.data(), progress.empty() ? nullptr : on_progress.data(),
-                                          residual.size(),    on_wanted.data(),
-                                          on_slots.data(),    indices.data(),
-                                          values.data(),      selected.data(),
-                                          nonzeros.data()};
-  const cudaError_t error = kernel == Kernel::kPlain
-                                ? fakecuda::launch("select_plainly", {{(blocks + 31) / 32}, {32}}, nullptr,
-                                                   [=] { device::select_plainly(arguments, blocks); })
-                                : fakecuda::launch("select", {{blocks}, {device::kSelectThreads}}, nullptr,
-                                                   [=] { device::select(arguments); });
-  REQUIRE(error == cudaSuccess);
+  const device::SelectArguments arguments{
+      on_residual.data(),
+      progress.empty() ? nullptr : on_progress.data(),
+      residual.size(),
+      on_wanted.data(),
+      {on_slots.data(), indices.data(), values.data(), selected.data(), nonzeros.data()}};
+  REQUIRE(device::select(arguments, blocks, form, nullptr) == cudaSuccess);
   REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
   Selected result;
   result.residual = bits_of(on_residual.to_host());
@@ -99,38 +90,6 @@ Selected on_device(const std::vector<float>& residual, const std::vector<float>&
   return result;
 }
 
-/// Values of many kinds.
-std::vector<float> some_values(RandomStream& random, std::size_t size, int kind) {
-  std::vector<float> values(size);
-  for (float& value : values) {
-    const auto any = static_cast<float>(random.uniform(-1, 1));
-    switch (kind) {
-      case 0:  // of all magnitudes
-        value = any * std::exp2(static_cast<float>(random.uniform(-140, 120)));
-        break;
-      case 1:  // many that are equal
-        value = static_cast<float>(static_cast<int>(random.below(7)) - 3);
-        break;
-      case 2:  // hardly any
-        value = random.chance(0.002) ? any : (random.chance(0.5) ? 0.0f : -0.0f);
-        break;
-      case 3:  // subnormal
-        value = std::bit_cast<float>(static_cast<std::uint32_t>(random.below(4)) |
-                                     (random.chance(0.5) ? 0x80000000u : 0));
-        break;
-      case 4:  // none
-        value = random.chance(0.001) ? std::numeric_limits<float>::quiet_NaN()
-                                     : (random.chance(0.001) ? -std::numeric_limits<float>::infinity() : any);
-        break;
-      default:
-        value = 0;
-    }
-  }
-  return values;
-}
-
-constexpr int kKinds = 6;
-
 void check(std::size_t size, double density, int kind, bool adds, std::uint64_t seed) {
   CAPTURE(size, density, kind, adds, seed);
   fakecuda::reset();
@@ -142,12 +101,12 @@ void check(std::size_t size, double density, int kind, bool adds, std::uint64_t 
     wanted.push_back(static_cast<std::uint32_t>(
         selected_per_block(density, 0, std::min<std::uint64_t>(kBlockSize, size - begin))));
   const Selected right = on_cpu(residual, progress, wanted);
-  CHECK(on_device(residual, progress, wanted, Kernel::kPlain) == right);
+  CHECK(on_device(residual, progress, wanted, device::Form::kPlain) == right);
   for (const simt::RunOptions options : {simt::RunOptions{simt::Schedule::kForward, 1},
                                          {simt::Schedule::kReverse, 1},
                                          {simt::Schedule::kRandom, seed}}) {
     fakecuda::set_schedule(options);
-    CHECK(on_device(residual, progress, wanted, Kernel::kFast) == right);
+    CHECK(on_device(residual, progress, wanted, device::Form::kFast) == right);
   }
   CHECK(fakecuda::kernel_failure().empty());
   CHECK(fakecuda::leaks().empty());
@@ -170,8 +129,8 @@ TEST_CASE("the fast kernel moves each value once in and, where progress is added
   const std::size_t size = 64 * kBlockSize;
   const std::vector<float> residual = some_values(random, size, 0), progress = some_values(random, size, 0);
   const std::vector<std::uint32_t> wanted(64, 41);
-  (void)on_device(residual, progress, wanted, Kernel::kFast);
-  const simt::Traffic moved = fakecuda::traffic().at("select");
+  (void)on_device(residual, progress, wanted, device::Form::kFast);
+  const simt::Traffic moved = fakecuda::traffic().at("select_fast");
   CHECK(moved.loaded_bytes <= 8 * size + 64 * 256 * 8);  // and what each thread asks about its block
   CHECK(moved.stored_bytes == 4 * size + 64 * 41 * 8 + 64 * 8);
 }

@@ -1,0 +1,11 @@
+#include "cuda/runtime/device_buffer.h"
+
+namespace nanduti {
+
+Status cuda_status(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return {};
+  return make_error(ErrorCode::kUnavailable, "{}: {} ({})", what, cudaGetErrorString(error),
+                    cudaGetErrorName(error));
+}
+
+}  // namespace nanduti
