@@ -23,8 +23,8 @@ clang-format-14 --dry-run --Werror "${sources[@]}" || complain "run clang-format
 # Headers compile alone. Only those that have changed since the last good run are compiled.
 cuda_include=${CUDA_HOME:-/usr/local/cuda}/include
 if [[ ! -e $cuda_include/cuda_runtime.h ]]; then
-  echo "tidy: no CUDA headers (set CUDA_HOME): headers in test/simt, test/fakecuda and test/cuda are not compiled alone" >&2
-  mapfile -t headers < <(git ls-files '*.h' ':!test/simt' ':!test/fakecuda' ':!test/cuda')
+  echo "tidy: no CUDA headers (set CUDA_HOME): headers in cuda, test/simt, test/fakecuda and test/cuda are not compiled alone" >&2
+  mapfile -t headers < <(git ls-files '*.h' ':!cuda' ':!test/simt' ':!test/fakecuda' ':!test/cuda')
 fi
 mkdir -p build/tidy
 stamp=$(cat "${headers[@]}" | sha256sum | cut -d' ' -f1)
@@ -48,12 +48,12 @@ while IFS=: read -r folder allowed; do
       *" $target "*) ;;
       *) complain "$file includes $target, which $folder may not (scripts/include_table.txt)" ;;
     esac
-  done < <(git grep -n '^#include "' -- "$folder/*.h" "$folder/*.cc" | grep -v '_generated.h')
+  done < <(git grep -n '^#include "' -- "$folder/*.h" "$folder/*.cc" "$folder/*.cu" "$folder/*.cuh" | grep -v '_generated.h')
 done < scripts/include_table.txt
 
 while read -r folder; do
   grep -q "^$folder:" scripts/include_table.txt || complain "$folder has no row in scripts/include_table.txt"
-done < <(git ls-files 'common/*.h' 'server/*.h' 'worker/*.h' | xargs -n1 dirname | sed 's#^\(common/compute\)/.*#\1#' | sort -u)
+done < <(git ls-files 'common/*.h' 'server/*.h' 'worker/*.h' 'cuda/*.h' | xargs -n1 dirname | sed 's#^\(common/compute\)/.*#\1#' | sort -u)
 
 cores=(server/shard server/coordinator worker/client common/protocol common/codec common/model)
 pattern='system_clock|steady_clock|high_resolution_clock|gettimeofday|std::thread|std::jthread|std::mutex|std::async|<thread>|<mutex>|<future>|zmq|asio|socket\(|fstream|fopen|std::rand|random_device|mt19937'

@@ -10,6 +10,7 @@
 #include "common/net/congestion_control.h"
 #include "common/net/stop_signal.h"
 #include "worker/daemon/worker_host.h"
+#include "worker/device/device_module.h"
 
 using namespace nanduti;
 
@@ -24,11 +25,19 @@ const DaemonDescription kDaemon{"nanduti-worker",
                                 "pushed, end. A second one ends\n"
                                 "the worker at once; the job goes on without it."};
 
+/// The device that the config names; null: the CPU.
+Result<std::shared_ptr<DeviceModule>> open_device(const DeviceChoice& choice) {
+  using Opened = std::shared_ptr<DeviceModule>;
+  if (choice.kind == DeviceKind::kAuto || choice.kind == DeviceKind::kCpu) return Opened();
+  const bool emulated = choice.kind == DeviceKind::kEmulated;
+  Result<Opened> opened =
+      DeviceModule::open(emulated ? DeviceModuleKind::kEmulated : DeviceModuleKind::kCuda, choice.index);
+  if (opened.ok()) return opened;
+  return opened.error().within(emulated ? "device: emulated" : fmt::format("device: cuda:{}", choice.index));
+}
+
 Status check(const WorkerConfig& config) {
-  if (config.device.kind == DeviceKind::kCuda)
-    return make_error(ErrorCode::kUnavailable,
-                      "device: cuda:{} is not available in this release; allowed: auto, cpu",
-                      config.device.index);
+  if (const auto device = open_device(config.device); !device.ok()) return device.error();
   NANDUTI_RETURN_IF_ERROR(choose_congestion_control(config.transport.congestion_control));
   return {};
 }
@@ -47,9 +56,17 @@ int run(WorkerConfig config) {
     log_error("{}", transport.error().message);
     return 1;
   }
+  const Result<std::shared_ptr<DeviceModule>> device = open_device(config.device);
+  if (!device.ok()) {
+    log_error("{}", device.error().message);
+    return kMachineLacks;
+  }
   log_info("nanduti-worker {} on {}; the coordinator is {}", kProgramVersion, backend->name(),
            config.coordinator.tcp());
-  WorkerHost host(config, **transport, std::move(backend), [&] { signal.wake(); });
+  if (*device)
+    log_info("updates are coded on {}; the CPU computes: layers do not run on devices yet",
+             (*device)->description());
+  WorkerHost host(config, **transport, std::move(backend), *device, [&] { signal.wake(); });
   host.start();
   if (signal.wait() == StopSignal::Cause::kSignal) {
     log_info("stopping: the round in hand is finished and delivered first; once more to end at once");

@@ -1,10 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "common/base/result.h"
+#include "common/codec/block_codec.h"
 #include "common/codec/codec.h"
 #include "common/tensor/parameter_space.h"
 
@@ -46,8 +49,13 @@ struct CompressionSpec {
 Result<Update> decode_update(std::uint8_t coding, const SharedBytes& payload, std::uint64_t size,
                              const Codec& own);
 
+/// Makes what does as BlockCodec does: that, or one that a device computes.
+using MakeBlockCodec = std::function<std::shared_ptr<const Codec>(const BlockCodecOptions&)>;
+std::shared_ptr<const Codec> make_block_codec(const BlockCodecOptions& options);
+
 /// Errors: kInvalidArgument, if a density is for a tensor that the model does not have, or for one that is
 /// too small to have one.
-Result<JobCodecs> make_codecs(const CompressionSpec& spec, const ParameterSpace& space);
+Result<JobCodecs> make_codecs(const CompressionSpec& spec, const ParameterSpace& space,
+                              const MakeBlockCodec& make_push = make_block_codec);
 
 }  // namespace nanduti

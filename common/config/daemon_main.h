@@ -12,8 +12,12 @@
 
 namespace nanduti {
 
+/// Exit status of a daemon whose config is right, on a machine that has not what it asks for.
+inline constexpr int kMachineLacks = 3;
+
 /// A daemon's main: command line, config, warnings; then `run`, whose exit status it returns. What is wrong
-/// with the config, or asked of this machine and not there (`check`), goes to stderr, with status 1.
+/// with the config goes to stderr, with status 1, and what it asks of this machine and is not there (`check`)
+/// with kMachineLacks.
 template <class Config>
 int daemon_main(const DaemonDescription& daemon, std::span<char* const> arguments,
                 Result<Config> (*load)(const std::filesystem::path&), Status (*check)(const Config&),
@@ -28,7 +32,7 @@ int daemon_main(const DaemonDescription& daemon, std::span<char* const> argument
   const Status status = config.ok() ? check(*config) : Status(config.error());
   if (!status.ok()) {
     std::fprintf(stderr, "%s: %s\n", daemon.program.c_str(), status.error().message.c_str());
-    return 1;
+    return config.ok() ? kMachineLacks : 1;
   }
   set_log_level(config->log_level);
   for (const std::string& warning : warnings(*config)) log_warning("{}", warning);

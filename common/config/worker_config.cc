@@ -17,7 +17,8 @@ constexpr std::string_view kCuda = "cuda:";
 enum class FileSystem { kLookAtIt, kLeaveAlone };
 
 void read_device(YamlReader& root, DeviceChoice& device) {
-  const std::string allowed = fmt::format("auto, cpu, or cuda:N with N from 0 to {}", kDeviceIndexMax);
+  const std::string allowed =
+      fmt::format("auto, cpu, emulated, or cuda:N with N from 0 to {}", kDeviceIndexMax);
   const YamlNode* node = root.scalar("device", allowed);
   if (node == nullptr) return;
   std::string_view text = node->text;
@@ -25,6 +26,8 @@ void read_device(YamlReader& root, DeviceChoice& device) {
     device = {DeviceKind::kAuto, 0};
   } else if (text == "cpu") {
     device = {DeviceKind::kCpu, 0};
+  } else if (text == "emulated") {
+    device = {DeviceKind::kEmulated, 0};
   } else if (text.starts_with(kCuda)) {
     const auto index = parse_whole_number(text.substr(kCuda.size()));
     if (!index || *index > kDeviceIndexMax) return root.reject("device", allowed);

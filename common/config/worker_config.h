@@ -13,9 +13,9 @@
 
 namespace nanduti {
 
-enum class DeviceKind { kAuto, kCpu, kCuda };
+enum class DeviceKind { kAuto, kCpu, kCuda, kEmulated };
 
-/// `device:` auto, cpu or cuda:N.
+/// `device:` auto, cpu, cuda:N or emulated.
 struct DeviceChoice {
   DeviceKind kind = DeviceKind::kAuto;
   std::uint32_t index = 0;  ///< N of cuda:N

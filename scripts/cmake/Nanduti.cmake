@@ -25,15 +25,17 @@ if(NANDUTI_FUZZERS)
   target_compile_options(nanduti_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
-# nanduti_library(NAME [DEPENDS ...]): all .cc files of the current folder (not of its subfolders) become the library
-# nanduti_NAME, alias nanduti::NAME. Files named *_main.cc (they hold a main) and *_test.cc are left out.
+# nanduti_library(NAME [IN_MODULES] [DEPENDS ...]): all .cc files of the current folder (not of its subfolders) become the
+# library nanduti_NAME, alias nanduti::NAME. Files named *_main.cc (they hold a main) and *_test.cc are left out.
+# IN_MODULES: modules that are opened at run time hold it too.
 function(nanduti_library name)
-  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "IN_MODULES" "" "DEPENDS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   list(FILTER sources EXCLUDE REGEX "_(main|test)\\.cc$")
   if(sources)
     add_library(nanduti_${name} STATIC ${sources})
     target_link_libraries(nanduti_${name} PUBLIC nanduti_flags ${ARG_DEPENDS})
+    set_target_properties(nanduti_${name} PROPERTIES POSITION_INDEPENDENT_CODE ${ARG_IN_MODULES})
   else()
     add_library(nanduti_${name} INTERFACE)
     target_link_libraries(nanduti_${name} INTERFACE nanduti_flags ${ARG_DEPENDS})

@@ -14,8 +14,6 @@
 namespace nanduti::fakecuda {
 namespace {
 
-/// Addresses, not memory.
-constexpr std::size_t kArenaBytes = std::size_t{256} << 30;
 constexpr std::size_t kAlignment = 16;
 constexpr std::size_t kPageBytes = 4096;
 constexpr int kPoison = 0xFF;

@@ -14,6 +14,9 @@ namespace nanduti::fakecuda {
 /// process, with what it touched on stderr. One thread; one object in a process.
 class DeviceMemory {
  public:
+  /// Addresses, not memory.
+  static constexpr std::size_t kArenaBytes = std::size_t{256} << 30;
+
   DeviceMemory();
   ~DeviceMemory();
   DeviceMemory(const DeviceMemory&) = delete;

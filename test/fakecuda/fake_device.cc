@@ -201,6 +201,18 @@ cudaError_t cudaSetDevice(int number) {
   return device().done(error != cudaSuccess || number == 0 ? error : cudaErrorInvalidDevice);
 }
 
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int number) {
+  if (const cudaError_t error = device().entered("cudaGetDeviceProperties"); error != cudaSuccess)
+    return device().done(error);
+  if (number != 0) return device().done(cudaErrorInvalidDevice);
+  *properties = {};
+  std::strncpy(properties->name, "an emulated device", sizeof properties->name - 1);
+  properties->major = 8;
+  properties->minor = 6;
+  properties->totalGlobalMem = nanduti::fakecuda::DeviceMemory::kArenaBytes;
+  return cudaSuccess;
+}
+
 cudaError_t cudaGetLastError() {
   const cudaError_t error = device().kernel_failure.empty() ? device().last_error : cudaErrorLaunchFailure;
   device().last_error = cudaSuccess;

@@ -21,13 +21,15 @@ namespace nanduti {
 
 namespace {
 
-ClientOptions client_options(const WorkerConfig& config, const Backend& backend) {
+ClientOptions client_options(const WorkerConfig& config, const Backend& backend, const DeviceModule* device) {
   ClientOptions options;
   options.coordinator_endpoint = config.coordinator.tcp();
   options.program_version = kProgramVersion;
   options.registration.name = config.name.empty() ? default_daemon_name() : config.name;
   options.registration.site = config.site;
-  options.registration.device = backend.name();
+  options.registration.device = device == nullptr
+                                    ? backend.name()
+                                    : fmt::format("{}, codes on {}", backend.name(), device->description());
   options.registration.hardware = describe_hardware();
   return options;
 }
@@ -73,13 +75,17 @@ Result<JobDataFiles> find_files(std::span<const std::filesystem::path> roots, co
 }
 
 Result<RoundSettings> round_settings(const TuningSpec& spec, std::uint32_t batch_size,
-                                     const ParameterSpace& space) {
+                                     const ParameterSpace& space, DeviceModule* device) {
   RoundSettings settings;
   settings.bound = spec.staleness.bound;
   settings.round_samples = std::uint64_t{spec.staleness.local_steps} * batch_size;
   if (spec.staleness.at_bound == AtBound::kAccumulate) settings.accumulate_rounds_max = kAccumulateRoundsMax;
   settings.weights = {static_cast<float>(spec.staleness.own_work), static_cast<float>(spec.staleness.rho)};
-  Result<JobCodecs> codecs = make_codecs(spec.compression, space);
+  const MakeBlockCodec on_device = [device](const BlockCodecOptions& options) {
+    return device->make_codec(options);
+  };
+  Result<JobCodecs> codecs =
+      make_codecs(spec.compression, space, device == nullptr ? make_block_codec : on_device);
   if (!codecs.ok()) return codecs.error();
   settings.codecs = std::move(codecs).value();
   return settings;
@@ -110,14 +116,15 @@ struct WorkerHost::Pipeline {
 };
 
 WorkerHost::WorkerHost(const WorkerConfig& config, ZmqTransport& transport, std::unique_ptr<Backend> backend,
-                       std::function<void()> on_stopped)
+                       std::shared_ptr<DeviceModule> device, std::function<void()> on_stopped)
     : config_(config),
       backend_(std::move(backend)),
+      device_(std::move(device)),
       on_stopped_(std::move(on_stopped)),
       compute_("compute"),
       coding_("coding"),
       runner_("client", transport, 0, SessionOptions(), unpredictable_stream(),
-              ClientCore(client_options(config, *backend_), unpredictable_stream())) {}
+              ClientCore(client_options(config, *backend_, device_.get()), unpredictable_stream())) {}
 
 WorkerHost::~WorkerHost() {
   runner_.stop();
@@ -249,14 +256,14 @@ Result<LoadedJob> WorkerHost::load_job(const ClientCore::LoadJob& request) {
   loaded.initial_values = std::make_shared<const std::vector<float>>(
       initial_values(*model, job->training.seed, {0, model->space.size()}));
   const TuningSpec own{job->staleness, job->compression};
-  Result<RoundSettings> settings = round_settings(own, job->training.batch_size, model->space);
+  Result<RoundSettings> settings = round_settings(own, job->training.batch_size, model->space, device_.get());
   if (!settings.ok()) return settings.error();
   static_cast<RoundSettings&>(loaded) = std::move(settings).value();
-  loaded.read_settings = [own, batch_size = job->training.batch_size,
-                          space = model->space](const std::string& text) -> Result<RoundSettings> {
+  loaded.read_settings = [own, batch_size = job->training.batch_size, space = model->space,
+                          device = device_](const std::string& text) -> Result<RoundSettings> {
     Result<TuningSpec> spec = parse_tuning(text, "a tuning", own);
     if (!spec.ok()) return spec.error();
-    return round_settings(*spec, batch_size, space);
+    return round_settings(*spec, batch_size, space, device.get());
   };
   work_ = std::make_unique<Work>();
   work_->job = request.job;

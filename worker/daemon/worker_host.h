@@ -12,6 +12,7 @@
 #include "common/net/event_loop.h"
 #include "common/net/zmq_transport.h"
 #include "worker/client/client_core.h"
+#include "worker/device/device_module.h"
 
 namespace nanduti {
 
@@ -25,9 +26,10 @@ namespace nanduti {
 /// versions. The computing thread takes no lock but its own queue's.
 class WorkerHost {
  public:
-  /// `on_stopped` is called once, on the core's thread, when the worker has left or cannot go on.
+  /// `device` codes pushes; null: the CPU does. `on_stopped` is called once, on the core's thread, when the
+  /// worker has left or cannot go on.
   WorkerHost(const WorkerConfig& config, ZmqTransport& transport, std::unique_ptr<Backend> backend,
-             std::function<void()> on_stopped);
+             std::shared_ptr<DeviceModule> device, std::function<void()> on_stopped);
   ~WorkerHost();
   WorkerHost(const WorkerHost&) = delete;
   WorkerHost& operator=(const WorkerHost&) = delete;
@@ -57,6 +59,7 @@ class WorkerHost {
 
   WorkerConfig config_;
   std::unique_ptr<Backend> backend_;
+  std::shared_ptr<DeviceModule> device_;
   std::function<void()> on_stopped_;
   std::string failure_;
   // Core's thread. Ends what still runs for the job, and keeps its completions from a later life of it.

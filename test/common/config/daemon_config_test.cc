@@ -209,9 +209,10 @@ TEST_CASE("a worker's config that must fail") {
       {"data_roots: []", "worker.yaml:1: data_roots: found a list of 0, allowed: a list of 1 to 64 folders"},
       {"data_roots: [/usr, [x]]", "worker.yaml:1: data_roots[1]: found a list, allowed: a folder's path"},
       {"data_roots: [/usr]\ndevice: gpu",
-       "worker.yaml:2: device: found \"gpu\", allowed: auto, cpu, or cuda:N with N from 0 to 63"},
+       "worker.yaml:2: device: found \"gpu\", allowed: auto, cpu, emulated, or cuda:N with N from 0 to 63"},
       {"data_roots: [/usr]\ndevice: cuda:64",
-       "worker.yaml:2: device: found \"cuda:64\", allowed: auto, cpu, or cuda:N with N from 0 to 63"},
+       "worker.yaml:2: device: found \"cuda:64\", allowed: auto, cpu, emulated, or cuda:N with N from 0 to "
+       "63"},
       {"data_roots: [/usr]\nbackend: cudnn",
        "worker.yaml:2: backend: found \"cudnn\", allowed: auto, onednn or reference"},
       {"data_roots: [/usr]\ncoordinator: 10.0.0.1:7070",

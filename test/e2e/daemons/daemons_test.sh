@@ -68,6 +68,34 @@ deterministic_jobs_repeat() {
     "$work/data/jobs/$id/model.safetensors" || echo differ)" = differ
 }
 
+# Workers whose updates are coded by CUDA's kernels, on an emulated device, train the same model as others, bit for bit.
+an_emulated_device_codes() {
+  make_data 1500 200
+  MODEL=lenet STALENESS='{bound: 1, local_steps: 4}' job_file twin 1 2 'deterministic: true' 'schedule: cosine'
+  start_server server
+  WORKER_LINES='device: emulated' start_worker w1
+  if ! wait_until 10 log_has w1 'coded on an emulated device'; then
+    check "without an emulated device a worker ends with the reason" wait_until 10 log_has w1 "CUDA's headers"
+    stop w1
+    check "and with status 3" test "$stop_status" = 3
+    return
+  fi
+  start_worker w2
+  submit "$work/twin.yaml"
+  local first=$id
+  check "a job of one worker with a device and one without" wait_until 200 is_over "$first"
+  stop w1
+  check "the worker ends with status 0" test "$stop_status" = 0
+  start_worker w3
+  submit "$work/twin.yaml"
+  check "the same job without a device" wait_until 200 is_over "$id"
+  check "both are done" test "$(field "$first" state) $(field "$id" state)" = "done done"
+  check "the models are the same bytes" cmp "$work/data/jobs/$first/model.safetensors" \
+    "$work/data/jobs/$id/model.safetensors"
+  check "the job's workers say what they code on" grep -q 'codes on an emulated device' "$work/data/jobs/$first/run.json"
+  check "no device has failed" test "$(grep -c 'the device does not code' "$work/w1.log")" = 0
+}
+
 # Data that is not what it should be ends the job with a reason; the daemons live on and do the next job.
 wrong_data_ends_the_job() {
   make_data 500 100
@@ -200,7 +228,7 @@ looking_at_configs() {
   for asks in "device: cuda:0" "transport: {congestion_control: tahoe}"; do
     printf 'coordinator: tcp://127.0.0.1:7070\ndata_roots: [/tmp]\n%s\n' "$asks" > "$work/lacks.yaml"
     check "what this machine lacks is an error too ($asks)" test "$("$BIN/nanduti-worker" --check-config --config \
-      "$work/lacks.yaml" > /dev/null 2> "$work/lacks.log"; echo $?)" = 1
+      "$work/lacks.yaml" > /dev/null 2> "$work/lacks.log"; echo $?)" = 3
     check "that names it" log_has lacks "cuda:0|tahoe"
   done
   check "--version" test "$("$BIN/nanduti-worker" --version)" = "nanduti-worker 0.1.0"
