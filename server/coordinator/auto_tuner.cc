@@ -25,6 +25,8 @@ constexpr double kRatePart = 0.7;
 constexpr double kBesidePart = 0.01;
 /// Waiting for others that is taken for delay, where everybody waits so much.
 constexpr double kGatePart = 0.02;
+/// A clock that was heard of a while ago is known to a round.
+constexpr double kClockError = 1;
 /// No minibatch takes less, in seconds.
 constexpr double kStepMin = 1e-9;
 /// What falls by less than this stays.
@@ -112,6 +114,9 @@ std::optional<AutoTuner::Figures> AutoTuner::figures(ProtocolTime now, Incarnati
   const double waited =
       grown(first.stall.gate, last.stall.gate) + grown(first.stall.window, last.stall.window);
   figures.gate_part = waited / (computed + waited);
+  const auto since = std::chrono::duration<double>(now - worker.points.back().time).count();
+  figures.clock =
+      static_cast<double>(last.clock.value()) + since * rounds / std::chrono::duration<double>(span).count();
   return figures;
 }
 
@@ -124,7 +129,20 @@ std::vector<AutoTuner::Figures> AutoTuner::figures(ProtocolTime now,
   return all;
 }
 
-AutoTuner::Wanted AutoTuner::want(const StalenessPlan& plan, std::span<const Figures> all) {
+void AutoTuner::note_apart(ProtocolTime now, const StalenessPlan& plan, std::span<const Figures> all) {
+  const auto [last, first] = std::minmax_element(
+      all.begin(), all.end(), [](const Figures& a, const Figures& b) { return a.clock < b.clock; });
+  // Who waits for the others is as far apart as the bound lets it: a larger one would only delay that.
+  const bool somebody_waits =
+      std::any_of(all.begin(), all.end(), [](const Figures& of) { return of.gate_part > kGatePart; });
+  const double apart =
+      somebody_waits ? 0 : std::max(first->clock - last->clock - kClockError, 0.0) * plan.local_steps;
+  if (!somebody_waits && apart < apart_ && now - apart_at_ <= kApartAge) return;
+  apart_ = apart;
+  apart_at_ = now;
+}
+
+AutoTuner::Wanted AutoTuner::want(const StalenessPlan& plan, std::span<const Figures> all) const {
   Wanted wanted;
   wanted.local_steps = plan.local_steps;
   std::string steps_why;
@@ -167,7 +185,10 @@ AutoTuner::Wanted AutoTuner::want(const StalenessPlan& plan, std::span<const Fig
     if (uneven > smooth) wanted.why += fmt::format("; some rounds took {:.0f} ms", of.slowest * 1e3);
   }
   for (const Figures& of : all) {
-    wanted.bound_kept = std::max(wanted.bound_kept, ceiling(of.slowest / (wanted.local_steps * of.step)));
+    const double round = wanted.local_steps * of.step;
+    const std::uint32_t apart = ceiling(apart_ / wanted.local_steps);
+    wanted.bound_kept =
+        std::max({wanted.bound_kept, ceiling(of.slowest / round), apart + ceiling(of.delay() / round)});
     const std::uint32_t bound = std::max(plan.auto_bound ? plan.bound_max : plan.bound.value_or(1), 1u);
     wanted.local_steps_kept = std::max(wanted.local_steps_kept, ceiling(of.slowest / (bound * of.step)));
   }
@@ -193,6 +214,7 @@ std::optional<AutoTuner::Choice> AutoTuner::choose(ProtocolTime now, const Stale
     lower_since_.reset();
     return std::nullopt;
   }
+  note_apart(now, plan, all);
   const Wanted wanted = want(plan, all);
   Choice choice{plan.bound, plan.local_steps, wanted.why};
   if (plan.auto_bound)

@@ -34,7 +34,9 @@ struct StalenessPlan {
 /// stays small, and s is within its maximum. Where even the worker that waits least waits for the others'
 /// rounds, T is longer than it looks: s grows, and H where s cannot.
 ///
-/// What has been seen to last longer, be it for a queue, keeps s and H from falling. What has to grow grows
+/// What has been seen to last longer, be it for a queue, keeps s and H from falling; and so does how far
+/// workers have been apart without waiting for each other: one that evaluates falls behind, and s rounds are
+/// all that others may be ahead. What has to grow grows
 /// once it is known for kRaiseAfter; what may fall waits for kLowerAfter, and for a reason of some weight. So
 /// s begins with its maximum, for what is rare is not seen at once; H is chosen as soon as something is
 /// known. Pure; one thread.
@@ -55,7 +57,8 @@ class AutoTuner {
   static constexpr Duration kShortestAge = std::chrono::minutes(5);
   static constexpr Duration kRaiseAfter = std::chrono::seconds(2);
   static constexpr Duration kLowerAfter = std::chrono::seconds(30);
-  static constexpr Duration kRateAge = std::chrono::minutes(5);  ///< a rate is known for, once used up
+  static constexpr Duration kRateAge = std::chrono::minutes(5);   ///< a rate is known for, once used up
+  static constexpr Duration kApartAge = std::chrono::minutes(5);  ///< the farthest of so long counts
 
   explicit AutoTuner(std::uint32_t batch_size) : batch_size_(batch_size) {}
 
@@ -108,6 +111,7 @@ class AutoTuner {
     double rate = 0;       // bytes per second; 0: more than is used
     bool queued = false;   // the way's round trips are much longer than its shortest: something queues there
     double gate_part = 0;  // of its time, in which it waits for others' rounds
+    double clock = 0;      // in rounds, as it will be by now
     double slowest = 0;  // from a push to a shadow that holds it, of 99 in 100 rounds; its own queue included
 
     [[nodiscard]] double transfer() const { return rate > 0 ? bytes / rate : 0; }
@@ -123,11 +127,14 @@ class AutoTuner {
   [[nodiscard]] std::optional<Figures> figures(ProtocolTime now, IncarnationOrder worker) const;
   [[nodiscard]] std::vector<Figures> figures(ProtocolTime now,
                                              std::span<const IncarnationOrder> active) const;
-  [[nodiscard]] static Wanted want(const StalenessPlan& plan, std::span<const Figures> all);
+  [[nodiscard]] Wanted want(const StalenessPlan& plan, std::span<const Figures> all) const;
+  void note_apart(ProtocolTime now, const StalenessPlan& plan, std::span<const Figures> all);
 
   std::uint32_t batch_size_;
   std::map<IncarnationOrder, Worker> workers_;
   bool has_chosen_ = false;  // the plan's own steps are a guess
+  double apart_ = 0;         // the first worker and the last, in minibatches
+  ProtocolTime apart_at_{};
   std::optional<ProtocolTime> raise_since_, lower_since_;
   std::optional<ProtocolTime> short_since_;  // the bound is too small
   std::optional<StalenessPlan> warned_of_;

@@ -35,11 +35,19 @@ struct TunerBench {
   void live(int how_long, const std::function<Conditions(int second, std::size_t worker)>& conditions) {
     for (int second = 0; second < how_long; ++second) {
       now += seconds(1);
+      // Where the slowest will be; nobody is further ahead of it than the bound lets it.
+      std::uint64_t slowest = ~std::uint64_t{0};
+      const auto rounds_of = [&](const Conditions& is) {
+        return static_cast<std::uint64_t>((1 - is.gate) / (plan.local_steps * is.step + is.beside));
+      };
+      for (std::size_t w = 0; w < statuses.size(); ++w)
+        slowest = std::min(slowest, statuses[w].clock.value() + rounds_of(conditions(second, w)));
       for (std::size_t w = 0; w < statuses.size(); ++w) {
         const Conditions is = conditions(second, w);
         WorkerStatus& status = statuses[w];
-        const double round = plan.local_steps * is.step + is.beside;
-        const auto rounds = static_cast<std::uint64_t>((1 - is.gate) / round);
+        const std::uint64_t end = std::max(slowest + plan.bound.value() + 1, status.clock.value());
+        const std::uint64_t rounds = std::min(rounds_of(is), end - status.clock.value());
+        status.stall.gate += static_cast<double>(rounds_of(is) - rounds) * (plan.local_steps * is.step);
         const auto count = static_cast<double>(rounds);
         status.clock = Round(status.clock.value() + rounds);
         status.samples += rounds * plan.local_steps * kBatch;
@@ -128,6 +136,36 @@ TEST_CASE("the worker with the longest way in its rounds decides") {
     return conditions;
   });
   CHECK(bench.plan.bound == 16u);  // 30 ms in rounds of 4 ms: 8
+}
+
+TEST_CASE("how far workers have been apart without waiting keeps the bound from falling below that") {
+  TunerBench bench(bound_auto(2));
+  // One falls behind, as if it evaluated, then the other does.
+  bench.live(60, [](int second, std::size_t worker) {
+    Conditions conditions;
+    conditions.step = 0.1;  // 5 rounds a second
+    if (worker == 1 && second >= 20 && second < 24) conditions.step = 0.5;
+    if (worker == 0 && second >= 30 && second < 34) conditions.step = 0.5;
+    return conditions;
+  });
+  // 16 rounds apart, of which one is not sure, and one for the delay.
+  CHECK(bench.plan.bound.value() >= 16u);
+  CHECK(bench.plan.bound.value() <= 20u);
+  // Six minutes later nobody knows of it any more.
+  Conditions conditions;
+  conditions.step = 0.1;
+  bench.live(400, conditions);
+  CHECK(bench.plan.bound == 2u);
+}
+
+TEST_CASE("workers that are apart for good, and wait for that, do not keep the bound") {
+  TunerBench bench(bound_auto(2));
+  bench.live(90, [](int, std::size_t worker) {
+    Conditions conditions;
+    conditions.step = worker == 0 ? 0.1 : 0.05;
+    return conditions;
+  });
+  CHECK(bench.plan.bound == 4u);  // 180 ms in rounds of 100 ms
 }
 
 TEST_CASE(
@@ -299,9 +337,10 @@ TEST_CASE(
   one_waits.live(40, [](int, std::size_t worker) {
     Conditions is;
     is.gate = worker == 0 ? 0.5 : 0;
+    is.step = worker == 0 ? 0.008 : 0.016;
     return is;
   });
-  CHECK(one_waits.plan.bound == 12u);
+  CHECK(one_waits.plan.bound == 24u);  // 180 ms in rounds of 16 ms: 12
   all_wait.plan.bound = 12;
   all_wait.live(4, conditions);
   CHECK(all_wait.plan.bound == 18u);
