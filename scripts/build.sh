@@ -35,5 +35,6 @@ if [[ -z $jobs ]]; then
   ((jobs > cores)) && jobs=$cores
   ((jobs < 1)) && jobs=1
 fi
-cmake --preset "$preset" > /dev/null
+# Of what CMake says, what is left out for want of something.
+cmake --preset "$preset" | { grep -e '-- no ' || true; }
 cmake --build --preset "$preset" --parallel "$jobs" ${targets[@]:+--target "${targets[@]}"}

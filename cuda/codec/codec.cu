@@ -16,6 +16,11 @@ unsigned plain_blocks(unsigned threads) { return (threads + kPlainThreads - 1) /
 
 }  // namespace
 
+cudaError_t can_run() {
+  cudaFuncAttributes attributes{};
+  return cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&select_fast));
+}
+
 cudaError_t select(const SelectArguments& arguments, unsigned blocks, Form form, cudaStream_t stream) {
   if (blocks == 0) return cudaSuccess;
   return form == Form::kFast

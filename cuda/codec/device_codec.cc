@@ -90,7 +90,7 @@ Status DeviceCodec::prepare(const PlanKey& key, const CodingContext& context) {
   // The tables are gone when this returns.
   NANDUTI_RETURN_IF_ERROR(cuda_status(cudaStreamSynchronize(stream_), "preparing to encode"));
   const std::uint64_t fours_per_block = device::kFoursPerClearingBlock;
-  planned_ = Planned{key, {}, blocks, groups, 0};
+  planned_ = Planned{key, {}, blocks, groups, 0, tables.payload_bytes_max};
   planned_->clearing_blocks = static_cast<unsigned>(
       std::min(kClearingBlocksMax, (tables.payload_bytes_max / 16 + fours_per_block) / fours_per_block));
   planned_->header.group_blocks_log2 = static_cast<std::uint8_t>(grid.group_blocks_log2);
@@ -104,6 +104,9 @@ Result<SharedBytes> DeviceCodec::encode(const DeviceValues& residual, const floa
   if (residual.size == 0) return write_block_payload(EncodingPlan(options_, context, 0).grid(), {});
   const PlanKey key{residual.size, context.begin, warmup_doublings(options_, context.epochs_done)};
   NANDUTI_RETURN_IF_ERROR(prepare(key, context));
+  std::uint64_t bytes = 0;
+  std::vector<unsigned> words;
+  const StreamWait wait(stream_);
   const device::Candidates candidates{slots_.data(), block_indices_.data(), block_values_.data(),
                                       selected_.data(), nonzeros_.data()};
   const device::SentList sent{sent_indices_.data(), sent_values_.data()};
@@ -121,11 +124,11 @@ Result<SharedBytes> DeviceCodec::encode(const DeviceValues& residual, const floa
                                      payload,       groups,         planned_->header};
   NANDUTI_RETURN_IF_ERROR(cuda_status(device::write_groups(write, form_, stream_), "writing a payload"));
 
-  std::uint64_t bytes = 0;
-  std::vector<unsigned> words;
-  const StreamWait wait(stream_);
   NANDUTI_RETURN_IF_ERROR(payload_bytes_.download({&bytes, 1}, stream_));
   NANDUTI_RETURN_IF_ERROR(cuda_status(cudaStreamSynchronize(stream_), "encoding"));
+  if (bytes > planned_->payload_bytes_max)
+    return make_error(ErrorCode::kUnavailable, "the device says that it has made a payload of {} bytes",
+                      bytes);
   words.resize((bytes + 3) / 4);
   NANDUTI_RETURN_IF_ERROR(payload_words_.download(words, stream_));
   NANDUTI_RETURN_IF_ERROR(cuda_status(cudaStreamSynchronize(stream_), "copying a payload"));
@@ -165,7 +168,8 @@ Status DeviceCodec::merge(const SharedBytes& payload, const DeviceValues& target
   if (failed == 0) return {};
   // What exactly is wrong, the host says.
   const Result<Update> update = read_block_payload(payload, target.size, plain_kernels());
-  NANDUTI_CHECK(!update.ok(), "the device refuses a payload that the host takes");
+  if (update.ok())
+    return make_error(ErrorCode::kUnavailable, "the device refuses a payload that the host takes");
   return update.error();
 }
 

@@ -51,6 +51,7 @@ class DeviceCodec {
     unsigned blocks = 0;
     unsigned groups = 0;
     unsigned clearing_blocks = 1;
+    std::uint64_t payload_bytes_max = 0;
   };
 
   Status prepare(const PlanKey& key, const CodingContext& context);

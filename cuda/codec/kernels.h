@@ -12,6 +12,9 @@ namespace nanduti::device {
 
 enum class Form : std::uint8_t { kFast, kPlain };
 
+/// cudaSuccess if the kernels were compiled for the device that is set.
+cudaError_t can_run();
+
 // ---- encoding: select, shape_groups, place_groups, clear_payload, write_groups ----
 
 /// What select() writes and shape_groups() reads: of each block, the values that may be sent.

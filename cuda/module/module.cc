@@ -69,7 +69,8 @@ Status open(std::uint32_t index, NandutiCudaDevice& device) {
       cuda_status(cudaGetDeviceProperties(&properties, device.index), "asking the device what it is"));
   device.description = fmt::format("{} (compute capability {}.{}, {} MiB)", properties.name, properties.major,
                                    properties.minor, properties.totalGlobalMem >> 20);
-  return {};
+  const Status runs = cuda_status(device::can_run(), "this module's kernels");
+  return runs.ok() ? runs : Status(runs.error().within(device.description));
 }
 
 Status encode(NandutiCudaEncoder& encoder, const NandutiCudaEncodeRequest& request) {

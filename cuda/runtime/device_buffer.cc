@@ -4,6 +4,8 @@ namespace nanduti {
 
 Status cuda_status(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return {};
+  // Told once: the next launch is not to find it.
+  (void)cudaGetLastError();
   return make_error(ErrorCode::kUnavailable, "{}: {} ({})", what, cudaGetErrorString(error),
                     cudaGetErrorName(error));
 }

@@ -19,7 +19,7 @@ Status cuda_status(cudaError_t error, const char* what);
 class StreamWait {
  public:
   explicit StreamWait(cudaStream_t stream) : stream_(stream) {}
-  ~StreamWait() { (void)cudaStreamSynchronize(stream_); }
+  ~StreamWait() { (void)cuda_status(cudaStreamSynchronize(stream_), "waiting"); }
   StreamWait(const StreamWait&) = delete;
   StreamWait& operator=(const StreamWait&) = delete;
 
@@ -32,16 +32,17 @@ template <class T>
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;
-  ~DeviceBuffer() { (void)cudaFree(data_); }
+  ~DeviceBuffer() { (void)cuda_status(cudaFree(data_), "giving memory back"); }
   DeviceBuffer(const DeviceBuffer&) = delete;
   DeviceBuffer& operator=(const DeviceBuffer&) = delete;
 
   /// Room for so many items; what was there may be lost. Nothing that uses the buffer is under way.
   Status reserve(std::size_t count) {
     if (count <= capacity_) return {};
-    (void)cudaFree(data_);
+    const Status freed = cuda_status(cudaFree(data_), "giving memory back");
     data_ = nullptr;
     capacity_ = 0;
+    NANDUTI_RETURN_IF_ERROR(freed);
     void* memory = nullptr;
     NANDUTI_RETURN_IF_ERROR(cuda_status(cudaMalloc(&memory, count * sizeof(T)), "device memory"));
     data_ = static_cast<T*>(memory);

@@ -213,6 +213,13 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int number) {
   return cudaSuccess;
 }
 
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* /*kernel*/) {
+  if (const cudaError_t error = device().entered("cudaFuncGetAttributes"); error != cudaSuccess)
+    return device().done(error);
+  *attributes = {};
+  return cudaSuccess;
+}
+
 cudaError_t cudaGetLastError() {
   const cudaError_t error = device().kernel_failure.empty() ? device().last_error : cudaErrorLaunchFailure;
   device().last_error = cudaSuccess;
@@ -231,6 +238,8 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorInvalidValue";
     case cudaErrorMemoryAllocation:
       return "cudaErrorMemoryAllocation";
+    case cudaErrorNoKernelImageForDevice:
+      return "cudaErrorNoKernelImageForDevice";
     case cudaErrorInvalidDevice:
       return "cudaErrorInvalidDevice";
     case cudaErrorInvalidResourceHandle:

@@ -1,6 +1,5 @@
 #include "worker/device/device_module.h"
 
-#include <mutex>
 #include <span>
 #include <system_error>
 #include <utility>
@@ -67,12 +66,12 @@ struct DeviceModule::Functions {
   }
 };
 
-/// One thread uses the device at a time.
 class DeviceModule::OffloadedCodec final : public Codec {
  public:
   OffloadedCodec(std::shared_ptr<DeviceModule> module, BlockCodecOptions options)
       : module_(std::move(module)), options_(std::move(options)), on_cpu_(options_) {}
   ~OffloadedCodec() override {
+    const std::scoped_lock lock(module_->mutex_);
     if (encoder_ != nullptr) module_->functions_->free_encoder(encoder_);
   }
   OffloadedCodec(const OffloadedCodec&) = delete;
@@ -84,18 +83,23 @@ class DeviceModule::OffloadedCodec final : public Codec {
   }
   [[nodiscard]] EncodedUpdate encode(std::span<float> residual, std::span<const float> progress,
                                      const CodingContext& context) const override {
-    const std::scoped_lock lock(mutex_);
+    const std::scoped_lock lock(module_->mutex_);
     after_.resize(residual.size());
     payload_.clear();
-    if (encode_on_device(residual, progress, context)) {
+    const bool encoded = encode_on_device(residual, progress, context);
+    if (encoded) {
       SharedBytes payload = SharedBytes::take(std::exchange(payload_, {}));
-      // NaN and infinity are for receivers to refuse, and not to be read here: those go the CPU's way.
       if (Result<Update> update = on_cpu_.decode(payload, residual.size()); update.ok()) {
         std::copy(after_.begin(), after_.end(), residual.begin());
+        warned_ = false;
         return {std::move(payload), *std::move(update)};
       }
     }
-    return on_cpu_.encode(residual, progress, context);
+    EncodedUpdate of_cpu = on_cpu_.encode(residual, progress, context);
+    // NaN and infinity are for receivers to refuse, whoever has coded them.
+    if (encoded && on_cpu_.decode(of_cpu.payload, residual.size()).ok())
+      warn("what it made cannot be decoded");
+    return of_cpu;
   }
 
  private:
@@ -103,7 +107,7 @@ class DeviceModule::OffloadedCodec final : public Codec {
                                       const CodingContext& context) const {
     const Functions& functions = *module_->functions_;
     NandutiCudaError error{};
-    if (encoder_ == nullptr && !make_encoder(error)) return warn(error);
+    if (encoder_ == nullptr && !make_encoder(error)) return warn(error.message);
     const NandutiCudaEncodeRequest request{residual.data(),
                                            progress.empty() ? nullptr : progress.data(),
                                            residual.size(),
@@ -117,9 +121,7 @@ class DeviceModule::OffloadedCodec final : public Codec {
                                                                                               begin + size);
                                            },
                                            &payload_};
-    if (functions.encode(encoder_, &request, &error) != 0) return warn(error);
-    warned_ = false;
-    return true;
+    return functions.encode(encoder_, &request, &error) == 0 || warn(error.message);
   }
   bool make_encoder(NandutiCudaError& error) const {
     std::vector<NandutiCudaDensity> densities;
@@ -130,17 +132,17 @@ class DeviceModule::OffloadedCodec final : public Codec {
         options_.warmup_epochs,       densities.data(),    densities.size()};
     return module_->functions_->make_encoder(module_->device_, &options, &encoder_, &error) == 0;
   }
-  /// Once for a row of failures.
-  bool warn(const NandutiCudaError& error) const {
+  /// Once for a row of failures. False.
+  bool warn(const char* why) const {
     if (!std::exchange(warned_, true))
-      log_warning("the device does not code: {}; the CPU does it, with the same bytes", error.message);
+      log_warning("the device does not code: {}; the CPU does it, with the same bytes", why);
     return false;
   }
 
   const std::shared_ptr<DeviceModule> module_;
   const BlockCodecOptions options_;
   const BlockCodec on_cpu_;
-  mutable std::mutex mutex_;  // of all that follows
+  // Under the module's mutex.
   mutable NandutiCudaEncoder* encoder_ = nullptr;
   mutable std::vector<float> after_;
   mutable std::vector<std::byte> payload_;
@@ -156,7 +158,8 @@ Result<std::shared_ptr<DeviceModule>> DeviceModule::open(DeviceModuleKind kind, 
     return make_error(ErrorCode::kUnavailable, "{} is not in {} and not in ../lib/nanduti from there; {}",
                       file, program.parent_path().string(), where_from(kind));
   const std::shared_ptr<DeviceModule> module(new DeviceModule());
-  module->library_ = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  // It stays: CUDA's runtime has threads and keys of threads that may outlive the last use of it.
+  module->library_ = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (module->library_ == nullptr) return make_error(ErrorCode::kUnavailable, "{}", dl_error());
   module->functions_ = std::make_unique<Functions>();
   if (!module->functions_->find_in(module->library_) || module->functions_->abi() != kNandutiCudaAbi)

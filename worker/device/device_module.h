@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "common/base/result.h"
@@ -40,6 +41,7 @@ class DeviceModule : public std::enable_shared_from_this<DeviceModule> {
   class OffloadedCodec;
   DeviceModule() = default;
 
+  std::mutex mutex_;  // one thread uses the device at a time
   void* library_ = nullptr;
   std::unique_ptr<Functions> functions_;
   NandutiCudaDevice* device_ = nullptr;

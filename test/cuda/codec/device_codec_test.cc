@@ -265,11 +265,14 @@ TEST_CASE("NaN and infinity are sent as they are, and every receiver refuses the
 TEST_CASE("an error of CUDA ends a call with its words, and the codec can be used again") {
   const Case input = case_of(9000, 0.01, 2, 0, 31);
   const Encoded right = on_cpu(input);
-  for (const char* function : {"cudaMalloc", "cudaMemcpyAsync", "cudaMemsetAsync", "cudaStreamSynchronize"}) {
+  for (const std::string function : {"cudaMalloc", "cudaMemcpyAsync", "cudaMemsetAsync",
+                                     "cudaStreamSynchronize", "cudaLaunchKernel", "cudaFree"}) {
     for (std::uint64_t nth = 1;; ++nth) {
       CAPTURE(function, nth);
+      // What cannot be freed is lost.
+      if (function != "cudaFree") CHECK(fakecuda::leaks().empty());
       fakecuda::reset();
-      DeviceVector<float> residual(input.residual), progress(input.residual.size());
+      DeviceVector<float> residual(input.residual), again(input.residual);
       DeviceCodec codec(input.options, nullptr);
       fakecuda::fail_call(function, nth, cudaErrorMemoryAllocation);
       const Result<SharedBytes> payload = codec.encode({residual.data(), 9000}, nullptr, input.context);
@@ -281,13 +284,19 @@ TEST_CASE("an error of CUDA ends a call with its words, and the codec can be use
         CHECK(error.code == ErrorCode::kUnavailable);
         CHECK(error.message.find("cudaErrorMemoryAllocation") != std::string::npos);
       }
-      DeviceVector<float> again(input.residual);
       const Result<SharedBytes> second = codec.encode({again.data(), 9000}, nullptr, input.context);
       REQUIRE(second.ok());
       CHECK(bytes_of(*second) == right.payload);
     }
   }
   fakecuda::reset();
+}
+
+TEST_CASE("groups of 256 blocks are the same") {
+  for (const std::uint32_t bits : {2u, 8u}) {
+    const Case input = case_of(260 * kBlockSize + 77, 0.001, bits, bits == 2 ? 0 : 2, 60 + bits);
+    check(input, {{device::Form::kPlain, {}}, {device::Form::kFast, {simt::Schedule::kRandom, 61}}}, 61);
+  }
 }
 
 TEST_CASE("five million values are the same") {

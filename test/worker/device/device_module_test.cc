@@ -50,7 +50,7 @@ void check_same(const Codec& device, const Codec& cpu, const std::vector<float>&
   CHECK(std::ranges::equal(bytes_of(from_device.update.values), bytes_of(from_cpu.update.values)));
 }
 
-/// Of the module that is open.
+/// A function of the module that is open.
 template <class Function>
 Function hook(const char* name) {
   const std::filesystem::path folder = std::filesystem::read_symlink("/proc/self/exe").parent_path();
@@ -59,6 +59,11 @@ Function hook(const char* name) {
   if (library != nullptr) ::dlclose(library);
   REQUIRE(found != nullptr);
   return reinterpret_cast<Function>(found);
+}
+
+/// What the device has loaded to select values.
+std::uint64_t device_work() {
+  return hook<decltype(&nanduti_fakecuda_loaded)>("nanduti_fakecuda_loaded")("select_fast");
 }
 
 BlockCodecOptions some_options() {
@@ -79,8 +84,10 @@ TEST_CASE("the emulated module codes what the CPU codes: shards in turns, epochs
   for (int round = 0; round < 6; ++round) {
     const CodingContext context{0, (round % 2 == 0 ? 0 : 2) * kBlockSize, round / 2.0};
     const std::size_t size = (round % 2 == 0 ? 2 : 1) * kBlockSize + (round % 2) * 500;
+    const std::uint64_t before = device_work();
     check_same(*device, cpu, some_values(random, size),
                round % 3 == 0 ? std::vector<float>() : some_values(random, size), context);
+    CHECK(device_work() > before);
   }
   check_same(*device, cpu, {}, {}, {});
 }
@@ -102,18 +109,41 @@ TEST_CASE("where a device fails, the CPU goes on with the same bytes, and the de
   const auto module = DeviceModule::open(DeviceModuleKind::kEmulated, 0);
   REQUIRE(module.ok());
   const auto fail_call = hook<decltype(&nanduti_fakecuda_fail_call)>("nanduti_fakecuda_fail_call");
+  const auto has_failures_left =
+      hook<decltype(&nanduti_fakecuda_has_failures_left)>("nanduti_fakecuda_has_failures_left");
   const BlockCodec cpu(some_options());
   RandomStream random(3);
-  for (const char* function : {"cudaSetDevice", "cudaStreamCreateWithFlags", "cudaMalloc", "cudaMemcpyAsync",
-                               "cudaStreamSynchronize"}) {
-    for (const std::uint64_t nth : {1, 2, 3, 7}) {
-      CAPTURE(function, nth);
-      const std::shared_ptr<const Codec> device = (*module)->make_codec(some_options());
-      fail_call(function, nth, 2);  // cudaErrorMemoryAllocation
-      for (int round = 0; round < 3; ++round)
-        check_same(*device, cpu, some_values(random, 6000), some_values(random, 6000), {});
-    }
+  const std::vector<std::pair<const char*, std::uint64_t>> failures = {{"cudaSetDevice", 1},
+                                                                       {"cudaSetDevice", 2},
+                                                                       {"cudaStreamCreateWithFlags", 1},
+                                                                       {"cudaMalloc", 1},
+                                                                       {"cudaMalloc", 7},
+                                                                       {"cudaMemcpyAsync", 1},
+                                                                       {"cudaMemcpyAsync", 7},
+                                                                       {"cudaLaunchKernel", 1},
+                                                                       {"cudaLaunchKernel", 5},
+                                                                       {"cudaStreamSynchronize", 1},
+                                                                       {"cudaStreamSynchronize", 3}};
+  for (const auto& [function, nth] : failures) {
+    CAPTURE(function, nth);
+    const std::shared_ptr<const Codec> device = (*module)->make_codec(some_options());
+    fail_call(function, nth, 2);  // cudaErrorMemoryAllocation
+    check_same(*device, cpu, some_values(random, 6000), some_values(random, 6000), {});
+    CHECK_FALSE(has_failures_left());
+    const std::uint64_t before = device_work();
+    check_same(*device, cpu, some_values(random, 6000), some_values(random, 6000), {});
+    CHECK(device_work() > before);
   }
+}
+
+TEST_CASE("a device that this module has no kernels for is not opened") {
+  const auto kept = DeviceModule::open(DeviceModuleKind::kEmulated, 0);
+  REQUIRE(kept.ok());
+  hook<decltype(&nanduti_fakecuda_fail_call)>("nanduti_fakecuda_fail_call")("cudaFuncGetAttributes", 1, 209);
+  const auto module = DeviceModule::open(DeviceModuleKind::kEmulated, 0);
+  REQUIRE_FALSE(module.ok());
+  CHECK(module.error().message.find("compute capability 8.6") != std::string::npos);
+  CHECK(module.error().message.find("cudaErrorNoKernelImageForDevice") != std::string::npos);
 }
 
 TEST_CASE("a codec gives everything back, also when it outlives what its module was asked through") {
