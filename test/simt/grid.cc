@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -14,32 +13,14 @@
 #include "common/base/check.h"
 #include "common/base/random.h"
 #include "test/simt/fibre.h"
-
-#if defined(NANDUTI_SIMT_TSAN)
-#include <sanitizer/tsan_interface.h>
-#endif
+#include "test/simt/shared_memory.h"
+#include "test/simt/source_place.h"
+#include "test/simt/tsan_order.h"
 
 namespace nanduti::simt {
 namespace {
 
-constexpr std::size_t kCanaryBytes = 16;
-constexpr int kCanary = 0xA5;
-constexpr std::size_t kArenaBytes = 2 * kSharedBytesMax;
-/// Never written, and no number that a kernel counts with: float32 NaN.
-constexpr int kPoison = 0xFF;
-
-std::size_t rounded_up(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
-
-std::string name(std::source_location at) {
-  const std::string_view path = at.file_name();
-  return fmt::format("{}:{}", path.substr(path.rfind('/') + 1), at.line());
-}
-
-std::string name(const uint3& index) { return fmt::format("({}, {}, {})", index.x, index.y, index.z); }
-
-bool same_place(std::source_location a, std::source_location b) {
-  return a.line() == b.line() && a.column() == b.column() && std::string_view(a.file_name()) == b.file_name();
-}
+std::string text_of(const uint3& index) { return fmt::format("({}, {}, {})", index.x, index.y, index.z); }
 
 std::uint64_t volume(const dim3& shape) { return std::uint64_t{shape.x} * shape.y * shape.z; }
 
@@ -63,54 +44,6 @@ struct Thread {
   Fibre* fibre = nullptr;
   std::optional<Waiting> waiting;
   std::uint64_t result = 0;
-};
-
-/// What ThreadSanitizer has to hear, which sees nothing of this file (CMakeLists.txt): what a thread does
-/// before it waits is seen by those that waited with it; blocks follow each other; and a thread that calls us
-/// does our work under the host's name, so that this orders nothing.
-class TsanOrder {
- public:
-#if defined(NANDUTI_SIMT_TSAN)
-  void begin_grid(std::size_t threads) {
-    host_ = __tsan_get_current_fiber();
-    groups_.resize(1 + (threads + kWarpSize - 1) / kWarpSize);
-  }
-  void begin_block() { __tsan_release(&block_begin_); }
-  void end_block() { __tsan_acquire(&block_end_); }
-  void begin_thread() { __tsan_acquire(&block_begin_); }
-  void end_thread() { __tsan_release(&block_end_); }
-  /// Group 0 is the block, 1 + k its warp k.
-  void arrive(std::size_t group) { __tsan_release(&groups_[group]); }
-  void leave(std::size_t group) { __tsan_acquire(&groups_[group]); }
-  void* enter_host() {
-    void* const own = __tsan_get_current_fiber();
-    __tsan_release(&to_host_);
-    __tsan_switch_to_fiber(host_, 1);
-    __tsan_acquire(&to_host_);
-    return own;
-  }
-  static void leave_host(void* own) { __tsan_switch_to_fiber(own, 1); }
-  /// What the host has read of a thread's, the thread may write again or free. (This does order something.)
-  void done_on_host() { __tsan_release(&from_host_); }
-  void heard_of_host() { __tsan_acquire(&from_host_); }
-
- private:
-  void* host_ = nullptr;
-  std::vector<char> groups_;
-  char block_begin_ = 0, block_end_ = 0, to_host_ = 0, from_host_ = 0;
-#else
-  void begin_grid(std::size_t) {}
-  void begin_block() {}
-  void end_block() {}
-  void begin_thread() {}
-  void end_thread() {}
-  void arrive(std::size_t) {}
-  void leave(std::size_t) {}
-  void* enter_host() { return nullptr; }
-  static void leave_host(void*) {}
-  void done_on_host() {}
-  void heard_of_host() {}
-#endif
 };
 
 /// One block after the other, on the same fibres.
@@ -149,13 +82,6 @@ class Device {
   void before_global_access(const void* address, std::size_t bytes, bool stores, std::source_location at);
 
  private:
-  struct Declaration {
-    std::source_location at;
-    std::type_index type;
-    std::size_t offset = 0;
-    std::size_t bytes = 0;
-  };
-
   void begin_block(std::uint64_t number);
   void run_block();
   [[nodiscard]] std::size_t choose();
@@ -166,9 +92,6 @@ class Device {
   void arrived_in_warp(std::size_t warp);
   void release(const std::vector<std::size_t>& threads);
   void end_thread();
-  void* declare(const SharedLayout& layout, std::source_location at);
-  std::byte* shared_begin();
-  void check_canaries();
   [[nodiscard]] std::string deadlock() const;
   void note_fault_here(const std::string& what, std::source_location at);
   void stop_if_failed();
@@ -187,10 +110,7 @@ class Device {
   std::size_t current_ = 0;
   std::size_t ended_ = 0;
   std::size_t at_barrier_ = 0;
-  std::vector<std::byte> shared_;
-  std::vector<Declaration> declarations_;  // of the block that runs
-  std::size_t shared_declared_ = 0;
-  std::size_t shared_used_ = 0;  // with the canaries
+  SharedMemory shared_;
   Traffic traffic_;
   std::optional<std::string> fault_;
   TsanOrder tsan_;
@@ -217,8 +137,7 @@ Device::Device(const std::string& kernel, const LaunchShape& shape, const RunOpt
       random_(options.seed),
       schedule_(options.schedule),
       body_(body),
-      threads_(volume(shape.block)),
-      shared_(kArenaBytes + 64) {
+      threads_(volume(shape.block)) {
   while (fibres_.size() < threads_.size()) {
     if (idle_fibres.empty()) {
       fibres_.push_back(std::make_unique<Fibre>());
@@ -253,9 +172,8 @@ Result<Traffic> Device::run() {
 }
 
 void Device::begin_block(std::uint64_t number) {
-  std::memset(shared_.data(), kPoison, shared_.size());
-  declarations_.clear();
-  shared_declared_ = shared_used_ = ended_ = at_barrier_ = 0;
+  shared_.clear();
+  ended_ = at_barrier_ = 0;
   ready_.clear();
   for (std::size_t i = 0; i < threads_.size(); ++i) {
     Thread& thread = threads_[i];
@@ -290,7 +208,10 @@ void Device::run_block() {
   }
   for (Thread& thread : threads_) thread.fibre->cancel();
   tsan_.end_block();
-  if (!fault_) check_canaries();
+  const std::string overrun = shared_.overrun();
+  if (!fault_ && !overrun.empty())
+    note_fault(fmt::format("block {} has written behind the shared memory of {}",
+                           text_of(threads_[0].place.block_index), overrun));
 }
 
 /// Takes it out of those that may run.
@@ -325,8 +246,8 @@ void Device::fail(const std::string& what, std::source_location at) {
 }
 
 void Device::note_fault_here(const std::string& what, std::source_location at) {
-  note_fault(fmt::format("{}: {}, by thread {} of block {}", name(at), what, name(place().thread_index),
-                         name(place().block_index)));
+  note_fault(fmt::format("{}: {}, by thread {} of block {}", name(at), what, text_of(place().thread_index),
+                         text_of(place().block_index)));
 }
 
 /// For the thread that runs; from outside of Inside.
@@ -477,7 +398,7 @@ std::string Device::deadlock() const {
   for (const Thread& thread : threads_)
     if (thread.waiting)
       ++places[{name(thread.waiting->at), thread.waiting->whole_block, thread.waiting->mask}];
-  std::string text = fmt::format("deadlock in block {}: ", name(threads_[0].place.block_index));
+  std::string text = fmt::format("deadlock in block {}: ", text_of(threads_[0].place.block_index));
   for (const auto& [key, count] : places) {
     const auto& [at, whole_block, mask] = key;
     text += whole_block ? fmt::format("{} threads wait at the barrier {}; ", count, at)
@@ -492,47 +413,12 @@ void* Device::shared_memory(const SharedLayout& layout, std::source_location at)
   void* place = nullptr;
   {
     const Inside inside(*this);
-    place = declare(layout, at);
+    std::string wrong;
+    place = shared_.declare(layout, at, wrong);
+    if (!wrong.empty()) note_fault_here(wrong, at);
   }
   stop_if_failed();
   return place;
-}
-
-void* Device::declare(const SharedLayout& layout, std::source_location at) {
-  for (const Declaration& known : declarations_)
-    if (same_place(known.at, at) && known.type == layout.type && known.bytes == layout.bytes)
-      return shared_begin() + known.offset;
-  shared_declared_ = rounded_up(shared_declared_, layout.alignment) + layout.bytes;
-  if (shared_declared_ > kSharedBytesMax) {
-    note_fault_here(
-        fmt::format("{} bytes of shared memory, of which a block has {}", shared_declared_, kSharedBytesMax),
-        at);
-    return nullptr;
-  }
-  const std::size_t offset = rounded_up(shared_used_, layout.alignment);
-  shared_used_ = offset + layout.bytes + kCanaryBytes;
-  if (shared_used_ > kArenaBytes) {
-    note_fault_here("more arrays in shared memory than the emulator has room for", at);
-    return nullptr;
-  }
-  declarations_.push_back({at, layout.type, offset, layout.bytes});
-  std::memset(shared_begin() + offset + layout.bytes, kCanary, kCanaryBytes);
-  return shared_begin() + offset;
-}
-
-std::byte* Device::shared_begin() {
-  return shared_.data() + (-reinterpret_cast<std::uintptr_t>(shared_.data()) & 63);
-}
-
-void Device::check_canaries() {
-  const std::byte* const begin = shared_begin();
-  for (const Declaration& declaration : declarations_) {
-    const std::size_t end = declaration.offset + declaration.bytes;
-    for (std::size_t i = 0; i < kCanaryBytes; ++i)
-      if (begin[end + i] != static_cast<std::byte>(kCanary))
-        return note_fault(fmt::format("block {} has written behind the shared memory of {}",
-                                      name(threads_[0].place.block_index), name(declaration.at)));
-  }
 }
 
 void Device::on_host(const std::function<void()>& action) {
@@ -556,8 +442,7 @@ void Device::before_shared_access() {
 }
 
 void Device::before_atomic(const void* address, std::size_t bytes, std::source_location at) {
-  const auto* const byte = static_cast<const std::byte*>(address);
-  if (byte >= shared_.data() && byte < shared_.data() + shared_.size()) return before_shared_access();
+  if (shared_.contains(address)) return before_shared_access();
   before_global_access(address, bytes, false, at);
   before_global_access(address, bytes, true, at);
 }
