@@ -8,6 +8,8 @@ namespace nanduti {
 
 using Duration = std::chrono::nanoseconds;
 
+inline double to_seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
 /// The time that cores live in: handed to them, never read by them. The daemons feed it from a steady clock,
 /// the simulator from its own. It has no now().
 struct ProtocolClock {

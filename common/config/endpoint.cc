@@ -27,8 +27,6 @@ bool is_ipv6_address(const std::string& host) {
   return ::inet_pton(AF_INET6, host.c_str(), &address) == 1;
 }
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
 /// A DNS name, or an IPv4 address; "300.1.1.1" and "1.2" are neither.
 bool is_host(const std::string& host) {
   if (host.empty() || host.size() > kHostBytesMax || host.front() == '-') return false;

@@ -18,8 +18,6 @@ constexpr Unit kUnits[] = {{"h", std::chrono::hours(1)},
                            {"s", std::chrono::seconds(1)},
                            {"ms", std::chrono::milliseconds(1)}};
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
 }  // namespace
 
 std::optional<std::uint64_t> parse_whole_number(std::string_view text) {

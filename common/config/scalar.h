@@ -9,6 +9,8 @@
 
 namespace nanduti {
 
+constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
 /// A decimal number without sign, separators or leading zeros; empty if it is anything else or above 2^64
 /// - 1.
 std::optional<std::uint64_t> parse_whole_number(std::string_view text);

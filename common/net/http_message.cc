@@ -16,14 +16,14 @@ std::optional<unsigned> hex_digit(char c) {
   return std::nullopt;
 }
 
+}  // namespace
+
 std::string lower_case(std::string_view text) {
   std::string lower(text);
   for (char& c : lower)
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
   return lower;
 }
-
-}  // namespace
 
 std::string_view HttpRequest::header(const std::string& name) const {
   const auto it = headers.find(name);

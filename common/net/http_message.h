@@ -49,6 +49,9 @@ struct HttpTarget {
 /// Errors: kInvalidArgument for anything else, a bad percent code or a control character.
 Result<HttpTarget> parse_http_target(std::string_view target);
 
+/// Of ASCII letters.
+std::string lower_case(std::string_view text);
+
 /// The host of a Host header, without port and brackets; empty if it makes no sense.
 std::string host_without_port(std::string_view host);
 

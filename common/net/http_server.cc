@@ -34,13 +34,6 @@ constexpr std::size_t kDiscardBytesMax = 4 * 1024 * 1024;
 constexpr std::chrono::seconds kDiscardTimeout{2};
 constexpr std::chrono::milliseconds kAcceptRetry{100};
 
-std::string lower_case(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return lower;
-}
-
 /// `text` needs no escapes in JSON.
 HttpResponse failure(unsigned status, std::string_view text) {
   return {status, "application/json", fmt::format("{{\"error\":\"{}\"}}\n", text), {}};

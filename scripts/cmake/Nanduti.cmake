@@ -25,17 +25,32 @@ if(NANDUTI_FUZZERS)
   target_compile_options(nanduti_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
-# nanduti_library(NAME [IN_MODULES] [DEPENDS ...]): all .cc files of the current folder (not of its subfolders) become the
+# Sources of a folder are compiled some at a time: most of a compiler's work is headers. A patched source (test/sim/mutants)
+# takes the place of its original, which has to stand alone for that.
+option(NANDUTI_UNITY "Compile several sources of a folder together: a whole build takes half as long" OFF)
+if(NANDUTI_UNITY AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # Said of what unnamed namespaces hold, wherever a source is included.
+  target_compile_options(nanduti_flags INTERFACE -Wno-subobject-linkage)
+endif()
+function(nanduti_unite target)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${NANDUTI_UNITY} UNITY_BUILD_BATCH_SIZE 4)
+endfunction()
+
+# nanduti_library(NAME [IN_MODULES] [PATCHED] [DEPENDS ...]): all .cc files of the current folder (not of its subfolders) become the
 # library nanduti_NAME, alias nanduti::NAME. Files named *_main.cc (they hold a main) and *_test.cc are left out.
-# IN_MODULES: modules that are opened at run time hold it too.
+# IN_MODULES: modules that are opened at run time hold it too. PATCHED: there are patches to it in test/sim/mutants.
 function(nanduti_library name)
-  cmake_parse_arguments(ARG "IN_MODULES" "" "DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "IN_MODULES;PATCHED" "" "DEPENDS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   list(FILTER sources EXCLUDE REGEX "_(main|test)\\.cc$")
   if(sources)
     add_library(nanduti_${name} STATIC ${sources})
     target_link_libraries(nanduti_${name} PUBLIC nanduti_flags ${ARG_DEPENDS})
     set_target_properties(nanduti_${name} PROPERTIES POSITION_INDEPENDENT_CODE ${ARG_IN_MODULES})
+    # No patched programs are built with sanitizers.
+    if(NOT ARG_PATCHED OR NANDUTI_SANITIZE)
+      nanduti_unite(nanduti_${name})
+    endif()
   else()
     add_library(nanduti_${name} INTERFACE)
     target_link_libraries(nanduti_${name} INTERFACE nanduti_flags ${ARG_DEPENDS})
@@ -50,6 +65,7 @@ function(nanduti_test name)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
   add_executable(test_${name} ${sources})
   target_link_libraries(test_${name} PRIVATE nanduti::test_support ${ARG_DEPENDS})
+  nanduti_unite(test_${name})
   catch_discover_tests(test_${name} TEST_PREFIX "${name}: " PROPERTIES TIMEOUT 600)
 endfunction()
 

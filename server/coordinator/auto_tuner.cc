@@ -114,9 +114,8 @@ std::optional<AutoTuner::Figures> AutoTuner::figures(ProtocolTime now, Incarnati
   const double waited =
       grown(first.stall.gate, last.stall.gate) + grown(first.stall.window, last.stall.window);
   figures.gate_part = waited / (computed + waited);
-  const auto since = std::chrono::duration<double>(now - worker.points.back().time).count();
-  figures.clock =
-      static_cast<double>(last.clock.value()) + since * rounds / std::chrono::duration<double>(span).count();
+  figures.clock = static_cast<double>(last.clock.value()) +
+                  to_seconds(now - worker.points.back().time) * rounds / to_seconds(span);
   return figures;
 }
 

@@ -10,8 +10,6 @@ namespace {
 /// A running job whose samples do not move for so long says what it waits for.
 constexpr Duration kQuietMax = std::chrono::seconds(5);
 
-double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
 std::string counted(std::size_t count, std::string_view one) {
   return fmt::format("{} {}{}", count, one, count == 1 ? "" : "s");
 }
@@ -214,7 +212,7 @@ std::string CoordinatorCore::waits_for(ProtocolTime now, const JobView& job) con
   }
   if (slowest == nullptr) return {};
   return fmt::format("worker '{}', which has finished no round for {:.0f} s", slowest->registration.name,
-                     seconds(now - slowest->last_progress));
+                     to_seconds(now - slowest->last_progress));
 }
 
 WorkersReport CoordinatorCore::workers_report(ProtocolTime now) const {
@@ -223,7 +221,7 @@ WorkersReport CoordinatorCore::workers_report(ProtocolTime now) const {
   for (const auto& [order, worker] : workers_) all.workers.push_back(report(now, worker));
   for (auto gone = gone_.rbegin(); gone != gone_.rend(); ++gone)
     all.gone.push_back({gone->order, gone->name, gone->site, gone->reason, gone->job, gone->clock.value(),
-                        seconds(now - gone->at)});
+                        to_seconds(now - gone->at)});
   return all;
 }
 
@@ -258,7 +256,7 @@ WorkerReport CoordinatorCore::report(ProtocolTime now, const Worker& worker) con
   report.hardware = worker.registration.hardware;
   report.state = state_of(worker);
   report.refusal = worker.part == Part::kRefused ? worker.refusal : std::string();
-  report.last_heard_s = seconds(now - worker.last_heard);
+  report.last_heard_s = to_seconds(now - worker.last_heard);
   if (worker.status.round_trip_seconds > 0) report.round_trip_s = worker.status.round_trip_seconds;
   if (!run_ || worker.part != Part::kJoined) return report;
   report.job = run_->job;

@@ -6,8 +6,6 @@ namespace nanduti {
 
 namespace {
 
-double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
 void add(WorkerStatus& sum, const WorkerStatus& status) {
   sum.samples += status.samples;
   sum.loss_sum += status.loss_sum;
@@ -65,7 +63,7 @@ double RecentWindow::growth(ProtocolTime now) const {
 double RecentWindow::per_second(ProtocolTime now) const {
   const Point* from = oldest(now);
   if (from == nullptr || now <= from->time) return 0.0;
-  return growth(now) / seconds(now - from->time);
+  return growth(now) / to_seconds(now - from->time);
 }
 
 // ---- JobFigures ----
@@ -121,7 +119,7 @@ void JobFigures::on_epoch_settled(ProtocolTime now, std::uint64_t samples) {
   if (!training_since_) return;
   Epoch epoch;
   epoch.epoch = static_cast<std::uint32_t>(epochs_.size()) + 1;
-  epoch.seconds = seconds(now - *training_since_);
+  epoch.seconds = to_seconds(now - *training_since_);
   epoch.samples = samples;
   epoch.evaluation_seconds = evaluation_seconds();
   if (trained_.sum() > epoch_trained_)
@@ -210,7 +208,7 @@ PipelineReport JobFigures::pipeline() const {
     report.turnaround_p99_s = std::max(report.turnaround_p99_s, of.turnaround_p99_s);
   }
   report.publish_residual_norm = publish_residual_norm_;
-  if (training_since_ && lent_since_) report.start_seconds = seconds(*lent_since_ - *training_since_);
+  if (training_since_ && lent_since_) report.start_seconds = to_seconds(*lent_since_ - *training_since_);
   report.age_p50 = ages_.percentile(0.5);
   report.age_p99 = ages_.percentile(0.99);
   return report;
@@ -242,7 +240,7 @@ std::optional<double> JobFigures::seconds_left(ProtocolTime now, std::uint64_t s
 double JobFigures::training_seconds(ProtocolTime now, std::uint64_t samples_total) const {
   if (!training_since_) return 0.0;
   const bool complete = samples_total > 0 && counted_ == samples_total;
-  return seconds((complete ? last_sample_ : clamped(now)) - *training_since_);
+  return to_seconds((complete ? last_sample_ : clamped(now)) - *training_since_);
 }
 
 Duration JobFigures::quiet(ProtocolTime now) const {

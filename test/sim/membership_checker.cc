@@ -25,8 +25,6 @@ const char* name_of(MemberState state) {
   return "dead";
 }
 
-double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
 }  // namespace
 
 void MembershipChecker::on_settled(const SettleReport& report, PeerId from) {
@@ -127,13 +125,13 @@ bool MembershipChecker::on_sent(const Membership& membership) {
 
 void MembershipChecker::audit(const CoordinatorCore& coordinator, ProtocolTime now) const {
   for (const WorkerReport& worker : coordinator.workers_report(now).workers) {
-    if (worker.last_heard_s > seconds(plan_.coordinator.dead_after) + kSlackSeconds)
+    if (worker.last_heard_s > to_seconds(plan_.coordinator.dead_after) + kSlackSeconds)
       fail("P5: nothing was heard of incarnation {} for {:.1f} s and it is not dead", worker.order,
            worker.last_heard_s);
     const auto member = members_.find(worker.order);
     if (plan_.deterministic || !worker.job || *worker.job != job_ || member == members_.end()) continue;
     if (member->second.state == MemberState::kActive &&
-        worker.last_heard_s > seconds(plan_.coordinator.suspend_after) + kSlackSeconds)
+        worker.last_heard_s > to_seconds(plan_.coordinator.suspend_after) + kSlackSeconds)
       fail("P5: nothing was heard of incarnation {} for {:.1f} s and it is still active", worker.order,
            worker.last_heard_s);
   }

@@ -82,7 +82,7 @@ timespec to_timespec(LinkTime time) {
   return {time / std::chrono::seconds(1), (time % std::chrono::seconds(1)).count()};
 }
 
-double milliseconds(LinkTime time) { return static_cast<double>(time.count()) / 1e6; }
+double as_milliseconds(LinkTime time) { return static_cast<double>(time.count()) / 1e6; }
 
 std::string error_json(const std::string& message) {
   std::string text;
@@ -102,7 +102,7 @@ std::string way_json(const LinkWay& way, LinkTime now) {
       R"("blackout_left_ms":{}}})",
       c.packets_in, c.bytes_in, c.packets_out, c.bytes_out, c.dropped_queue, c.dropped_loss,
       c.dropped_blackout, c.duplicates, c.reordered, way.queue_bytes(), c.queue_bytes_peak,
-      milliseconds(blackout));
+      as_milliseconds(blackout));
 }
 
 /// Ahead of what it carries, or its delays would be those of a busy machine. False if the system refuses.
@@ -248,9 +248,10 @@ std::string TunLink::status_json() const {
   return fmt::format(
       R"({{"seconds":{:.3f},"cpu_seconds":{:.3f},"is_real_time":{},"late_ms_mean":{:.4f},"late_ms_max":{:.3f},)"
       R"("not_taken":{},"profile":{},"up":{},"down":{}}})",
-      milliseconds(time) / 1000, seconds(used.ru_utime) + seconds(used.ru_stime), is_real_time_,
-      lateness_.arrivals == 0 ? 0.0 : milliseconds(lateness_.total) / static_cast<double>(lateness_.arrivals),
-      milliseconds(lateness_.most), not_taken_, to_json(profile_), way_json(up_, time),
+      as_milliseconds(time) / 1000, seconds(used.ru_utime) + seconds(used.ru_stime), is_real_time_,
+      lateness_.arrivals == 0 ? 0.0
+                              : as_milliseconds(lateness_.total) / static_cast<double>(lateness_.arrivals),
+      as_milliseconds(lateness_.most), not_taken_, to_json(profile_), way_json(up_, time),
       way_json(down_, time));
 }
 

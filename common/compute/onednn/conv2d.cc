@@ -5,14 +5,15 @@ namespace nanduti::onednn {
 namespace {
 
 using dnnl::memory;
-using Forward = dnnl::convolution_forward;
-using BackwardData = dnnl::convolution_backward_data;
-using BackwardWeights = dnnl::convolution_backward_weights;
 
 // Winograd would be faster for 3x3 kernels and less exact.
 constexpr auto kAlgorithm = dnnl::algorithm::convolution_direct;
 
 class Conv2d final : public Operator {
+  using Forward = dnnl::convolution_forward;
+  using BackwardData = dnnl::convolution_backward_data;
+  using BackwardWeights = dnnl::convolution_backward_weights;
+
  public:
   Conv2d(const NetworkLayer& layer, bool relu) : layer_(layer), relu_(relu) {}
 

@@ -5,15 +5,16 @@ namespace {
 
 using dnnl::memory;
 using Tag = memory::format_tag;
-using Forward = dnnl::inner_product_forward;
-using BackwardData = dnnl::inner_product_backward_data;
-using BackwardWeights = dnnl::inner_product_backward_weights;
 
 /// Works on rows, (batch, inputs). The weight is put into oneDNN's format for the forward only: backward, in
 /// (out, in) as the parameter space has it, is as fast and needs no reorder. LeNet's 500 x 800 at batch 64,
 /// reorders included, on a Zen 5 core: forward 0.37 ms (plain 0.39), either gradient 0.22 ms (in oneDNN's
 /// formats 0.41 and 0.45).
 class Dense final : public Operator {
+  using Forward = dnnl::inner_product_forward;
+  using BackwardData = dnnl::inner_product_backward_data;
+  using BackwardWeights = dnnl::inner_product_backward_weights;
+
  public:
   Dense(const NetworkLayer& layer, bool relu) : layer_(layer), relu_(relu) {}
 

@@ -4,10 +4,10 @@
 namespace nanduti::onednn {
 namespace {
 
-using Forward = dnnl::pooling_forward;
-using Backward = dnnl::pooling_backward;
-
 class Pool final : public Operator {
+  using Forward = dnnl::pooling_forward;
+  using Backward = dnnl::pooling_backward;
+
  public:
   explicit Pool(const NetworkLayer& layer)
       : layer_(layer),

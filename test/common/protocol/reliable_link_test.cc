@@ -14,7 +14,7 @@ namespace {
 
 constexpr ProtocolTime kNow{1h};
 
-SharedBytes bytes_of(std::size_t size) { return SharedBytes::take(std::vector<std::byte>(size)); }
+SharedBytes zeros_of(std::size_t size) { return SharedBytes::take(std::vector<std::byte>(size)); }
 
 Frame piece(std::uint64_t sequence, bool begins, std::uint64_t payload_bytes, std::uint64_t offset,
             std::size_t chunk_bytes) {
@@ -24,7 +24,7 @@ Frame piece(std::uint64_t sequence, bool begins, std::uint64_t payload_bytes, st
   if (begins) frame.message_header = encode_message(Push()).header;
   frame.message_payload_bytes = payload_bytes;
   frame.chunk_offset = offset;
-  frame.chunk = bytes_of(chunk_bytes);
+  frame.chunk = zeros_of(chunk_bytes);
   return frame;
 }
 
@@ -105,7 +105,7 @@ TEST_CASE("a message larger than the stream may carry is a fault at its first fr
   Frame without = piece(0, true, 300'000, 0, kChunkBytesMax);
   without.message_header = encode_message(WorkerStatus()).header;
   CHECK(fault_after({without}, options) == LinkFault::kPayloadNotAllowed);
-  without.message_header = bytes_of(24);
+  without.message_header = zeros_of(24);
   CHECK(fault_after({without}, options) == LinkFault::kPayloadNotAllowed);
 }
 
@@ -171,7 +171,7 @@ TEST_CASE("without credit one frame at a time goes, and a giant credit counts fo
 
   ReliableLink bulk({});
   Push push;
-  push.payload = bytes_of(std::size_t{200} << 20);
+  push.payload = zeros_of(std::size_t{200} << 20);
   for (int i = 0; i < 2; ++i) bulk.queue(encode_message(push), 0);
   // A path as fast as no other.
   bulk.on_frame(kNow, ack(0, ~std::uint64_t{0}));

@@ -26,14 +26,14 @@ void finish_stranger(SessionHub& hub, ProtocolTime now, std::uint64_t number) {
   hub.on_frame(now, stranger_route(number), data_frame(number, 0, 0));
 }
 
-SharedBytes bytes_of(std::size_t size) { return SharedBytes::take(std::vector<std::byte>(size)); }
+SharedBytes zero_bytes(std::size_t size) { return SharedBytes::take(std::vector<std::byte>(size)); }
 
 /// The first frame of a message with a payload of so many bytes.
 Frame announcing(std::uint64_t session, std::uint64_t payload_bytes, const Message& message) {
   Frame frame = data_frame(session, 0, 0);
   frame.message_header = encode_message(message).header;
   frame.message_payload_bytes = payload_bytes;
-  frame.chunk = bytes_of(static_cast<std::size_t>(std::min<std::uint64_t>(kChunkBytesMax, payload_bytes)));
+  frame.chunk = zero_bytes(static_cast<std::size_t>(std::min<std::uint64_t>(kChunkBytesMax, payload_bytes)));
   return frame;
 }
 
@@ -245,7 +245,7 @@ TEST_CASE("when unfinished messages together are too large, who holds the most g
   Frame frame = data_frame(3, 0, 1);
   frame.message_header = {};
   frame.message_payload_bytes = 1'000'000;
-  frame.chunk = bytes_of(kChunkBytesMax);
+  frame.chunk = zero_bytes(kChunkBytesMax);
   for (frame.chunk_offset = kChunkBytesMax; world.server.counters().sessions_over_total == 0;
        ++frame.sequence, frame.chunk_offset += kChunkBytesMax)
     world.server.on_frame(world.now, stranger_route(3), frame);
@@ -325,7 +325,7 @@ TEST_CASE("random frames from strangers disturb no honest session") {
         frame.message_payload_bytes = random.chance(0.5) ? 0 : number() % (kPayloadBytesMax + 1);
         frame.chunk_offset = random.chance(0.7) ? 0 : number();
         if (random.chance(0.5))
-          frame.chunk = bytes_of(static_cast<std::size_t>(std::min<std::uint64_t>(
+          frame.chunk = zero_bytes(static_cast<std::size_t>(std::min<std::uint64_t>(
               frame.message_payload_bytes, random.chance(0.5) ? kChunkBytesMax : random.below(2000))));
         if (random.chance(0.3)) frame.message_header = encode_message(Push()).header;
         if (random.chance(0.1)) frame.message_header = {};

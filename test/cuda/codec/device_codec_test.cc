@@ -20,13 +20,6 @@
 namespace nanduti {
 namespace {
 
-std::vector<std::uint32_t> bits_of(const std::vector<float>& values) {
-  std::vector<std::uint32_t> bits(values.size());
-  std::transform(values.begin(), values.end(), bits.begin(),
-                 [](float v) { return std::bit_cast<std::uint32_t>(v); });
-  return bits;
-}
-
 std::vector<std::byte> bytes_of(const SharedBytes& bytes) {
   return {bytes.view().begin(), bytes.view().end()};
 }

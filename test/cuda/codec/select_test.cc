@@ -27,13 +27,6 @@ struct Selected {
   friend bool operator==(const Selected&, const Selected&) = default;
 };
 
-std::vector<std::uint32_t> bits_of(const std::vector<float>& values) {
-  std::vector<std::uint32_t> bits(values.size());
-  std::transform(values.begin(), values.end(), bits.begin(),
-                 [](float v) { return std::bit_cast<std::uint32_t>(v); });
-  return bits;
-}
-
 Selected on_cpu(std::vector<float> residual, const std::vector<float>& progress,
                 const std::vector<std::uint32_t>& wanted) {
   Selected selected;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -9,6 +10,13 @@
 #include "common/base/random.h"
 
 namespace nanduti {
+
+inline std::vector<std::uint32_t> bits_of(const std::vector<float>& values) {
+  std::vector<std::uint32_t> bits(values.size());
+  std::transform(values.begin(), values.end(), bits.begin(),
+                 [](float v) { return std::bit_cast<std::uint32_t>(v); });
+  return bits;
+}
 
 /// Values of many kinds.
 inline std::vector<float> some_values(RandomStream& random, std::size_t size, int kind) {

@@ -11,6 +11,9 @@
 
 namespace nanduti {
 
+/// The one shard of most tests.
+inline constexpr PeerId kShard{100};
+
 /// A coordinator without a network: the test plays the shards and the workers, in its own time.
 struct CoordinatorBench {
   explicit CoordinatorBench(const CoordinatorOptions& options = {}, std::uint64_t of_test = 10)

@@ -2,14 +2,13 @@
 // Method: one core, with messages of a shard and of workers made by hand; the time is the test's.
 #include "common/tensor/parameter_space.h"
 #include "server/coordinator/coordinator_core.h"
+#include "test/server/coordinator/coordinator_bench.h"
 #include "test/support/catch.h"
 
 using namespace nanduti;
 using namespace std::chrono_literals;
 
 namespace {
-
-constexpr PeerId kShard{100};
 
 struct Bench {
   CoordinatorCore core{CoordinatorOptions{1, 10s, 60s, 600s}};

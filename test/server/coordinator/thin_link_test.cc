@@ -8,8 +8,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr PeerId kShard{100};
-
 /// Shards have more time than the longest transfer here takes.
 CoordinatorOptions patient() {
   CoordinatorOptions options = quick();

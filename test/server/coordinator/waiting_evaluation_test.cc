@@ -5,12 +5,6 @@
 using namespace nanduti;
 using namespace std::chrono_literals;
 
-namespace {
-
-constexpr PeerId kShard{100};
-
-}  // namespace
-
 TEST_CASE("an evaluation that is not done in time is another worker's too, and the first answer counts") {
   CoordinatorBench bench(quick());
   bench.start(1, 2);

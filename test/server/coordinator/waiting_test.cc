@@ -6,12 +6,6 @@
 using namespace nanduti;
 using namespace std::chrono_literals;
 
-namespace {
-
-constexpr PeerId kShard{100};
-
-}  // namespace
-
 TEST_CASE("a worker that dies between having read the data and joining is replaced by another") {
   CoordinatorBench bench(quick());
   bench.add_shard(0);

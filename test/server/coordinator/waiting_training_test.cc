@@ -5,12 +5,6 @@
 using namespace nanduti;
 using namespace std::chrono_literals;
 
-namespace {
-
-constexpr PeerId kShard{100};
-
-}  // namespace
-
 TEST_CASE(
     "a worker that takes part in a deterministic job and asks for no samples is dead after the lease's "
     "time") {

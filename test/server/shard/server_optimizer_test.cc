@@ -11,7 +11,7 @@ using namespace nanduti;
 
 namespace {
 
-constexpr std::size_t kSize = 12;
+constexpr std::size_t kValues = 12;
 
 /// An update of the coordinates that are not 0, or of all.
 Update update_of(const std::vector<float>& values, bool dense) {
@@ -29,7 +29,7 @@ Update update_of(const std::vector<float>& values, bool dense) {
 }
 
 std::vector<float> some_values(RandomStream& random) {
-  std::vector<float> values(kSize);
+  std::vector<float> values(kValues);
   for (float& value : values)
     if (random.below(3) != 0) value = static_cast<float>(random.uniform(-1.0, 1.0));
   return values;
@@ -44,9 +44,9 @@ void check_same(const std::vector<float>& w, const std::vector<double>& expected
 TEST_CASE("added pushes move the parameters by their weight times the server's learning rate") {
   ServerOptimizerSpec spec;
   spec.learning_rate = 2;
-  ServerOptimizer optimizer(spec, kSize, {});
-  std::vector<float> w(kSize, 1.0f);
-  std::vector<float> push(kSize);
+  ServerOptimizer optimizer(spec, kValues, {});
+  std::vector<float> w(kValues, 1.0f);
+  std::vector<float> push(kValues);
   push[3] = 4;
   for (const bool dense : {true, false}) optimizer.apply(w, update_of(push, dense), {0.25f, 1.0f, 0.25});
   CHECK(w[3] == -3.0f);
@@ -59,16 +59,16 @@ TEST_CASE("delayed Nesterov is momentum on the mean of a round, whoever is first
   spec.type = ServerOptimizerType::kNesterov;
   spec.learning_rate = 0.5;
   spec.momentum = 0.75;
-  ServerOptimizer optimizer(spec, kSize, {});
+  ServerOptimizer optimizer(spec, kValues, {});
   RandomStream random(1);
-  std::vector<float> w(kSize, 1.0f);
-  std::vector<double> expected(kSize, 1.0), velocity(kSize);
+  std::vector<float> w(kValues, 1.0f);
+  std::vector<double> expected(kValues, 1.0), velocity(kValues);
   for (int round = 0; round < 50; ++round) {
-    std::vector<double> mean(kSize);
+    std::vector<double> mean(kValues);
     for (std::uint32_t worker = 0; worker < kWorkers; ++worker) {
       const std::vector<float> push = some_values(random);
       const bool flush = round % 7 == 3 && worker == 1;
-      for (std::size_t i = 0; i < kSize; ++i) mean[i] += static_cast<double>(push[i]) / kWorkers;
+      for (std::size_t i = 0; i < kValues; ++i) mean[i] += static_cast<double>(push[i]) / kWorkers;
       if (flush) {  // the same in two parts, of which one is no round
         std::vector<float> half(push);
         for (float& value : half) value *= 0.5f;
@@ -78,7 +78,7 @@ TEST_CASE("delayed Nesterov is momentum on the mean of a round, whoever is first
         optimizer.apply(w, update_of(push, random.below(2) == 0), {2.0f / kWorkers, 0.5f, 1.0 / kWorkers});
       }
     }
-    for (std::size_t i = 0; i < kSize; ++i) {
+    for (std::size_t i = 0; i < kValues; ++i) {
       velocity[i] = spec.momentum * velocity[i] + mean[i];
       expected[i] -= spec.learning_rate * (mean[i] + spec.momentum * velocity[i]);
     }
@@ -90,11 +90,11 @@ TEST_CASE("Adagrad divides by the root of its row's mean squares, the values tha
   ServerOptimizerSpec spec;
   spec.type = ServerOptimizerType::kAdagrad;
   spec.learning_rate = 0.5;
-  const std::vector<std::uint64_t> row_ends = {1, 4, 5, kSize};
-  ServerOptimizer optimizer(spec, kSize, row_ends);
+  const std::vector<std::uint64_t> row_ends = {1, 4, 5, kValues};
+  ServerOptimizer optimizer(spec, kValues, row_ends);
   RandomStream random(2);
-  std::vector<float> w(kSize, 1.0f);
-  std::vector<double> expected(kSize, 1.0), squares(row_ends.size());
+  std::vector<float> w(kValues, 1.0f);
+  std::vector<double> expected(kValues, 1.0), squares(row_ends.size());
   for (int step = 0; step < 60; ++step) {
     std::vector<float> push = some_values(random);
     if (step < 20) std::fill(push.begin() + 1, push.begin() + 4, 0.0f);  // a row that begins late

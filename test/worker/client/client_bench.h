@@ -10,10 +10,11 @@
 
 namespace nanduti {
 
+inline constexpr PeerId kCoordinator{0};
+
 /// A worker without a network: the test plays the coordinator, two shards and the host, in its own time.
 /// Loading a job is done at once.
 struct ClientBench {
-  static constexpr PeerId kCoordinator{0};
   static constexpr std::uint64_t kSize = 8192;  // parameters, half of them on each shard
 
   explicit ClientBench(std::uint64_t seed = 1, bool is_deterministic = false,

@@ -6,27 +6,19 @@
 using namespace nanduti;
 using namespace std::chrono_literals;
 
-namespace {
-
-constexpr PeerId kCoordinator = ClientBench::kCoordinator;
-constexpr std::uint64_t kSize = ClientBench::kSize;
-using Bench = ClientBench;
-
-}  // namespace
-
 TEST_CASE("shards that do not make up the whole model, in order, are refused") {
   std::vector<ShardPlace> places = {{"tcp://x:1", ShardIndex(0), 1, 0, 4096},
-                                    {"tcp://x:1", ShardIndex(1), 2, 4096, kSize}};
+                                    {"tcp://x:1", ShardIndex(1), 2, 4096, ClientBench::kSize}};
   bool fits = false;
   SECTION("whole") { fits = true; }
   SECTION("a gap") { places[0].end = 4000; }
   SECTION("an overlap") { places[1].begin = 4000; }
   SECTION("not from the start") { places[0].begin = 1; }
-  SECTION("not to the end") { places[1].end = kSize - 1; }
+  SECTION("not to the end") { places[1].end = ClientBench::kSize - 1; }
   SECTION("out of order") { std::swap(places[0].index, places[1].index); }
   SECTION("an index that is none") { places[1].index = ShardIndex(9); }
   SECTION("none") { places.clear(); }
-  Bench bench;
+  ClientBench bench;
   bench.hear(kCoordinator, JoinJob{JobId(1), 5, places});
   CHECK(bench.peers.size() == (fits ? 2 : 0));
   CHECK(bench.to<JobRefused>(kCoordinator).size() == (fits ? 0 : 1));
@@ -38,7 +30,7 @@ TEST_CASE("no message of the coordinator or a shard brings a worker down") {
     INFO("seed " << seed);
     AnyMessage any(seed);
     RandomStream random(seed, 1);
-    Bench bench(seed, seed % 2 == 0);
+    ClientBench bench(seed, seed % 2 == 0);
     const std::uint64_t join_at = random.below(8);
     for (std::uint64_t i = 0; i < 60; ++i) {
       bench.now += Duration(std::chrono::milliseconds(random.below(700)));
@@ -70,7 +62,7 @@ TEST_CASE("no message of the coordinator or a shard brings a worker down") {
 }
 
 TEST_CASE("a cut of the wrong size is a reason to give the job up, and the coordinator hears it") {
-  Bench bench;
+  ClientBench bench;
   bench.join();
   bench.hear(kCoordinator, EvaluationLease{JobId(1), LeaseId(1), CutId(1), 0, 10});
   const auto cut = [](std::size_t values) {
@@ -86,7 +78,7 @@ TEST_CASE("a cut of the wrong size is a reason to give the job up, and the coord
 }
 
 TEST_CASE("a cut that is not held any more does not stand in the way of the next evaluation") {
-  Bench bench;
+  ClientBench bench;
   bench.join();
   bench.hear(kCoordinator, EvaluationLease{JobId(1), LeaseId(1), CutId(1), 0, 10});
   bench.hear(kCoordinator, EvaluationLease{JobId(1), LeaseId(2), CutId(2), 0, 10});
@@ -99,7 +91,7 @@ TEST_CASE("a cut that is not held any more does not stand in the way of the next
 }
 
 TEST_CASE("a shard that closes its session for good makes the worker start over, unless the job ends") {
-  Bench bench;
+  ClientBench bench;
   bench.join();
   bench.tell(PeerClosed{bench.peers[0], "the connection is lost", true});
   CHECK(bench.core.next_deadline() <= bench.now + 1s);  // the next status, and no more
@@ -133,7 +125,7 @@ TEST_CASE("a shard that closes its session for good makes the worker start over,
 
 TEST_CASE("a worker that drains after a lost session says nothing of the leases of its old life") {
   // The coordinator has lent them again, and would take the new life for one that lies.
-  Bench bench;
+  ClientBench bench;
   bench.join();
   bench.send_shadow();
   bench.lend(25);
@@ -168,10 +160,11 @@ TEST_CASE("a worker that is asked to join before it has read the job's data join
   core.on_event(now, MessageReceived{kCoordinator, Registered{IncarnationOrder(1)}});
   core.on_event(now, MessageReceived{kCoordinator, PrepareJob{JobId(1), "x"}});
   core.on_event(
-      now, MessageReceived{kCoordinator, JoinJob{JobId(1), 5, {{"tcp://x:1", ShardIndex(0), 1, 0, kSize}}}});
+      now, MessageReceived{kCoordinator,
+                           JoinJob{JobId(1), 5, {{"tcp://x:1", ShardIndex(0), 1, 0, ClientBench::kSize}}}});
   CHECK(shards_opened() == 0);
   LoadedJob job;
-  job.parameters = kSize;
+  job.parameters = ClientBench::kSize;
   job.layout_hash = 5;
   job.codecs = both_ways();
   core.on_event(now, ClientCore::JobLoaded{JobId(1), job});
@@ -192,22 +185,23 @@ TEST_CASE("a worker names the initial values that it has made, until a differenc
     }
   };
   LoadedJob job;
-  job.parameters = kSize;
+  job.parameters = ClientBench::kSize;
   job.layout_hash = 5;
   job.codecs = both_ways();
-  job.initial_values = std::make_shared<const std::vector<float>>(kSize, 0.5f);
+  job.initial_values = std::make_shared<const std::vector<float>>(ClientBench::kSize, 0.5f);
   tell(PeerConnected{kCoordinator, {}});
   tell(MessageReceived{kCoordinator, Registered{IncarnationOrder(1)}});
   tell(MessageReceived{kCoordinator, PrepareJob{JobId(1), "x"}});
   tell(ClientCore::JobLoaded{JobId(1), job});
-  tell(MessageReceived{kCoordinator, JoinJob{JobId(1), 5, {{"tcp://x:1", ShardIndex(0), 1, 0, kSize}}}});
+  tell(MessageReceived{kCoordinator,
+                       JoinJob{JobId(1), 5, {{"tcp://x:1", ShardIndex(0), 1, 0, ClientBench::kSize}}}});
   tell(PeerConnected{shard, {}});
   REQUIRE(asked.size() == 1);
-  CHECK(asked[0].initial_fingerprint == initial_fingerprint(std::vector<float>(kSize, 0.5f)));
+  CHECK(asked[0].initial_fingerprint == initial_fingerprint(std::vector<float>(ClientBench::kSize, 0.5f)));
   Assign assign;
   assign.header.job = JobId(1);
   assign.header.chain = ChainId(9);
-  assign.ranges = {{0, kSize + 1}};
+  assign.ranges = {{0, ClientBench::kSize + 1}};
   tell(MessageReceived{shard, assign});
   tell(ClientCore::ReplicaReported{
       JobId(1), Replica::MergeFailed{ShardIndex(0), ChainId(), Version(), "it does not fit", false, 0}});
@@ -218,7 +212,7 @@ TEST_CASE("a worker names the initial values that it has made, until a differenc
 TEST_CASE("pushes are held back where a shard has too many bytes unacknowledged, and none is lost") {
   ClientOptions options;
   options.window_bytes_max = 4096 * sizeof(float);  // one push
-  Bench bench(1, false, options);
+  ClientBench bench(1, false, options);
   bench.join();
   const PeerId shard = bench.peers[0];
   for (const PeerId peer : std::vector(bench.peers)) {
@@ -228,7 +222,7 @@ TEST_CASE("pushes are held back where a shard has too many bytes unacknowledged,
     assign.header.epoch = MembershipEpoch(1);
     assign.header.active = {{IncarnationOrder(1), Round(), Round(100)}};  // the gate is open
     assign.whole = true;
-    const std::uint64_t size = peer == shard ? 4096 : kSize - 4096;
+    const std::uint64_t size = peer == shard ? 4096 : ClientBench::kSize - 4096;
     assign.ranges = {{0, size}};
     assign.payload = SharedBytes::take(std::vector<float>(size));
     bench.hear(peer, assign);
@@ -255,7 +249,7 @@ TEST_CASE("pushes are held back where a shard has too many bytes unacknowledged,
 }
 
 TEST_CASE("a round stays within its lease, at the end of numbers too") {
-  Bench bench;
+  ClientBench bench;
   bench.join();
   for (const PeerId peer : std::vector(bench.peers)) {
     Assign assign;
@@ -277,7 +271,7 @@ TEST_CASE("a round stays within its lease, at the end of numbers too") {
 }
 
 TEST_CASE("a worker that was suspended goes on where its new entry says, with the lease that it holds") {
-  Bench bench;
+  ClientBench bench;
   bench.join();
   const auto version = [&](std::uint64_t number, std::uint64_t epoch, std::vector<MemberClock> active) {
     Assign assign;

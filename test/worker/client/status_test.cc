@@ -9,8 +9,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr PeerId kCoordinator = ClientBench::kCoordinator;
-
 std::vector<Message> sent_by(ClientCore& core) {
   std::vector<Message> sent;
   for (auto& action : core.take_actions())

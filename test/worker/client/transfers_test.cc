@@ -7,11 +7,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr PeerId kCoordinator = ClientBench::kCoordinator;
-constexpr std::uint64_t kSize = ClientBench::kSize;
-
 CutValues values(std::uint64_t cut, float value) {
-  return {JobId(1), CutId(cut), SharedBytes::take(std::vector<float>(kSize / 2, value))};
+  return {JobId(1), CutId(cut), SharedBytes::take(std::vector<float>(ClientBench::kSize / 2, value))};
 }
 
 EvaluationLease evaluation(std::uint64_t lease, std::uint64_t cut) {
@@ -60,8 +57,8 @@ TEST_CASE("a cut is fetched once for all evaluations of it, and dropped with the
   }
   const std::vector<float>& parameters = *bench.evaluations[0].parameters;
   CHECK(parameters[0] == 1);
-  CHECK(parameters[kSize / 2 - 1] == 1);
-  CHECK(parameters[kSize / 2] == 2);
+  CHECK(parameters[ClientBench::kSize / 2 - 1] == 1);
+  CHECK(parameters[ClientBench::kSize / 2] == 2);
   CHECK(bench.to<EvaluationDone>(kCoordinator).size() == 3);
   std::vector<double> told;  // with each answer, the time of all so far
   for (const WorkerStatus& status : bench.to<WorkerStatus>(kCoordinator))
@@ -211,7 +208,7 @@ TEST_CASE("a worker's window ends at its bytes too, with two rounds at least") {
   ClientOptions options;
   const std::size_t rounds = GENERATE(std::size_t{1}, std::size_t{3});
   // A round's payload and its update, dense float32 both.
-  options.window_bytes_max = rounds * 2 * kSize * sizeof(float);
+  options.window_bytes_max = rounds * 2 * ClientBench::kSize * sizeof(float);
   ClientBench bench(1, false, options);
   bench.join();
   bench.send_shadow({{IncarnationOrder(1), Round(), Round(100)}});  // the gate is open
@@ -240,10 +237,11 @@ TEST_CASE("the gate holds at the end of numbers too") {
 
 TEST_CASE("a cut is asked for once the shard has taken the subscription") {
   ClientBench bench;
-  bench.hear(kCoordinator, JoinJob{JobId(1),
-                                   5,
-                                   {{"tcp://x:1", ShardIndex(0), 1, 0, kSize / 2},
-                                    {"tcp://x:1", ShardIndex(1), 2, kSize / 2, kSize}}});
+  bench.hear(kCoordinator,
+             JoinJob{JobId(1),
+                     5,
+                     {{"tcp://x:1", ShardIndex(0), 1, 0, ClientBench::kSize / 2},
+                      {"tcp://x:1", ShardIndex(1), 2, ClientBench::kSize / 2, ClientBench::kSize}}});
   bench.hear(kCoordinator, evaluation(1, 1));
   for (const PeerId shard : std::vector(bench.peers)) {
     bench.tell(PeerConnected{shard, {}});

@@ -6,8 +6,6 @@
 namespace nanduti {
 namespace {
 
-constexpr PeerId kCoordinator = ClientBench::kCoordinator;
-
 Tune tuning(std::uint64_t number, std::uint64_t from, std::uint64_t round_samples,
             std::string settings = {}) {
   return {JobId(1), number, Round(from), 5u, round_samples, std::move(settings)};
