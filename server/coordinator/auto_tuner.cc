@@ -217,7 +217,9 @@ std::optional<AutoTuner::Choice> AutoTuner::choose(ProtocolTime now, const Stale
   const Wanted wanted = want(plan, all);
   Choice choice{plan.bound, plan.local_steps, wanted.why};
   if (plan.auto_bound)
-    choice.bound = std::min(std::max(wanted.bound, std::min(wanted.bound_kept, *plan.bound)), plan.bound_max);
+    choice.bound =
+        std::min(std::max(wanted.bound, std::min(std::max(wanted.bound_kept, kBoundFloor), *plan.bound)),
+                 plan.bound_max);
   if (plan.auto_local_steps)
     choice.local_steps =
         std::clamp(std::max(wanted.local_steps, std::min(wanted.local_steps_kept, plan.local_steps)), 1u,

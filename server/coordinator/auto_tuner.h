@@ -36,10 +36,10 @@ struct StalenessPlan {
 ///
 /// What has been seen to last longer, be it for a queue, keeps s and H from falling; and so does how far
 /// workers have been apart without waiting for each other: one that evaluates falls behind, and s rounds are
-/// all that others may be ahead. What has to grow grows
-/// once it is known for kRaiseAfter; what may fall waits for kLowerAfter, and for a reason of some weight. So
-/// s begins with its maximum, for what is rare is not seen at once; H is chosen as soon as something is
-/// known. Pure; one thread.
+/// all that others may be ahead. For the same reason s falls no further than to kBoundFloor. What has to
+/// grow grows once it is known for kRaiseAfter; what may fall waits for kLowerAfter, and for a reason of some
+/// weight. So s begins with its maximum, for what is rare is not seen at once; H is chosen as soon as
+/// something is known. Pure; one thread.
 class AutoTuner {
  public:
   /// Figures are taken over so long and kRoundsMin rounds; over two rounds, if these take longer.
@@ -57,7 +57,10 @@ class AutoTuner {
   static constexpr Duration kShortestAge = std::chrono::minutes(5);
   static constexpr Duration kRaiseAfter = std::chrono::seconds(2);
   static constexpr Duration kLowerAfter = std::chrono::seconds(30);
-  static constexpr Duration kRateAge = std::chrono::minutes(5);   ///< a rate is known for, once used up
+  static constexpr Duration kRateAge = std::chrono::minutes(5);  ///< a rate is known for, once used up
+  /// A worker that evaluates a part, which takes about a round, and then another, is two rounds behind before
+  /// that has been seen once.
+  static constexpr std::uint32_t kBoundFloor = 4;
   static constexpr Duration kApartAge = std::chrono::minutes(5);  ///< the farthest of so long counts
 
   explicit AutoTuner(std::uint32_t batch_size) : batch_size_(batch_size) {}

@@ -155,7 +155,7 @@ TEST_CASE("how far workers have been apart without waiting keeps the bound from 
   Conditions conditions;
   conditions.step = 0.1;
   bench.live(400, conditions);
-  CHECK(bench.plan.bound == 2u);
+  CHECK(bench.plan.bound == AutoTuner::kBoundFloor);
 }
 
 TEST_CASE("workers that are apart for good, and wait for that, do not keep the bound") {
@@ -404,7 +404,7 @@ TEST_CASE("rounds of minutes are measured too, and a flood of statuses is no har
       bench.tuner.on_changed();
     }
   }
-  CHECK(bench.plan.bound == 2u);
+  CHECK(bench.plan.bound == AutoTuner::kBoundFloor);
   CHECK(bench.plan.local_steps == 1);
 }
 
