@@ -27,7 +27,7 @@ endif()
 
 # Sources of a folder are compiled some at a time: most of a compiler's work is headers. A patched source (test/sim/mutants)
 # takes the place of its original, which has to stand alone for that.
-option(NANDUTI_UNITY "Compile several sources of a folder together: a whole build takes half as long" OFF)
+option(NANDUTI_UNITY "Compile several sources of a folder together: headers are read less often" OFF)
 if(NANDUTI_UNITY AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # Said of what unnamed namespaces hold, wherever a source is included.
   target_compile_options(nanduti_flags INTERFACE -Wno-subobject-linkage)
