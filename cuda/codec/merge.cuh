@@ -1,6 +1,7 @@
 #pragma once
 
-#include "cuda/codec/body.cuh"
+#include "cuda/codec/bits.cuh"
+#include "cuda/codec/quantise.cuh"
 
 /// From a payload to the values that it changes: what common/codec/group_decoder.cc and add() do.
 namespace nanduti::device {
@@ -13,31 +14,39 @@ struct Reading {
   unsigned index_bytes;
   float* target;  // of the group
   const unsigned* words;
-  Body body;
+  BitPosition body;  // its sections: index, remainders, values
+  BitPosition remainders;
+  BitPosition codes;
 };
 
 __device__ inline Reading reading_of(const MergeArguments& arguments, unsigned group) {
   Reading reading;
   const CodedGroup* const coded = arguments.groups + group;
-  reading.entry = load_entry(&coded->entry);
+  reading.entry.count_and_form = load(&coded->entry.count_and_form);
+  reading.entry.unary_and_rice = load(&coded->entry.unary_and_rice);
+  for (unsigned which = 0; which < 2; ++which)
+    reading.entry.scales[which] = load(&coded->entry.scales[which]);
   reading.quantiser = quantiser_of(reading.entry, 0);
   reading.size = load(&coded->size);
+  const GroupSections sections = sections_of(reading.entry, reading.size);
   reading.count = reading.entry.count();
-  reading.index_bytes = static_cast<unsigned>(sections_of(reading.entry, reading.size).index_bytes);
+  reading.index_bytes = static_cast<unsigned>(sections.index_bytes);
   reading.target = arguments.target + load(&coded->begin);
   reading.words = arguments.words;
-  reading.body = body_of(reading.entry, reading.size, load(&coded->body));
+  reading.body = 8 * load(&coded->body);
+  reading.remainders = reading.body + 8 * sections.index_bytes;
+  reading.codes = reading.remainders + 8 * sections.remainder_bytes;
   return reading;
 }
 
 __device__ inline unsigned remainder_of(const Reading& reading, unsigned k) {
   const unsigned rice = reading.entry.rice_parameter();
-  return read_bits(reading.words, reading.body.remainders + static_cast<BitPosition>(k) * rice, rice);
+  return read_bits(reading.words, reading.remainders + static_cast<BitPosition>(k) * rice, rice);
 }
 
 __device__ inline unsigned code_at(const Reading& reading, unsigned k) {
   const unsigned width = bits_of(reading.entry.code());
-  return read_bits(reading.words, reading.body.codes + static_cast<BitPosition>(k) * width, width);
+  return read_bits(reading.words, reading.codes + static_cast<BitPosition>(k) * width, width);
 }
 
 /// Whether the bits after `bits` up to a whole byte are zeros.
@@ -53,12 +62,12 @@ __device__ inline bool good_indices(const Reading& reading, unsigned ones, unsig
   const IndexForm form = reading.entry.form();
   const unsigned rice = reading.entry.rice_parameter(), count = reading.count;
   if (form == IndexForm::kBitmap)
-    return ones == count && ends_with_zeros(reading.words, reading.body.indices, reading.size);
+    return ones == count && ends_with_zeros(reading.words, reading.body, reading.size);
   if (form != IndexForm::kRice) return true;
   if (ones != count || last / 8 + 1 != reading.index_bytes) return false;
   // Up to here, all sums stay below 2^32 (check_entry).
   if ((static_cast<std::uint64_t>(last + 1 - count) << rice) >= reading.size) return false;
-  if (!ends_with_zeros(reading.words, reading.body.remainders, static_cast<std::uint64_t>(count) * rice))
+  if (!ends_with_zeros(reading.words, reading.remainders, static_cast<std::uint64_t>(count) * rice))
     return false;
   return ((last + 1 - count) << rice) + sum_of_remainders + count - 1 < reading.size;
 }
@@ -75,7 +84,7 @@ __global__ void check_groups_plainly(MergeArguments arguments, unsigned groups) 
   const Reading reading = reading_of(arguments, group);
   unsigned ones = 0, last = 0, sum = 0;
   for (unsigned bit = 0; bit < 8 * reading.index_bytes; ++bit) {
-    if (read_bits(reading.words, reading.body.indices + bit, 1) == 0) continue;
+    if (read_bits(reading.words, reading.body + bit, 1) == 0) continue;
     ++ones;
     last = bit;
   }
@@ -83,8 +92,8 @@ __global__ void check_groups_plainly(MergeArguments arguments, unsigned groups) 
     for (unsigned k = 0; k < reading.count; ++k) sum += remainder_of(reading, k);
   bool good = good_indices(reading, ones, last, sum);
   const unsigned width = bits_of(reading.entry.code());
-  good = good && ends_with_zeros(reading.words, reading.body.codes,
-                                 static_cast<std::uint64_t>(reading.count) * width);
+  good = good &&
+         ends_with_zeros(reading.words, reading.codes, static_cast<std::uint64_t>(reading.count) * width);
   if (reading.entry.code() == ValueCode::kFloat32)
     for (unsigned k = 0; k < reading.count; ++k)
       good = good && (code_at(reading, k) & kMagnitudeBits) < kInfinityBits;
@@ -101,7 +110,7 @@ __global__ void merge_groups_plainly(MergeArguments arguments, unsigned groups) 
     for (unsigned i = 0; i < reading.size; ++i) apply(reading, arguments.factor, i, i);
   unsigned k = 0, sum = 0;
   for (unsigned bit = 0; bit < 8 * reading.index_bytes; ++bit) {
-    if (read_bits(reading.words, reading.body.indices + bit, 1) == 0) continue;
+    if (read_bits(reading.words, reading.body + bit, 1) == 0) continue;
     if (form == IndexForm::kRice) sum += remainder_of(reading, k);
     apply(reading, arguments.factor,
           form == IndexForm::kRice ? ((bit - k) << reading.entry.rice_parameter()) + sum + k : bit, k);
@@ -118,7 +127,7 @@ __global__ void check_groups_fast(MergeArguments arguments) {
   unsigned ones = 0, end = 0, sum = 0;  // end: behind the last one
   for (unsigned bit = 32 * thread; bit < bits; bit += 32 * kThreads) {
     const unsigned width = bits - bit < 32 ? bits - bit : 32;
-    const unsigned some = read_bits(reading.words, reading.body.indices + bit, width);
+    const unsigned some = read_bits(reading.words, reading.body + bit, width);
     ones += static_cast<unsigned>(__popc(some));
     if (some != 0) end = bit + 32 - static_cast<unsigned>(__clz(static_cast<int>(some)));
   }
@@ -136,7 +145,7 @@ __global__ void check_groups_fast(MergeArguments arguments) {
   const unsigned width = bits_of(reading.entry.code());
   const bool good =
       bad == 0 && good_indices(reading, ones, end == 0 ? 0 : end - 1, sum) &&
-      ends_with_zeros(reading.words, reading.body.codes, static_cast<std::uint64_t>(reading.count) * width);
+      ends_with_zeros(reading.words, reading.codes, static_cast<std::uint64_t>(reading.count) * width);
   if (!good) atomicOr(arguments.failed, 1u);
 }
 
@@ -155,7 +164,7 @@ __global__ void merge_groups_fast(MergeArguments arguments) {
   unsigned ones_before = 0, sum_before = 0;
   for (unsigned row = 0; row < bits; row += 8 * kThreads) {
     const unsigned bit = row + 8 * thread;
-    unsigned ones = bit < bits ? read_bits(reading.words, reading.body.indices + bit, 8) : 0, of_row;
+    unsigned ones = bit < bits ? read_bits(reading.words, reading.body + bit, 8) : 0, of_row;
     unsigned k = ones_before + scan.before(static_cast<unsigned>(__popc(ones)), of_row);
     ones_before += of_row;
     unsigned sum = 0;

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "cuda/codec/body.cuh"
+#include "cuda/codec/bits.cuh"
 #include "cuda/codec/shape.cuh"
 
 /// From entries and lists to the payload: what common/codec/block_payload.cc and rice.cc write.
@@ -61,16 +61,21 @@ struct Writing {
   unsigned size, count;
   const unsigned* indices;
   const float* values;
-  float* residual;  // of the group
-  unsigned* words;  // of the payload
-  Body body;
+  float* residual;   // of the group
+  unsigned* words;   // of the payload
+  BitPosition body;  // its sections: index, remainders, values
+  BitPosition remainders;
+  BitPosition codes;
 };
 
 __device__ inline Writing writing_of(const WriteArguments& arguments, unsigned group) {
   Writing writing;
   const PlannedGroup* const planned = arguments.planned + group;
   const ShapedGroup* const shaped = arguments.shaped + group;
-  writing.entry = load_entry(&shaped->entry);
+  writing.entry.count_and_form = load(&shaped->entry.count_and_form);
+  writing.entry.unary_and_rice = load(&shaped->entry.unary_and_rice);
+  for (unsigned which = 0; which < 2; ++which)
+    writing.entry.scales[which] = load(&shaped->entry.scales[which]);
   writing.quantiser = quantiser_of(writing.entry, load(&shaped->middle));
   writing.size = load(&planned->size);
   writing.count = load(&shaped->count);
@@ -79,7 +84,10 @@ __device__ inline Writing writing_of(const WriteArguments& arguments, unsigned g
   writing.values = arguments.sent.values + slot;
   writing.residual = arguments.residual + load(&planned->begin);
   writing.words = arguments.payload.words;
-  writing.body = body_of(writing.entry, writing.size, load(&arguments.payload.bodies[group]));
+  const GroupSections sections = sections_of(writing.entry, writing.size);
+  writing.body = 8 * load(&arguments.payload.bodies[group]);
+  writing.remainders = writing.body + 8 * sections.index_bytes;
+  writing.codes = writing.remainders + 8 * sections.remainder_bytes;
   return writing;
 }
 
@@ -105,20 +113,20 @@ __global__ void write_groups_plainly(WriteArguments arguments) {
   const Writing writing = writing_of(arguments, group);
   write_entry(arguments, group, writing.entry);
   const unsigned width = bits_of(writing.entry.code()), rice = writing.entry.rice_parameter();
-  BitPosition ones = writing.body.indices;
+  BitPosition ones = writing.body;
   for (unsigned k = 0; k < writing.count; ++k) {
     const unsigned index = load(&writing.indices[k]);
     const float value = load(&writing.values[k]);
     const unsigned code = writing.quantiser.code_of(value);
     store(&writing.residual[index], __fsub_rn(value, writing.quantiser.value_of(code)));
     const IndexForm form = writing.entry.form();
-    or_bits(writing.words, writing.body.codes + (form == IndexForm::kDense ? index : k) * width, width, code);
-    if (form == IndexForm::kBitmap) or_bits(writing.words, writing.body.indices + index, 1, 1);
+    or_bits(writing.words, writing.codes + (form == IndexForm::kDense ? index : k) * width, width, code);
+    if (form == IndexForm::kBitmap) or_bits(writing.words, writing.body + index, 1, 1);
     if (form != IndexForm::kRice) continue;
     const unsigned gap = gap_before(writing.indices, k);
     ones += gap >> rice;
     or_bits(writing.words, ones++, 1, 1);
-    or_bits(writing.words, writing.body.remainders + static_cast<BitPosition>(k) * rice, rice,
+    or_bits(writing.words, writing.remainders + static_cast<BitPosition>(k) * rice, rice,
             gap & ((1u << rice) - 1));
   }
 }
@@ -143,21 +151,21 @@ __global__ void write_groups_fast(WriteArguments arguments) {
       const unsigned code = writing.quantiser.code_of(value);
       store(&writing.residual[index], __fsub_rn(value, writing.quantiser.value_of(code)));
       if (form == IndexForm::kDense && count < writing.size)
-        or_bits(writing.words, writing.body.codes + static_cast<BitPosition>(index) * width, width, code);
-      if (form == IndexForm::kBitmap) or_bits(writing.words, writing.body.indices + index, 1, 1);
+        or_bits(writing.words, writing.codes + static_cast<BitPosition>(index) * width, width, code);
+      if (form == IndexForm::kBitmap) or_bits(writing.words, writing.body + index, 1, 1);
       gap = gap_before(writing.indices, k);
     }
     if (form != IndexForm::kRice) continue;
     unsigned total;
     const unsigned before = quotients + scan.before(gap >> rice, total);
     quotients += total;
-    if (k < count) or_bits(writing.words, writing.body.indices + before + (gap >> rice) + k, 1, 1);
+    if (k < count) or_bits(writing.words, writing.body + before + (gap >> rice) + k, 1, 1);
   }
   if (form == IndexForm::kRice)
-    write_fields(writing.words, writing.body.remainders, rice, count,
+    write_fields(writing.words, writing.remainders, rice, count,
                  [&](unsigned k) { return gap_before(writing.indices, k) & ((1u << rice) - 1); });
   if (form != IndexForm::kDense || count == writing.size)
-    write_fields(writing.words, writing.body.codes, width, count,
+    write_fields(writing.words, writing.codes, width, count,
                  [&](unsigned k) { return writing.quantiser.code_of(load(&writing.values[k])); });
 }
 
