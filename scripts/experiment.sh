@@ -96,8 +96,9 @@ quadratic() {
 
 # ---- experiments with jobs ----
 
-# take_arms: sets arms and arm_profile; each arm's whole job and link go to $out/arms.
+# take_arms: sets arms, arm_profile and lab_options; each arm's whole job and link go to $out/arms.
 declare -A arm_profile
+lab_options=()
 take_arms() {
   local file=$top/configs/experiments/$name.json arm settings path
   [[ -r $file ]] || die "there is no experiment '$name'; there are: $(list | sed 's/:.*//' | xargs)"
@@ -109,6 +110,7 @@ take_arms() {
     [[ " ${arms[*]} " == *" $arm "* ]] || usage_error "no arm is called '$arm'; there are: $(jq -r '[.arms[].name] | join(" ")' "$file")"
   done
   path=${job:-$top/$(jq -r .job "$file")}
+  [[ $(jq -r .workers_apart "$file") != true ]] || lab_options=(--workers-apart)
   for arm in "${arms[@]}"; do
     arm_profile[$arm]=$(jq -r --arg arm "$arm" '.arms[] | select(.name == $arm).profile' "$file")
     [[ -z $profile || ${arm_profile[$arm]} == lan ]] || arm_profile[$arm]=$profile
@@ -138,7 +140,7 @@ lab_run() {
   local log=$out/runs/$1.$2.log
   status=0
   # In the background, so that a signal to this script alone comes through at once.
-  "$wan_lab" run "${arm_profile[$1]}" "$out/arms/$1.yaml" --seed "$2" --json > "$out/runs/stdout" 2> "$log" {lock}>&- &
+  "$wan_lab" run "${arm_profile[$1]}" "$out/arms/$1.yaml" --seed "$2" --json ${lab_options[@]:+"${lab_options[@]}"} > "$out/runs/stdout" 2> "$log" {lock}>&- &
   lab_pid=$!
   wait "$lab_pid" || status=$?
   lab_pid=

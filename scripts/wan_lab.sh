@@ -8,7 +8,8 @@ source "$top/scripts/lib/wan.sh"
 
 usage() {
   cat << 'END'
-usage: scripts/wan_lab.sh run PROFILE JOB.yaml [--workers N] [--bound N|none|auto] [--seed N] [--json] [--keep FOLDER]
+usage: scripts/wan_lab.sh run PROFILE JOB.yaml [--workers N] [--bound N|none|auto] [--seed N] [--workers-apart] [--json]
+                              [--keep FOLDER]
        scripts/wan_lab.sh up PROFILE [--seed N]
        scripts/wan_lab.sh set PROFILE | blackout SECONDS [up|down] | status | down [--all]
        scripts/wan_lab.sh prove [PROFILE...] [--seconds S] [--json]
@@ -27,6 +28,8 @@ usage: scripts/wan_lab.sh run PROFILE JOB.yaml [--workers N] [--bound N|none|aut
   --workers N    workers to start, and the job's training.workers (default: as many as the job waits for)
   --bound N      the job's staleness.bound
   --seed N       the job's training.seed, and the seed of the link's randomness (default: 1)
+  --workers-apart  workers have all CPUs but the first, which the server and the link share: what the link costs the CPU
+                 takes nothing from their computing
   --keep FOLDER  leaves logs, configs, records and the model there
   --seconds S    for each measurement (default: 10)
   --json         stdout is one JSON object
@@ -53,6 +56,7 @@ while (($# > 0)); do
       exit 0
       ;;
     --json) json=true ;;
+    --workers-apart) keep_workers_apart ;;
     --all) all=true ;;
     --lab | --keep)
       value=$(value_of "$@")

@@ -9,13 +9,23 @@
 
 #include "common/base/result.h"
 
-/// The one compute interface. A backend compiles a stack of layers into a Network, which computes loss and
+/// The one compute interface. A backend compiles layers into a Network, which computes loss and
 /// gradient of a minibatch and is free to choose formats, fuse and cache as its device likes. Outside,
 /// everything is float32: images (batch, channels, height, width), parameters and gradients flat in the
 /// parameter space.
 namespace nanduti {
 
-enum class LayerKind { kConv2d, kDense, kRelu, kMaxPool, kAveragePool, kFlatten };
+enum class LayerKind {
+  kConv2d,
+  kDense,
+  kRelu,
+  kMaxPool,
+  kAveragePool,
+  kGlobalAveragePool,  ///< the mean over height and width
+  kFlatten,
+  kBatchNorm,  ///< per channel, of flat features per feature
+  kAdd,        ///< two features of the same shape
+};
 
 /// Shape of one sample's features; flat features have height and width 1.
 struct Extent {
@@ -26,21 +36,32 @@ struct Extent {
   friend bool operator==(const Extent&, const Extent&) = default;
 };
 
-/// One layer with everything worked out. Shapes must agree with what the kind computes:
-/// conv2d and pools slide a square window, floor((side + 2 padding - kernel) / stride) + 1 times.
+/// One layer with everything worked out. Features 0 are the images, features i + 1 what layer i gives. Shapes
+/// must agree with what the kind computes: conv2d and pools slide a square window,
+/// floor((side + 2 padding - kernel) / stride) + 1 times.
 struct NetworkLayer {
   LayerKind kind = LayerKind::kRelu;
+  std::size_t source = 0;  ///< the features it takes; at most the layer's own index
+  std::size_t addend = 0;  ///< add: the other ones
   Extent input;
   Extent output;
   std::uint32_t kernel = 0;   ///< conv2d and pools
   std::uint32_t stride = 1;   ///< conv2d and pools
   std::uint32_t padding = 0;  ///< conv2d only; smaller than the kernel
+  // Offsets in parameters, row-major.
   std::uint64_t weight_offset =
-      0;  ///< in parameters; conv2d (out, in, kernel, kernel), dense (out, in), row-major
+      0;                 ///< conv2d (out, in, kernel, kernel), dense (out, in), batch norm (channels)
+  bool has_bias = true;  ///< dense and batch norm: always
   std::uint64_t bias_offset = 0;  ///< shape (out)
+  // Batch norm.
+  std::uint64_t mean_offset = 0;      ///< running mean, shape (channels)
+  std::uint64_t variance_offset = 0;  ///< running variance, shape (channels); what is below 0 counts as 0
+  double epsilon = 0;                 ///< added to the variance
+  double momentum = 0;                ///< what a batch's statistics count in the running ones
 };
 
-/// A stack that ends in flat scores, one per class; dense layers take flat input.
+/// Layers in the order in which they are computed. The last gives flat scores, one per class; dense layers
+/// take flat input.
 struct NetworkDescription {
   std::vector<NetworkLayer> layers;
   std::uint64_t parameter_space_size = 0;
@@ -63,12 +84,14 @@ class Network {
   /// with another batch size. Precondition: batch > 0.
   virtual Result<std::span<float>> input(std::size_t batch) = 0;
 
-  /// Loss of the images in input(labels.size()), which was called last. labels[i] < classes;
-  /// parameters: shape [parameter_space_size].
+  /// Loss of the images in input(labels.size()), which was called last, each by itself: batch norm by its
+  /// running statistics. labels[i] < classes; parameters: shape [parameter_space_size].
   virtual Result<BatchLoss> loss(std::span<const float> parameters, std::span<const std::uint8_t> labels) = 0;
 
-  /// The same, and writes the gradient of the batch's *mean* loss to every tensor's place in `gradient`,
-  /// shape [parameter_space_size]. Gaps between tensors are not touched.
+  /// Loss of these images as a minibatch, batch norm by its statistics; writes the gradient of the *mean*
+  /// loss to every tensor's place in `gradient`, shape [parameter_space_size]. In the place of running
+  /// statistics r stands what is to be subtracted from them: momentum * (r - the batch's), with the variance
+  /// unbiased as torch.nn.BatchNorm2d has it (of one value: 0). Gaps between tensors are not touched.
   virtual Result<BatchLoss> gradient(std::span<const float> parameters, std::span<const std::uint8_t> labels,
                                      std::span<float> gradient) = 0;
 };

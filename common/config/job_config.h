@@ -19,13 +19,15 @@ inline constexpr double kAgePowerMax = 10;
 inline constexpr std::uint64_t kEvaluateEveryMax = 1'000'000'000'000;
 inline constexpr std::uint32_t kClassesMax = 256;  ///< labels are bytes
 
-/// Images and labels of one set. Absolute, or relative to a worker's data root (resolve_data_file).
+/// The files of one set: images and labels for kIdx, else files, which are read one after the other.
+/// Absolute, or relative to a worker's data root (resolve_data_file).
 struct DataFiles {
   std::string images;
   std::string labels;
+  std::vector<std::string> files;
 };
+inline constexpr std::size_t kDataFilesMax = 64;
 
-enum class DataFormat { kIdx };
 /// kAuto: mean 0 and deviation 1 over the training set's pixels. kNone: pixels / 255.
 enum class Normalize { kAuto, kNone };
 

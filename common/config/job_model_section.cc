@@ -11,8 +11,11 @@ constexpr std::uint32_t kChannelsMax = 65536;
 constexpr std::uint32_t kKernelMax = 1024;
 constexpr std::uint32_t kUnitsMax = 1 << 20;
 constexpr std::string_view kLayersAllowed =
-    "conv2d, dense, relu, max_pool, average_pool or flatten, or one of them with its values, such as "
-    "dense: {units: 500}";
+    "conv2d, dense, relu, max_pool, average_pool, global_average_pool, flatten, batch_norm or residual, or "
+    "one "
+    "of them with its values, such as dense: {units: 500}";
+
+void read_layers(YamlReader& reader, std::string_view key, std::vector<LayerSpec>& layers);
 
 void read_layer_values(YamlReader& reader, Conv2dSpec& conv) {
   reader.require("channels", fmt::format("a whole number from 1 to {}", kChannelsMax));
@@ -21,6 +24,7 @@ void read_layer_values(YamlReader& reader, Conv2dSpec& conv) {
   reader.whole_number("kernel", 1, kKernelMax, conv.kernel);
   reader.whole_number("stride", 1, kKernelMax, conv.stride);
   reader.whole_number("padding", 0, kKernelMax - 1, conv.padding);
+  reader.boolean("bias", conv.bias);
   if (conv.kernel > 0 && conv.padding >= conv.kernel) {
     reader.conflict("padding", fmt::format("{} beside a kernel of {}", conv.padding, conv.kernel),
                     "less than the kernel");
@@ -48,13 +52,30 @@ void read_layer_values(YamlReader& reader, DenseSpec& dense) {
   dense.units = static_cast<std::uint32_t>(*units);
 }
 
+void read_layer_values(YamlReader& reader, BatchNormSpec& norm) {
+  reader.real_number(
+      "epsilon", [](double value) { return value >= 1e-12 && value <= 1; }, "a number from 1e-12 to 1",
+      norm.epsilon);
+  reader.real_number(
+      "momentum", [](double value) { return value > 0 && value <= 1; }, "a number above 0, at most 1",
+      norm.momentum);
+}
+
+void read_layer_values(YamlReader& reader, ResidualSpec& residual) {
+  reader.require("body", "a list of layers");
+  read_layers(reader, "body", residual.body);
+  read_layers(reader, "shortcut", residual.shortcut);
+}
+
 void read_layer_values(YamlReader&, ReluSpec&) {}
+void read_layer_values(YamlReader&, GlobalAveragePoolSpec&) {}
 void read_layer_values(YamlReader&, FlattenSpec&) {}
 
 /// A layer that its name alone describes.
 std::optional<LayerSpec> layer_named(std::string_view name) {
   const LayerSpec kinds[] = {Conv2dSpec{},  DenseSpec{},       ReluSpec{},
-                             MaxPoolSpec{}, AveragePoolSpec{}, FlattenSpec{}};
+                             MaxPoolSpec{}, AveragePoolSpec{}, GlobalAveragePoolSpec{},
+                             FlattenSpec{}, BatchNormSpec{},   ResidualSpec{}};
   for (const LayerSpec& kind : kinds) {
     if (layer_name(kind) == name) return kind;
   }
@@ -87,27 +108,28 @@ std::optional<LayerSpec> read_layer(const YamlNode& node, const std::string& pat
   return layer;
 }
 
-void read_layers(YamlReader& model, std::vector<LayerSpec>& layers) {
+/// The list of layers below `key`, if it is there.
+void read_layers(YamlReader& reader, std::string_view key, std::vector<LayerSpec>& layers) {
   const std::string allowed = fmt::format("a list of 1 to {} layers", kModelLayersMax);
-  const YamlNode* list = model.find("layers");
+  const YamlNode* list = reader.find(key);
   if (list == nullptr) return;
-  if (list->kind != YamlNode::Kind::kList) return model.reject("layers", allowed);
+  if (list->kind != YamlNode::Kind::kList) return reader.reject(key, allowed);
   if (list->items.empty() || list->items.size() > kModelLayersMax) {
-    return model.errors().add(ConfigErrors::Rank::kWrong, list->line, model.path_of("layers"),
-                              fmt::format("a list of {}", list->items.size()), allowed);
+    return reader.errors().add(ConfigErrors::Rank::kWrong, list->line, reader.path_of(key),
+                               fmt::format("a list of {}", list->items.size()), allowed);
   }
   for (std::size_t i = 0; i < list->items.size(); ++i) {
-    const std::string path = fmt::format("{}[{}]", model.path_of("layers"), i);
-    if (auto layer = read_layer(list->items[i].value, path, model.errors())) layers.push_back(*layer);
+    const std::string path = fmt::format("{}[{}]", reader.path_of(key), i);
+    if (auto layer = read_layer(list->items[i].value, path, reader.errors())) layers.push_back(*layer);
   }
 }
 
 void read_preset(YamlReader& model, ModelSpec& spec) {
-  constexpr std::string_view kAllowed = "logistic, mlp or lenet";
-  const YamlNode* node = model.scalar("preset", kAllowed);
+  const std::string allowed = preset_names();
+  const YamlNode* node = model.scalar("preset", allowed);
   if (node == nullptr) return;
   auto layers = preset_layers(node->text);
-  if (!layers.ok()) return model.reject("preset", kAllowed);
+  if (!layers.ok()) return model.reject("preset", allowed);
   spec.preset = node->text;
   spec.layers = std::move(layers).value();
 }
@@ -121,7 +143,7 @@ void read_model_section(YamlReader& root, ModelSpec& spec) {
   const bool has_preset = model.find("preset") != nullptr;
   const bool has_layers = model.find("layers") != nullptr;
   if (has_preset) read_preset(model, spec);
-  if (has_layers && !has_preset) read_layers(model, spec.layers);
+  if (has_layers && !has_preset) read_layers(model, "layers", spec.layers);
   model.finish();
   if (has_preset && has_layers) root.conflict("model", "both preset and layers", kAllowed);
   if (model.is_present() && !has_preset && !has_layers)

@@ -3,12 +3,42 @@
 namespace nanduti {
 namespace {
 
-void read_files(YamlReader reader, DataFiles& files) {
+void read_idx_files(YamlReader& reader, DataFiles& files) {
   constexpr std::string_view kAllowed = "an IDX file's path, absolute or relative to a data root";
   reader.require("images", kAllowed);
   reader.require("labels", kAllowed);
   reader.path_text("images", kAllowed, files.images);
   reader.path_text("labels", kAllowed, files.labels);
+}
+
+void read_cifar_files(YamlReader& reader, DataFiles& files) {
+  const std::string allowed = fmt::format(
+      "a list of 1 to {} paths of files in CIFAR's binary version, absolute or relative to a data root",
+      kDataFilesMax);
+  reader.require("files", allowed);
+  const YamlNode* list = reader.find("files");
+  if (list == nullptr) return;
+  if (list->kind != YamlNode::Kind::kList || list->items.empty() || list->items.size() > kDataFilesMax)
+    return reader.reject("files", allowed);
+  for (std::size_t i = 0; i < list->items.size(); ++i) {
+    const YamlNode& node = list->items[i].value;
+    const bool is_path =
+        node.kind == YamlNode::Kind::kScalar && !node.text.empty() && node.text.size() <= kConfigPathBytesMax;
+    if (!is_path) {
+      return reader.errors().add(ConfigErrors::Rank::kWrong, node.line,
+                                 fmt::format("{}[{}]", reader.path_of("files"), i), describe(node),
+                                 "a file's path");
+    }
+    files.files.push_back(node.text);
+  }
+}
+
+void read_files(YamlReader reader, DataFormat format, DataFiles& files) {
+  if (format == DataFormat::kIdx) {
+    read_idx_files(reader, files);
+  } else {
+    read_cifar_files(reader, files);
+  }
   reader.finish();
 }
 
@@ -78,13 +108,17 @@ void begin_auto(StalenessConfig& staleness) {
 void read_data_section(YamlReader& root, DataConfig& data) {
   root.require("data", "a map with train, and test to evaluate on");
   YamlReader reader = root.map("data");
-  reader.choice<DataFormat>("format", {{"idx", DataFormat::kIdx}}, {}, data.format);
+  reader.choice<DataFormat>(
+      "format",
+      {{"idx", DataFormat::kIdx}, {"cifar10", DataFormat::kCifar10}, {"cifar100", DataFormat::kCifar100}}, {},
+      data.format);
   reader.choice<Normalize>("normalize", {{"auto", Normalize::kAuto}, {"none", Normalize::kNone}}, {},
                            data.normalize);
   reader.whole_number("classes", 2, kClassesMax, data.classes);
-  reader.require("train", "a map with images and labels");
-  read_files(reader.map("train"), data.train);
-  if (reader.find("test") != nullptr) read_files(reader.map("test"), data.test.emplace());
+  reader.require("train",
+                 data.format == DataFormat::kIdx ? "a map with images and labels" : "a map with files");
+  read_files(reader.map("train"), data.format, data.train);
+  if (reader.find("test") != nullptr) read_files(reader.map("test"), data.format, data.test.emplace());
   reader.finish();
 }
 

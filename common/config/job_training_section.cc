@@ -6,6 +6,7 @@ namespace {
 
 constexpr std::uint32_t kBatchSizeMax = 65536;
 constexpr std::uint32_t kEpochsMax = 100000;
+constexpr std::uint32_t kCropMax = 1024;
 /// AdamW's steps are about as long as its learning rate, whatever the gradient: the default.
 constexpr double kAdamWLearningRate = 0.001;
 constexpr double kAdagradLearningRate = 0.01;
@@ -101,6 +102,9 @@ void read_schedule(YamlReader& training, ScheduleSpec& schedule) {
   reader.require("type", "constant, cosine or step");
   reader.choice<ScheduleType>("type", schedules(), {}, schedule.type);
   reader.real_number(
+      "warmup_epochs", [](double value) { return value >= 0 && value <= kWarmupEpochsMax; },
+      "a number from 0 to 1000", schedule.warmup_epochs);
+  reader.real_number(
       "final_fraction", [](double value) { return value >= 0 && value <= 1; }, "a number from 0 to 1",
       schedule.final_fraction);
   reader.real_number(
@@ -111,6 +115,12 @@ void read_schedule(YamlReader& training, ScheduleSpec& schedule) {
   check_belongs(reader, "final_fraction", "cosine", schedule.type == ScheduleType::kCosine);
   check_belongs(reader, "factor", "step", schedule.type == ScheduleType::kStep);
   check_belongs(reader, "epochs", "step", schedule.type == ScheduleType::kStep);
+}
+
+void read_augment(YamlReader reader, AugmentSpec& augment) {
+  reader.whole_number("crop", 0, kCropMax, augment.crop);
+  reader.boolean("flip", augment.flip);
+  reader.finish();
 }
 
 }  // namespace
@@ -126,6 +136,7 @@ void read_training_section(YamlReader& root, JobConfig& job) {
   read_optimizer(training, job.training.optimizer);
   read_server_optimizer(training, job.training.server_optimizer);
   read_schedule(training, job.training.schedule);
+  read_augment(training.map("augment"), job.training.augment);
   training.finish();
 }
 

@@ -37,9 +37,17 @@ struct ServerOptimizerSpec {
 /// Learning rate over the job's samples: a pure function of how far the job's data has got, in [0, 1].
 struct ScheduleSpec {
   ScheduleType type = ScheduleType::kConstant;
+  double warmup_epochs = 0;     ///< over which it rises from 0, in a straight line, times what the type says
   double final_fraction = 0.0;  ///< kCosine: ends at this fraction of the learning rate
   double step_factor = 0.1;     ///< kStep: multiplies the rate every step_epochs
   std::uint32_t step_epochs = 1;
+};
+
+/// What a training image goes through each time that it is seen.
+struct AugmentSpec {
+  std::uint32_t crop =
+      0;  ///< so many black pixels are added on each side, and a random part as large as before cut out
+  bool flip = false;  ///< left and right change places, every second time
 };
 
 /// Everything about training that a worker's trainer needs.
@@ -50,6 +58,7 @@ struct TrainingSpec {
   OptimizerSpec optimizer;
   ServerOptimizerSpec server_optimizer;
   ScheduleSpec schedule;
+  AugmentSpec augment;
 };
 
 }  // namespace nanduti

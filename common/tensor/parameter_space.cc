@@ -22,22 +22,27 @@ std::uint64_t TensorPlace::size() const {
 
 ParameterSpace::ParameterSpace(const std::vector<NamedShape>& tensors) {
   tensors_.reserve(tensors.size());
-  for (const NamedShape& tensor : tensors) {
-    tensors_.push_back({tensor.name, tensor.shape, 0});
-    parameter_count_ += tensors_.back().size();
-  }
-  for (TensorPlace& place : tensors_) {
-    if (place.size() < kBlockSize) continue;
-    place.offset = size_;
-    size_ = round_up_to_block(size_ + place.size());
-  }
+  for (const NamedShape& tensor : tensors) tensors_.push_back({tensor.name, tensor.shape, 0});
+  enum class Segment { kLarge, kSmall, kBuffers };
+  const auto lay_out = [&](Segment segment) {
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      TensorPlace& place = tensors_[i];
+      const Segment own = tensors[i].is_buffer         ? Segment::kBuffers
+                          : place.size() >= kBlockSize ? Segment::kLarge
+                                                       : Segment::kSmall;
+      if (own != segment) continue;
+      place.offset = size_;
+      size_ += place.size();
+      if (segment == Segment::kLarge) size_ = round_up_to_block(size_);
+      if (segment != Segment::kBuffers) parameter_count_ += place.size();
+    }
+    size_ = round_up_to_block(size_);
+  };
+  lay_out(Segment::kLarge);
   dense_segment_begin_ = size_;
-  for (TensorPlace& place : tensors_) {
-    if (place.size() >= kBlockSize) continue;
-    place.offset = size_;
-    size_ += place.size();
-  }
-  size_ = round_up_to_block(size_);
+  lay_out(Segment::kSmall);
+  buffers_begin_ = size_;
+  lay_out(Segment::kBuffers);
 }
 
 std::uint64_t ParameterSpace::layout_hash() const {

@@ -22,8 +22,17 @@ set_lab() {
   workers_place=nanduti-$lab-workers
   control=$labs_folder/$lab/control
 }
-in_server_place() { nsenter "--net=/run/netns/$server_place" "$@"; }
-in_workers_place() { nsenter "--net=/run/netns/$workers_place" "$@"; }
+# What puts a program on its CPUs, if workers have some of their own.
+workers_cpus=()
+other_cpus=()
+# keep_workers_apart: workers get all CPUs but the first, which the server and the link share.
+keep_workers_apart() {
+  (($(nproc) > 1)) || die "--workers-apart wants two CPUs; this machine has one"
+  workers_cpus=(taskset -c "1-$(($(nproc) - 1))")
+  other_cpus=(taskset -c 0)
+}
+in_server_place() { nsenter "--net=/run/netns/$server_place" ${other_cpus[@]:+"${other_cpus[@]}"} "$@"; }
+in_workers_place() { nsenter "--net=/run/netns/$workers_place" ${workers_cpus[@]:+"${workers_cpus[@]}"} "$@"; }
 
 # why_no_lab: prints what this machine lacks; fails if it lacks nothing.
 why_no_lab() {
@@ -99,7 +108,7 @@ lab_up() {
     # Nothing but what is sent on purpose; no transfer learns from one before.
     nsenter "--net=/run/netns/$place" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv4.tcp_no_metrics_save=1 2> /dev/null || true
   done
-  setsid "$wan" link "/run/netns/$server_place" "/run/netns/$workers_place" "$control" "$1" "$2" \
+  setsid ${other_cpus[@]:+"${other_cpus[@]}"} "$wan" link "/run/netns/$server_place" "/run/netns/$workers_place" "$control" "$1" "$2" \
     > "$labs_folder/$lab/link.log" 2>&1 < /dev/null &
   echo $! > "$labs_folder/$lab/link.pid"
   end=$((SECONDS + link_start_seconds))

@@ -1,5 +1,6 @@
 #include "server/daemon/shard_host.h"
 
+#include <algorithm>
 #include <new>
 
 #include "common/base/hardware.h"
@@ -48,7 +49,9 @@ Result<ShardStart> load_shard(const OpenShard& request) {
   const ServerOptimizerSpec& optimizer = job->training.server_optimizer;
   const ParameterRange range{request.begin, request.end};
   const bool by_rows = optimizer.type == ServerOptimizerType::kAdagrad;
-  start.optimizer = ServerOptimizer(optimizer, range.size(),
+  const std::uint64_t buffers_begin =
+      std::clamp(model->space.buffers_begin(), range.begin, range.end) - range.begin;
+  start.optimizer = ServerOptimizer(optimizer, range.size(), buffers_begin,
                                     by_rows ? shard_rows(model->space, range) : std::vector<std::uint64_t>());
   start.read_settings = [space = model->space,
                          before = own](const std::string& text) -> Result<ShardSettings> {

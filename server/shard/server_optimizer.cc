@@ -15,8 +15,8 @@ constexpr double kWholeRound = 1 - 1e-6;
 }  // namespace
 
 ServerOptimizer::ServerOptimizer(const ServerOptimizerSpec& spec, std::uint64_t size,
-                                 std::vector<std::uint64_t> row_ends)
-    : spec_(spec) {
+                                 std::uint64_t buffers_begin, std::vector<std::uint64_t> row_ends)
+    : spec_(spec), buffers_begin_(buffers_begin) {
   if (spec.type == ServerOptimizerType::kNesterov) {
     sum_.resize(size);
     velocity_.resize(size);
@@ -30,6 +30,24 @@ ServerOptimizer::ServerOptimizer(const ServerOptimizerSpec& spec, std::uint64_t 
 
 void ServerOptimizer::apply(std::span<float> w, const Update& update, PushShare share) {
   NANDUTI_CHECK(w.size() == update.size);
+  const std::uint64_t trained = std::min<std::uint64_t>(buffers_begin_, w.size());
+  const auto& indices = update.indices;
+  const auto values = static_cast<std::size_t>(
+      update.dense ? trained
+                   : static_cast<std::uint64_t>(std::lower_bound(indices.begin(), indices.end(), trained) -
+                                                indices.begin()));
+  train(w.first(trained),
+        {trained,
+         update.dense,
+         update.dense ? indices : indices.first(values),
+         update.values.first(values),
+         {}},
+        share);
+  for (std::size_t k = values; k < update.values.size(); ++k)
+    w[update.dense ? k : indices[k]] -= share.weight * share.kept * update.values[k];
+}
+
+void ServerOptimizer::train(std::span<float> w, const Update& update, PushShare share) {
   switch (spec_.type) {
     case ServerOptimizerType::kAdd:
       return add(w, update, -(static_cast<float>(spec_.learning_rate) * (share.weight * share.kept)));

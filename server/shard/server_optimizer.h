@@ -17,7 +17,8 @@ struct PushShare {
   double round = 0;  ///< its part of a round of everybody; 0 for a flush, which is no round
 };
 
-/// How a shard takes a settled push into its parameters, g = weight * kept * push:
+/// How a shard takes a settled push into its parameters, g = weight * kept * push. Buffers, which are
+/// averaged, are always w -= g; of the rest
 /// - kAdd: w -= rate g.
 /// - kNesterov, delayed as in Liu et al., "Asynchronous Local-SGD Training for Language Modeling" (2024),
 ///   algorithm 3 with c = 0: w -= rate g, and once every round of everybody v = momentum v + (the g of that
@@ -29,18 +30,22 @@ struct PushShare {
 /// One thread.
 class ServerOptimizer {
  public:
-  ServerOptimizer() = default;  ///< kAdd
-  /// `row_ends`: shard_rows() of the shard; kAdagrad only.
-  ServerOptimizer(const ServerOptimizerSpec& spec, std::uint64_t size, std::vector<std::uint64_t> row_ends);
+  ServerOptimizer() = default;  ///< kAdd, no buffers
+  /// `buffers_begin`: where in the shard they begin; its size if it has none. `row_ends`: shard_rows() of the
+  /// shard; kAdagrad only.
+  ServerOptimizer(const ServerOptimizerSpec& spec, std::uint64_t size, std::uint64_t buffers_begin,
+                  std::vector<std::uint64_t> row_ends);
 
   /// `w` has shape [size], as the update.
   void apply(std::span<float> w, const Update& update, PushShare share);
 
  private:
+  void train(std::span<float> w, const Update& update, PushShare share);
   void apply_nesterov(std::span<float> w, const Update& update, PushShare share);
   void apply_adagrad(std::span<float> w, const Update& update, PushShare share);
 
   ServerOptimizerSpec spec_;
+  std::uint64_t buffers_begin_ = ~std::uint64_t{0};
   std::vector<float> sum_;       // kNesterov: the g of the round that is going on, shape [size]
   std::vector<float> velocity_;  // kNesterov, shape [size]
   double round_ = 0;             // kNesterov: how much of that round there is

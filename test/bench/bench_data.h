@@ -20,8 +20,9 @@ namespace nanduti {
 /// The training set of a folder with MNIST's files.
 inline std::shared_ptr<const JobData> load(const std::string& directory) {
   const std::filesystem::path base(directory);
-  auto data =
-      load_job_data({base / "train-images-idx3-ubyte.gz", base / "train-labels-idx1-ubyte.gz", {}, 0}, true);
+  JobDataFiles files;
+  files.train = {base / "train-images-idx3-ubyte.gz", base / "train-labels-idx1-ubyte.gz", {}};
+  auto data = load_job_data(files, true);
   if (!data.ok()) fail(data.error().message);
   return *data;
 }

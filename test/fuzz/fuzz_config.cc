@@ -35,13 +35,17 @@ void check_model(const ResolvedModel& model) {
     NANDUTI_CHECK(place.offset + place.size() <= model.space.size(), "{} lies outside", place.name);
     parameters += place.size();
   }
-  NANDUTI_CHECK(parameters == model.space.parameter_count());
-  FeatureShape shape = model.layers.front().input;
+  NANDUTI_CHECK(parameters <= kModelParametersMax && model.space.parameter_count() <= parameters);
+  std::vector<FeatureShape> features{{model.data.channels, model.data.height, model.data.width, false}};
   for (const ResolvedLayer& layer : model.layers) {
-    NANDUTI_CHECK(layer.input == shape && layer.output.size() <= kLayerOutputsMax && layer.output.size() > 0);
-    shape = layer.output;
+    NANDUTI_CHECK(layer.source < features.size() && layer.shortcut < features.size());
+    NANDUTI_CHECK(layer.input == features[layer.source]);
+    if (std::holds_alternative<ResidualSpec>(layer.spec))
+      NANDUTI_CHECK(features[layer.shortcut] == layer.input && layer.output == layer.input);
+    NANDUTI_CHECK(layer.output.size() <= kLayerOutputsMax && layer.output.size() > 0);
+    features.push_back(layer.output);
   }
-  NANDUTI_CHECK(shape.flat && shape.size() == model.data.classes);
+  NANDUTI_CHECK(features.back().flat && features.back().size() == model.data.classes);
   const std::uint64_t begin = model.space.size() - std::min(model.space.size(), kInitialValuesMax);
   for (const float value : initial_values(model, 1, {begin, model.space.size()}))
     NANDUTI_CHECK(std::isfinite(value));

@@ -1,8 +1,10 @@
 // Goal: no data file crashes a worker or makes it use more memory than it holds (P8).
 // Method: one IDX file as it is or compressed here, so that the checksum does not keep the fuzzer out, or the
-// files of a job together. Checked: dimensions and values agree, labels are below the number of classes.
+// files of a job together, IDX or CIFAR. Checked: dimensions and values agree, labels are below the number of
+// classes.
 #include <cmath>
 #include <cstdlib>
+#include <memory>
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -10,6 +12,7 @@
 
 #include "common/base/check.h"
 #include "test/fuzz/fuzz_input.h"
+#include "worker/train/cifar_file.h"
 #include "worker/train/idx_file.h"
 #include "worker/train/job_data.h"
 
@@ -71,6 +74,19 @@ void try_file(std::span<const std::uint8_t> bytes) {
   NANDUTI_CHECK(array.error().message.starts_with(file.path().string()), "{}", array.error().message);
 }
 
+void check_job(const JobDataFiles& job, bool normalize) {
+  const auto data = load_job_data(job, normalize);
+  if (!data.ok()) {
+    NANDUTI_CHECK(!data.error().message.empty());
+    return;
+  }
+  NANDUTI_CHECK((*data)->shape.classes >= 1 && (*data)->shape.classes <= 256);
+  NANDUTI_CHECK(job.classes == 0 || (*data)->shape.classes == job.classes);
+  check_set((*data)->train, (*data)->shape);
+  if ((*data)->test) check_set(*(*data)->test, (*data)->shape);
+  for (const float value : (*data)->pixel_values) NANDUTI_CHECK(std::isfinite(value));
+}
+
 /// The input holds the values and lies about little else: sizes and dimensions that mostly fit each other.
 void try_job(FuzzInput input) {
   const auto extent = [&](std::uint64_t max) { return static_cast<std::uint8_t>(input.below(max) + 1); };
@@ -94,18 +110,35 @@ void try_job(FuzzInput input) {
   if (input.flag()) files[0] = compressed(files[0]);
   const MemoryFile train_images(files[0]), train_labels(files[1]), test_images(files[2]),
       test_labels(files[3]);
-  JobDataFiles job{train_images.path(), train_labels.path(), {}, classes};
-  if (has_test) job.test = JobDataFiles::Test{test_images.path(), test_labels.path()};
-  const auto data = load_job_data(job, normalize);
-  if (!data.ok()) {
-    NANDUTI_CHECK(!data.error().message.empty());
-    return;
-  }
-  NANDUTI_CHECK((*data)->shape.classes >= 1 && (*data)->shape.classes <= 256);
-  NANDUTI_CHECK(classes == 0 || (*data)->shape.classes == classes);
-  check_set((*data)->train, (*data)->shape);
-  if ((*data)->test) check_set(*(*data)->test, (*data)->shape);
-  for (const float value : (*data)->pixel_values) NANDUTI_CHECK(std::isfinite(value));
+  JobDataFiles job;
+  job.train = {train_images.path(), train_labels.path(), {}};
+  job.classes = classes;
+  if (has_test) job.test = {test_images.path(), test_labels.path(), {}};
+  check_job(job, normalize);
+}
+
+/// One or two files of some records, now and then with a rest; the pixels are one value.
+void try_cifar(FuzzInput input) {
+  const std::uint8_t classes = input.byte();
+  const bool normalize = input.flag(), has_test = input.flag();
+  JobDataFiles job;
+  job.format = input.flag() ? DataFormat::kCifar10 : DataFormat::kCifar100;
+  job.classes = classes;
+  const std::size_t label_bytes = job.format == DataFormat::kCifar10 ? 1 : 2;
+  std::vector<std::unique_ptr<MemoryFile>> files;
+  const auto make_file = [&]() -> std::filesystem::path {
+    std::vector<std::uint8_t> bytes;
+    for (std::uint64_t records = input.below(20); records > 0; --records) {
+      for (std::size_t i = 0; i < label_bytes; ++i) bytes.push_back(input.byte());
+      bytes.insert(bytes.end(), kCifarPixels, input.byte());
+    }
+    if (input.below(8) == 0) bytes.push_back(0);
+    return files.emplace_back(std::make_unique<MemoryFile>(bytes))->path();
+  };
+  job.train.files.push_back(make_file());
+  if (input.flag()) job.train.files.push_back(make_file());
+  if (has_test) job.test = JobDataFiles::Set{{}, {}, {make_file()}};
+  check_job(job, normalize);
 }
 
 }  // namespace
@@ -114,15 +147,18 @@ void try_job(FuzzInput input) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace nanduti;
   FuzzInput input(data, size);
-  switch (input.byte() % 3) {
+  switch (input.byte() % 4) {
     case 0:
       try_file(input.rest());
       break;
     case 1:
       try_file(compressed(input.rest()));
       break;
-    default:
+    case 2:
       try_job(input);
+      break;
+    default:
+      try_cifar(input);
   }
   return 0;
 }

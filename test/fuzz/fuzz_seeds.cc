@@ -123,6 +123,7 @@ class Seeds {
       write("idx", std::string(name) + ".gzip", '\1' + file);
     }
     write("idx", "job", '\2' + std::string(400, '\1'));
+    write("idx", "cifar", '\3' + std::string(60, '\1'));
   }
 
   void write_storage() {

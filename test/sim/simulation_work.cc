@@ -13,13 +13,13 @@ constexpr std::uint64_t kLayoutHash = 5;
 void Simulation::act(ShardHost& host, const ShardCore::LoadShard& load) {
   later(host, duration(1, 300), [this, load](ShardHost& h) {
     const auto [begin, end] = std::pair(load.request.begin, load.request.end);
-    ShardStart start{shard_settings(plan_, plan_.codec), initial_values(begin, end), plan_.deterministic,
-                     ServerOptimizer(server_optimizer_of(plan_), end - begin, rows_of(begin, end)),
-                     [this](const std::string& text) -> Result<ShardSettings> {
-                       const Result<PlanCodec> codec = read_settings(text);
-                       return codec.ok() ? Result<ShardSettings>(shard_settings(plan_, *codec))
-                                         : codec.error();
-                     }};
+    ShardStart start{
+        shard_settings(plan_, plan_.codec), initial_values(begin, end), plan_.deterministic,
+        ServerOptimizer(server_optimizer_of(plan_), end - begin, end - begin, rows_of(begin, end)),
+        [this](const std::string& text) -> Result<ShardSettings> {
+          const Result<PlanCodec> codec = read_settings(text);
+          return codec.ok() ? Result<ShardSettings>(shard_settings(plan_, *codec)) : codec.error();
+        }};
     give(h, ShardCore::ShardLoaded{load.request.job, std::move(start)});
   });
 }

@@ -58,6 +58,7 @@ double thread_cpu_seconds() {
 /// Where the job's files lie on this machine; nothing outside the data roots.
 Result<JobDataFiles> find_files(std::span<const std::filesystem::path> roots, const DataConfig& data) {
   JobDataFiles files;
+  files.format = data.format;
   files.classes = data.classes;
   const auto find = [&](const std::string& file, std::filesystem::path& to) -> Status {
     Result<std::filesystem::path> found = resolve_data_file(roots, file);
@@ -65,12 +66,16 @@ Result<JobDataFiles> find_files(std::span<const std::filesystem::path> roots, co
     to = *found;
     return {};
   };
-  NANDUTI_RETURN_IF_ERROR(find(data.train.images, files.train_images));
-  NANDUTI_RETURN_IF_ERROR(find(data.train.labels, files.train_labels));
-  if (!data.test) return files;
-  files.test.emplace();
-  NANDUTI_RETURN_IF_ERROR(find(data.test->images, files.test->images));
-  NANDUTI_RETURN_IF_ERROR(find(data.test->labels, files.test->labels));
+  const auto find_set = [&](const DataFiles& set, JobDataFiles::Set& to) -> Status {
+    if (data.format == DataFormat::kIdx) {
+      NANDUTI_RETURN_IF_ERROR(find(set.images, to.images));
+      return find(set.labels, to.labels);
+    }
+    for (const std::string& file : set.files) NANDUTI_RETURN_IF_ERROR(find(file, to.files.emplace_back()));
+    return {};
+  };
+  NANDUTI_RETURN_IF_ERROR(find_set(data.train, files.train));
+  if (data.test) NANDUTI_RETURN_IF_ERROR(find_set(*data.test, files.test.emplace()));
   return files;
 }
 

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <string>
 #include <utility>
 
+#include "worker/train/cifar_file.h"
 #include "worker/train/idx_file.h"
 
 namespace nanduti {
@@ -19,8 +21,29 @@ std::string describe(const DataShape& shape) {
   return fmt::format("{} x {} x {}", shape.channels, shape.height, shape.width);
 }
 
-Result<LoadedSet> load_set(const std::filesystem::path& images_file,
-                           const std::filesystem::path& labels_file) {
+/// For errors: where a set's images stand, or its labels.
+std::string name_of(const JobDataFiles::Set& files, const std::filesystem::path& idx_file) {
+  if (files.files.empty()) return idx_file.string();
+  const std::string first = files.files.front().string();
+  return files.files.size() == 1 ? first : fmt::format("{} and {} more", first, files.files.size() - 1);
+}
+
+std::uint32_t classes_in(const ImageSet& set) {
+  const auto labels = set.labels.view();
+  return static_cast<std::uint32_t>(*std::max_element(labels.begin(), labels.end())) + 1;
+}
+
+Result<LoadedSet> load_cifar_set(const JobDataFiles::Set& files, std::uint32_t label_bytes) {
+  auto images = read_cifar_files(files.files, label_bytes);
+  if (!images.ok()) return images.error();
+  LoadedSet loaded;
+  loaded.set = {images->count, kCifarPixels, std::move(images->pixels), std::move(images->labels)};
+  loaded.shape = {kCifarChannels, kCifarSide, kCifarSide, classes_in(loaded.set)};
+  return loaded;
+}
+
+Result<LoadedSet> load_idx_set(const std::filesystem::path& images_file,
+                               const std::filesystem::path& labels_file) {
   auto images = read_idx_file(images_file);
   if (!images.ok()) return images.error();
   auto labels = read_idx_file(labels_file);
@@ -47,15 +70,19 @@ Result<LoadedSet> load_set(const std::filesystem::path& images_file,
   loaded.set.image_size = images->values.size() / extents[0];
   loaded.set.pixels = std::move(images->values);
   loaded.set.labels = std::move(labels->values);
-  const auto view = loaded.set.labels.view();
-  loaded.shape.classes = static_cast<std::uint32_t>(*std::max_element(view.begin(), view.end())) + 1;
+  loaded.shape.classes = classes_in(loaded.set);
   return loaded;
+}
+
+Result<LoadedSet> load_set(DataFormat format, const JobDataFiles::Set& files) {
+  if (format == DataFormat::kIdx) return load_idx_set(files.images, files.labels);
+  return load_cifar_set(files, format == DataFormat::kCifar10 ? 1 : 2);
 }
 
 /// The number of classes, or an error about the first label that is none of them. Without a number that was
 /// asked for, a largest label that stands alone is damage: hardly a sample has it, none those below it.
 Result<std::uint32_t> count_classes(const LoadedSet& train, std::uint32_t asked_for,
-                                    const std::filesystem::path& labels_file) {
+                                    const std::string& labels_file) {
   const auto labels = train.set.labels.view();
   std::array<std::uint64_t, 256> samples{};
   for (const std::byte label : labels) ++samples[static_cast<std::size_t>(label)];
@@ -65,8 +92,8 @@ Result<std::uint32_t> count_classes(const LoadedSet& train, std::uint32_t asked_
   if (asked_for > 0) {
     if (largest < asked_for) return asked_for;
     return make_error(ErrorCode::kInvalidArgument,
-                      "{}: label {} of sample {} is out of range: data.classes allows 0 to {}",
-                      labels_file.string(), largest, position, asked_for - 1);
+                      "{}: label {} of sample {} is out of range: data.classes allows 0 to {}", labels_file,
+                      largest, position, asked_for - 1);
   }
   std::uint32_t below = largest;  // nobody has the labels [below, largest)
   while (below > 0 && samples[below - 1] == 0) --below;
@@ -77,15 +104,15 @@ Result<std::uint32_t> count_classes(const LoadedSet& train, std::uint32_t asked_
     return make_error(ErrorCode::kInvalidArgument,
                       "{}: label {} of sample {} is out of range: no sample has the labels {} to {} "
                       "(data.classes: {} takes it as it is)",
-                      labels_file.string(), largest, position, below, largest - 1, largest + 1);
+                      labels_file, largest, position, below, largest - 1, largest + 1);
   }
   return std::max(largest + 1, 2u);
 }
 
-Status check_test_set(const LoadedSet& test, const DataShape& train, const JobDataFiles::Test& files) {
+Status check_test_set(const LoadedSet& test, const DataShape& train, const JobDataFiles::Set& files) {
   if (describe(test.shape) != describe(train)) {
     return make_error(ErrorCode::kInvalidArgument, "{}: has images of {}, but the training set's are {}",
-                      files.images.string(), describe(test.shape), describe(train));
+                      name_of(files, files.images), describe(test.shape), describe(train));
   }
   const auto labels = test.set.labels.view();
   const auto beyond = std::find_if(labels.begin(), labels.end(), [&](std::byte label) {
@@ -94,7 +121,7 @@ Status check_test_set(const LoadedSet& test, const DataShape& train, const JobDa
   if (beyond == labels.end()) return {};
   return make_error(ErrorCode::kInvalidArgument,
                     "{}: label {} of sample {} is out of range: the training set has classes 0 to {}",
-                    files.labels.string(), static_cast<unsigned>(*beyond), beyond - labels.begin(),
+                    name_of(files, files.labels), static_cast<unsigned>(*beyond), beyond - labels.begin(),
                     train.classes - 1);
 }
 
@@ -130,16 +157,17 @@ void add(Fingerprint& fingerprint, const ImageSet& set) {
 }  // namespace
 
 Result<std::shared_ptr<const JobData>> load_job_data(const JobDataFiles& files, bool normalize) {
-  auto train = load_set(files.train_images, files.train_labels);
+  auto train = load_set(files.format, files.train);
   if (!train.ok()) return train.error().within("training data");
   auto data = std::make_shared<JobData>();
   data->shape = train->shape;
-  const Result<std::uint32_t> classes = count_classes(*train, files.classes, files.train_labels);
+  const Result<std::uint32_t> classes =
+      count_classes(*train, files.classes, name_of(files.train, files.train.labels));
   if (!classes.ok()) return classes.error().within("training data");
   data->shape.classes = *classes;
   data->train = std::move(train->set);
   if (files.test) {
-    auto test = load_set(files.test->images, files.test->labels);
+    auto test = load_set(files.format, *files.test);
     if (!test.ok()) return test.error().within("test data");
     const Status fits = check_test_set(*test, data->shape, *files.test);
     if (!fits.ok()) return fits.error().within("test data");
@@ -147,7 +175,7 @@ Result<std::shared_ptr<const JobData>> load_job_data(const JobDataFiles& files, 
   }
   if (normalize) {
     const Status measured = measure(*data);
-    if (!measured.ok()) return measured.error().within(files.train_images.string());
+    if (!measured.ok()) return measured.error().within(name_of(files.train, files.train.images));
   }
   for (std::size_t p = 0; p < 256; ++p) {
     data->pixel_values[p] = static_cast<float>((static_cast<double>(p) - data->mean) / data->deviation);

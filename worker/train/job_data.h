@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "common/base/bytes.h"
 #include "common/base/result.h"
@@ -12,16 +13,17 @@
 
 namespace nanduti {
 
-/// IDX files, plain or gzip: images (count, height, width) or (count, channels, height, width), labels
-/// (count).
+/// Where a job's data lies.
 struct JobDataFiles {
-  struct Test {
+  struct Set {
+    // kIdx, plain or gzip: images (count, height, width) or (count, channels, height, width), labels (count).
     std::filesystem::path images;
     std::filesystem::path labels;
+    std::vector<std::filesystem::path> files;  ///< kCifar10 and kCifar100: one after the other
   };
-  std::filesystem::path train_images;
-  std::filesystem::path train_labels;
-  std::optional<Test> test;
+  DataFormat format = DataFormat::kIdx;
+  Set train;
+  std::optional<Set> test;
   std::uint32_t classes = 0;  ///< labels are below it; 0: whatever the training set has
 };
 
@@ -46,8 +48,8 @@ struct JobData {
 };
 
 /// Reads and checks a job's files. `normalize`: with mean and deviation of all training pixels. Errors name
-/// the file and the sample: those of read_idx_file, and kInvalidArgument where the files do not belong
-/// together.
+/// the file and the sample: those of read_idx_file and read_cifar_files, and kInvalidArgument where the files
+/// do not belong together.
 Result<std::shared_ptr<const JobData>> load_job_data(const JobDataFiles& files, bool normalize);
 
 }  // namespace nanduti

@@ -7,8 +7,10 @@
 namespace nanduti {
 
 double learning_rate(const TrainingSpec& spec, double epochs_before) {
-  const double base = spec.optimizer.learning_rate;
   const ScheduleSpec& schedule = spec.schedule;
+  const bool warms_up = epochs_before < schedule.warmup_epochs;
+  const double base =
+      spec.optimizer.learning_rate * (warms_up ? epochs_before / schedule.warmup_epochs : 1.0);
   switch (schedule.type) {
     case ScheduleType::kConstant:
       return base;

@@ -84,7 +84,7 @@ std::vector<ParameterRange> tensor_ranges(const ParameterSpace& space) {
             [](const ParameterRange& a, const ParameterRange& b) { return a.begin < b.begin; });
   std::vector<ParameterRange> joined;
   for (const ParameterRange& range : ranges) {
-    if (!joined.empty() && joined.back().end == range.begin) {
+    if (!joined.empty() && joined.back().end == range.begin && range.begin != space.buffers_begin()) {
       joined.back().end = range.end;
     } else {
       joined.push_back(range);
@@ -93,8 +93,9 @@ std::vector<ParameterRange> tensor_ranges(const ParameterSpace& space) {
   return joined;
 }
 
-Optimizer::Optimizer(const OptimizerSpec& spec, const ParameterSpace& space)
-    : spec_(spec), ranges_(tensor_ranges(space)) {
+Optimizer::Optimizer(const OptimizerSpec& spec, const ParameterSpace& space) : spec_(spec) {
+  for (const ParameterRange& range : tensor_ranges(space))
+    (range.begin < space.buffers_begin() ? ranges_ : buffers_).push_back(range);
   if (spec.type != OptimizerType::kSgd) velocity_.assign(space.size(), 0.0f);
   if (spec.type == OptimizerType::kAdamW) square_.assign(space.size(), 0.0f);
 }
@@ -102,7 +103,18 @@ Optimizer::Optimizer(const OptimizerSpec& spec, const ParameterSpace& space)
 void Optimizer::step(double learning_rate, std::span<const float> gradient, std::span<float> x) {
   NANDUTI_CHECK(gradient.size() == x.size());
   const FlushDenormals flush;
-  if (spec_.type == OptimizerType::kAdamW) return adamw_step(learning_rate, gradient, x);
+  if (spec_.type == OptimizerType::kAdamW) {
+    adamw_step(learning_rate, gradient, x);
+  } else {
+    sgd_step(learning_rate, gradient, x);
+  }
+  for (const ParameterRange& range : buffers_) {
+    NANDUTI_CHECK(range.end <= x.size());
+    for (std::uint64_t i = range.begin; i < range.end; ++i) x[i] -= gradient[i];
+  }
+}
+
+void Optimizer::sgd_step(double learning_rate, std::span<const float> gradient, std::span<float> x) {
   const Factors factors{static_cast<float>(learning_rate), static_cast<float>(spec_.momentum),
                         static_cast<float>(spec_.weight_decay)};
   for (const ParameterRange& range : ranges_) {

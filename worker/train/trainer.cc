@@ -27,6 +27,12 @@ Status check_model(const ResolvedModel& model, const TrainingSpec& training, con
                       "the model's last layer gives {} scores, but the training set has classes 0 to {}",
                       scores, has.classes - 1);
   }
+  const std::uint32_t crop = training.augment.crop;
+  if (crop >= takes.height || crop >= takes.width) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "training.augment.crop is {} pixels: it must be less than the images' sides, {} x {}",
+                      crop, takes.height, takes.width);
+  }
   if (training.batch_size == 0) return make_error(ErrorCode::kInvalidArgument, "the batch size is 0");
   return {};
 }
@@ -54,6 +60,8 @@ Trainer::Trainer(const ResolvedModel& model, const TrainingSpec& training,
       optimizer_(training.optimizer, model.space),
       x_(model.space.size()),
       gradient_(model.space.size(), 0.0f) {
+  if (training.augment.crop > 0 || training.augment.flip)
+    augmentation_.emplace(training.augment, training.seed, model.data);
   labels_.reserve(std::max<std::uint64_t>(training.batch_size, kEvaluationBatch));
   test_indices_.reserve(kEvaluationBatch);
 }
@@ -86,7 +94,7 @@ Result<BatchLoss> Trainer::train_round(std::span<const float> x, const RoundSamp
 
 Result<BatchLoss> Trainer::step(const RoundSamples& batch) {
   NANDUTI_RETURN_IF_ERROR(
-      feed(data_->train, std::span(order_).subspan(batch.begin, batch.end - batch.begin)));
+      feed_training(batch.epoch, std::span(order_).subspan(batch.begin, batch.end - batch.begin)));
   auto loss = network_->gradient(x_, labels_, gradient_);
   if (!loss.ok()) return loss;
   if (!std::isfinite(loss->loss_sum)) {
@@ -112,7 +120,7 @@ Result<BatchLoss> Trainer::evaluate(std::span<const float> x, std::uint64_t begi
     if (stop.stop_requested()) return stopped();
     test_indices_.resize(std::min(end - begin, kEvaluationBatch));
     std::iota(test_indices_.begin(), test_indices_.end(), static_cast<std::uint32_t>(begin));
-    NANDUTI_RETURN_IF_ERROR(feed(*data_->test, test_indices_));
+    NANDUTI_RETURN_IF_ERROR(feed_test(test_indices_));
     const auto batch = network_->loss(x, labels_);
     if (!batch.ok()) return batch.error();
     if (!std::isfinite(batch->loss_sum)) {
@@ -126,21 +134,52 @@ Result<BatchLoss> Trainer::evaluate(std::span<const float> x, std::uint64_t begi
   return sum;
 }
 
-/// Puts these samples' pixels into the network's input and their labels into labels_.
-Status Trainer::feed(const ImageSet& set, std::span<const std::uint32_t> indices) {
+/// Puts these samples' labels into labels_, and returns where the network takes their pixels.
+Result<float*> Trainer::begin_batch(const ImageSet& set, std::span<const std::uint32_t> indices) {
   const auto input = network_->input(indices.size());
   if (!input.ok()) return input.error();
   NANDUTI_CHECK(input->size() == indices.size() * set.image_size);
   labels_.resize(indices.size());
-  float* out = input->data();
-  for (std::size_t i = 0; i < indices.size(); ++i) {
+  for (std::size_t i = 0; i < indices.size(); ++i)
     labels_[i] = static_cast<std::uint8_t>(set.labels.view()[indices[i]]);
-    const std::byte* pixels = set.pixels.data() + indices[i] * set.image_size;
-    for (std::uint64_t p = 0; p < set.image_size; ++p)
-      out[p] = data_->pixel_values[static_cast<std::size_t>(pixels[p])];
+  return input->data();
+}
+
+Status Trainer::feed_training(std::uint32_t epoch, std::span<const std::uint32_t> indices) {
+  const ImageSet& set = data_->train;
+  const Result<float*> input = begin_batch(set, indices);
+  if (!input.ok()) return input.error();
+  float* out = *input;
+  for (const std::uint32_t index : indices) {
+    if (augmentation_) {
+      augmentation_->write(epoch, index, pixels_of(set, index), data_->pixel_values, out);
+    } else {
+      write_plain(pixels_of(set, index), out);
+    }
     out += set.image_size;
   }
   return {};
+}
+
+Status Trainer::feed_test(std::span<const std::uint32_t> indices) {
+  const ImageSet& set = *data_->test;
+  const Result<float*> input = begin_batch(set, indices);
+  if (!input.ok()) return input.error();
+  float* out = *input;
+  for (const std::uint32_t index : indices) {
+    write_plain(pixels_of(set, index), out);
+    out += set.image_size;
+  }
+  return {};
+}
+
+std::span<const std::byte> Trainer::pixels_of(const ImageSet& set, std::uint32_t index) {
+  return {set.pixels.data() + index * set.image_size, set.image_size};
+}
+
+void Trainer::write_plain(std::span<const std::byte> pixels, float* out) const {
+  for (std::size_t p = 0; p < pixels.size(); ++p)
+    out[p] = data_->pixel_values[static_cast<std::size_t>(pixels[p])];
 }
 
 void Trainer::choose_order(std::uint32_t epoch) {

@@ -10,6 +10,7 @@
 #include "common/compute/network.h"
 #include "common/model/resolved_model.h"
 #include "common/model/training_spec.h"
+#include "worker/train/augmentation.h"
 #include "worker/train/job_data.h"
 #include "worker/train/optimizer.h"
 
@@ -60,13 +61,18 @@ class Trainer {
           std::unique_ptr<Network> network);
 
   Result<BatchLoss> step(const RoundSamples& batch);
-  Status feed(const ImageSet& set, std::span<const std::uint32_t> indices);
+  Result<float*> begin_batch(const ImageSet& set, std::span<const std::uint32_t> indices);
+  Status feed_training(std::uint32_t epoch, std::span<const std::uint32_t> indices);
+  Status feed_test(std::span<const std::uint32_t> indices);
+  static std::span<const std::byte> pixels_of(const ImageSet& set, std::uint32_t index);
+  void write_plain(std::span<const std::byte> pixels, float* out) const;
   void choose_order(std::uint32_t epoch);
   [[nodiscard]] bool write_progress(std::span<const float> x, std::span<float> progress) const;
 
   TrainingSpec training_;
   std::shared_ptr<const JobData> data_;
   std::unique_ptr<Network> network_;
+  std::optional<Augmentation> augmentation_;
   std::vector<ParameterRange> ranges_;
   Optimizer optimizer_;
   std::vector<float> x_;              // moves on during a round

@@ -17,7 +17,8 @@ class Conv2d final : public Operator {
  public:
   Conv2d(const NetworkLayer& layer, bool relu) : layer_(layer), relu_(relu) {}
 
-  memory forward(Build build, const memory& x) override {
+  memory forward(Build build, const Inputs& inputs) override {
+    const memory& x = inputs.x;
     NANDUTI_CHECK(x.get_desc().dims() == image_dims(build.batch, layer_.input));
     x_ = x;
     const Forward::desc desc(dnnl::prop_kind::forward_training, kAlgorithm, any(x.get_desc()), any(weight()),
@@ -25,16 +26,17 @@ class Conv2d final : public Operator {
     forward_ = Forward::primitive_desc(desc, forward_attributes(relu_), build.engine);
     const memory w = build.parameters.at(layer_.weight_offset, weight());
     y_ = memory(forward_.dst_desc(), build.engine);
-    build.program.add<Forward>(forward_,
-                               {{DNNL_ARG_SRC, build.program.reordered(x, forward_.src_desc())},
-                                {DNNL_ARG_WEIGHTS, build.program.reordered(w, forward_.weights_desc())},
-                                {DNNL_ARG_BIAS, build.parameters.at(layer_.bias_offset, bias())},
-                                {DNNL_ARG_DST, y_}});
+    Program::Arguments arguments{{DNNL_ARG_SRC, build.program.reordered(x, forward_.src_desc())},
+                                 {DNNL_ARG_WEIGHTS, build.program.reordered(w, forward_.weights_desc())},
+                                 {DNNL_ARG_DST, y_}};
+    if (layer_.has_bias)
+      arguments.emplace_back(DNNL_ARG_BIAS, build.parameters.at(layer_.bias_offset, bias()));
+    build.program.add<Forward>(forward_, std::move(arguments));
     return y_;
   }
 
-  memory backward(Build build, const memory& dy, bool wants_dx) override {
-    const memory d = relu_ ? relu_backward(build, y_, dy) : dy;
+  memory backward(Build build, const Gradient& dy, bool wants_dx) override {
+    const memory d = relu_ ? relu_backward(build, y_, dy) : dy.values;
     backward_weights(build, d);
     return wants_dx ? backward_data(build, d) : memory();
   }
@@ -47,11 +49,12 @@ class Conv2d final : public Operator {
     const memory dw = build.gradient.at(layer_.weight_offset, weight());
     const bool same = backward.diff_weights_desc() == weight();
     const memory blocked = same ? dw : memory(backward.diff_weights_desc(), build.engine);
-    build.program.add<BackwardWeights>(
-        backward, {{DNNL_ARG_SRC, build.program.reordered(x_, backward.src_desc())},
-                   {DNNL_ARG_DIFF_DST, build.program.reordered(dy, backward.diff_dst_desc())},
-                   {DNNL_ARG_DIFF_WEIGHTS, blocked},
-                   {DNNL_ARG_DIFF_BIAS, build.gradient.at(layer_.bias_offset, bias())}});
+    Program::Arguments arguments{{DNNL_ARG_SRC, build.program.reordered(x_, backward.src_desc())},
+                                 {DNNL_ARG_DIFF_DST, build.program.reordered(dy, backward.diff_dst_desc())},
+                                 {DNNL_ARG_DIFF_WEIGHTS, blocked}};
+    if (layer_.has_bias)
+      arguments.emplace_back(DNNL_ARG_DIFF_BIAS, build.gradient.at(layer_.bias_offset, bias()));
+    build.program.add<BackwardWeights>(backward, std::move(arguments));
     if (!same) build.program.reorder(blocked, dw);
   }
 
@@ -79,7 +82,9 @@ class Conv2d final : public Operator {
     return float_desc({layer_.output.channels, layer_.input.channels, layer_.kernel, layer_.kernel},
                       memory::format_tag::oihw);
   }
+  /// Empty if there is none.
   [[nodiscard]] memory::desc bias() const {
+    if (!layer_.has_bias) return {};
     return float_desc({layer_.output.channels}, memory::format_tag::x);
   }
 

@@ -6,10 +6,10 @@ namespace {
 using dnnl::memory;
 using Tag = memory::format_tag;
 
-/// Works on rows, (batch, inputs). The weight is put into oneDNN's format for the forward only: backward, in
-/// (out, in) as the parameter space has it, is as fast and needs no reorder. LeNet's 500 x 800 at batch 64,
-/// reorders included, on a Zen 5 core: forward 0.37 ms (plain 0.39), either gradient 0.22 ms (in oneDNN's
-/// formats 0.41 and 0.45).
+/// Takes and gives rows, (batch, features). The weight is put into oneDNN's format for the forward only:
+/// backward, in (out, in) as the parameter space has it, is as fast and needs no reorder. LeNet's 500 x 800
+/// at batch 64, reorders included, on a Zen 5 core: forward 0.37 ms (plain 0.39), either gradient 0.22 ms (in
+/// oneDNN's formats 0.41 and 0.45).
 class Dense final : public Operator {
   using Forward = dnnl::inner_product_forward;
   using BackwardData = dnnl::inner_product_backward_data;
@@ -18,9 +18,8 @@ class Dense final : public Operator {
  public:
   Dense(const NetworkLayer& layer, bool relu) : layer_(layer), relu_(relu) {}
 
-  memory forward(Build build, const memory& x) override {
-    x_dims_ = x.get_desc().dims();
-    x_ = as_rows(build, x);
+  memory forward(Build build, const Inputs& inputs) override {
+    x_ = build.program.reordered(inputs.x, rows(build, layer_.input));
     const Forward::desc desc(dnnl::prop_kind::forward_training, x_.get_desc(), any(weight()), bias(),
                              any(rows(build, layer_.output)));
     forward_ = Forward::primitive_desc(desc, forward_attributes(relu_), build.engine);
@@ -34,8 +33,8 @@ class Dense final : public Operator {
     return y_;
   }
 
-  memory backward(Build build, const memory& dy, bool wants_dx) override {
-    const memory masked = relu_ ? relu_backward(build, y_, dy) : dy;
+  memory backward(Build build, const Gradient& dy, bool wants_dx) override {
+    const memory masked = relu_ ? relu_backward(build, y_, dy) : dy.values;
     const memory d = build.program.reordered(masked, rows(build, layer_.output));
     backward_weights(build, d);
     return wants_dx ? backward_data(build, d) : memory();
@@ -60,18 +59,9 @@ class Dense final : public Operator {
                                     {{DNNL_ARG_DIFF_DST, dy},
                                      {DNNL_ARG_WEIGHTS, build.parameters.at(layer_.weight_offset, weight())},
                                      {DNNL_ARG_DIFF_SRC, dx}});
-    return x_dims_.size() == 2 ? dx : viewed(build, dx, float_desc(x_dims_, Tag::nchw));
+    return dx;
   }
 
-  /// A plain image is a row for each sample.
-  [[nodiscard]] memory as_rows(Build build, const memory& x) const {
-    const memory::desc format = rows(build, layer_.input);
-    if (x_dims_.size() == 2) return build.program.reordered(x, format);
-    return viewed(build, build.program.reordered(x, float_desc(x_dims_, Tag::nchw)), format);
-  }
-  static memory viewed(const Build& build, const memory& values, const memory::desc& as) {
-    return memory(as, build.engine, values.get_data_handle());
-  }
   static memory::desc any(const memory::desc& desc) { return float_desc(desc.dims(), Tag::any); }
   [[nodiscard]] static memory::desc rows(const Build& build, Extent extent) {
     return float_desc({build.batch, static_cast<memory::dim>(extent.size())}, Tag::nc);
@@ -84,7 +74,6 @@ class Dense final : public Operator {
   NetworkLayer layer_;
   bool relu_;
   Forward::primitive_desc forward_;
-  memory::dims x_dims_;  // of the features as they come: an image, or rows already
   memory x_, y_;
 };
 

@@ -59,8 +59,8 @@ class OnednnNetwork final : public Network {
     check(parameters, labels);
     return guarded([&]() -> Result<BatchLoss> {
       onednn::Plan& plan = *plans_.front();
-      plan.forward(stream_, parameters.data());
-      return softmax_cross_entropy<float>(plan.scores(), labels, {});
+      const auto scores = plan.forward(onednn::Plan::Mode::kInference, stream_, parameters.data());
+      return softmax_cross_entropy<float>(scores, labels, {});
     });
   }
 
@@ -70,9 +70,9 @@ class OnednnNetwork final : public Network {
     NANDUTI_CHECK(gradient.size() == description_.parameter_space_size);
     return guarded([&]() -> Result<BatchLoss> {
       onednn::Plan& plan = *plans_.front();
-      plan.prepare_backward();
-      plan.forward(stream_, parameters.data());
-      const BatchLoss result = softmax_cross_entropy<float>(plan.scores(), labels, plan.score_gradient());
+      const auto score_gradient = plan.score_gradient();
+      const auto scores = plan.forward(onednn::Plan::Mode::kTraining, stream_, parameters.data());
+      const BatchLoss result = softmax_cross_entropy<float>(scores, labels, score_gradient);
       plan.backward(stream_, parameters.data(), gradient.data());
       return result;
     });

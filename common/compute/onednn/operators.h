@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <vector>
 
 #include <dnnl.hpp>
 
@@ -10,39 +12,64 @@
 
 namespace nanduti::onednn {
 
+/// Of a minibatch, for running ones: their gradient is momentum * (running - scale * values).
+struct BatchStatistics {
+  std::uint64_t offset = 0;  ///< of the running ones, in parameters
+  dnnl::memory values;       ///< shape (channels), there after the forward
+  float scale = 1;
+  float momentum = 0;
+};
+
 /// Where an operator puts its primitives while a plan is built.
 struct Build {
   dnnl::engine engine;
   dnnl::memory::dim batch = 0;
+  bool training = true;  ///< else batch norm takes its running statistics
   Program& program;
   FlatViews& parameters;
   FlatViews& gradient;
+  std::vector<BatchStatistics>& statistics;
 };
 
-/// One layer, or two that were fused. Formats between operators are oneDNN's choice; a flatten is no
-/// operator, as features keep their shape until a dense layer takes them.
+struct Inputs {
+  dnnl::memory x;
+  dnnl::memory addend;  ///< add only
+};
+
+/// The loss's gradient with respect to some features.
+struct Gradient {
+  dnnl::memory values;
+  bool is_shared = false;  ///< somebody else reads it: it must not be overwritten
+};
+
+/// One layer, or two that were fused. Formats between operators are oneDNN's choice.
 class Operator {
  public:
   virtual ~Operator() = default;
-  /// Appends what computes the output y, which it returns, from x. Called once.
-  virtual dnnl::memory forward(Build build, const dnnl::memory& x) = 0;
+  /// Appends what computes the output y, which it returns. Called once.
+  virtual dnnl::memory forward(Build build, const Inputs& inputs) = 0;
   /// Appends what computes the gradients of the operator's tensors and, if `wants_dx`, the loss's gradient
-  /// dx, which it returns, from dy. dy may be overwritten: nobody else reads it. Called once, after forward.
-  virtual dnnl::memory backward(Build build, const dnnl::memory& dy, bool wants_dx) = 0;
+  /// dx with respect to x, for an add to either input, which it returns. Called once, after a forward in
+  /// training.
+  virtual dnnl::memory backward(Build build, const Gradient& dy, bool wants_dx) = 0;
 };
 
 /// With a relu behind it if `relu`. The layers' values are copied.
 std::unique_ptr<Operator> make_conv2d(const NetworkLayer& layer, bool relu);
 std::unique_ptr<Operator> make_dense(const NetworkLayer& layer, bool relu);
+std::unique_ptr<Operator> make_batch_norm(const NetworkLayer& layer, bool relu);
+std::unique_ptr<Operator> make_add(bool relu);
 std::unique_ptr<Operator> make_pool(const NetworkLayer& layer);
 std::unique_ptr<Operator> make_relu();
+/// Images into rows, (batch, features), in the order of (channels, height, width).
+std::unique_ptr<Operator> make_flatten(const NetworkLayer& layer);
 
 /// dims as int64: (batch, channels, height, width).
 dnnl::memory::dims image_dims(dnnl::memory::dim batch, Extent extent);
 dnnl::memory::desc float_desc(const dnnl::memory::dims& dims, dnnl::memory::format_tag tag);
 /// The attributes of a forward primitive, with relu as its last step if asked for.
 dnnl::primitive_attr forward_attributes(bool relu);
-/// Appends dy := y > 0 ? dy : 0, in place if dy has y's format. Returns the new dy, in y's format.
-dnnl::memory relu_backward(Build build, const dnnl::memory& y, const dnnl::memory& dy);
+/// Appends y > 0 ? dy : 0, which it returns, in y's format; in place if dy has that and is not shared.
+dnnl::memory relu_backward(Build build, const dnnl::memory& y, const Gradient& dy);
 
 }  // namespace nanduti::onednn

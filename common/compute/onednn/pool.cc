@@ -14,7 +14,8 @@ class Pool final : public Operator {
         algorithm_(layer.kind == LayerKind::kMaxPool ? dnnl::algorithm::pooling_max
                                                      : dnnl::algorithm::pooling_avg_exclude_padding) {}
 
-  dnnl::memory forward(Build build, const dnnl::memory& x) override {
+  dnnl::memory forward(Build build, const Inputs& inputs) override {
+    const dnnl::memory& x = inputs.x;
     x_desc_ = x.get_desc();
     NANDUTI_CHECK(x_desc_.dims() == image_dims(build.batch, layer_.input));
     const auto any = float_desc(image_dims(build.batch, layer_.output), dnnl::memory::format_tag::any);
@@ -31,13 +32,13 @@ class Pool final : public Operator {
     return y;
   }
 
-  dnnl::memory backward(Build build, const dnnl::memory& dy, bool wants_dx) override {
+  dnnl::memory backward(Build build, const Gradient& dy, bool wants_dx) override {
     if (!wants_dx) return {};
     // In the forward's formats: any others fall back to plain loops.
     const Backward::desc desc(algorithm_, x_desc_, forward_.dst_desc(), strides(), window(), {0, 0}, {0, 0});
     const Backward::primitive_desc backward(desc, Program::attributes(), build.engine, forward_);
     const dnnl::memory dx(backward.diff_src_desc(), build.engine);
-    Program::Arguments arguments{{DNNL_ARG_DIFF_DST, build.program.reordered(dy, forward_.dst_desc())},
+    Program::Arguments arguments{{DNNL_ARG_DIFF_DST, build.program.reordered(dy.values, forward_.dst_desc())},
                                  {DNNL_ARG_DIFF_SRC, dx}};
     if (algorithm_ == dnnl::algorithm::pooling_max) arguments.emplace_back(DNNL_ARG_WORKSPACE, best_);
     build.program.add<Backward>(backward, std::move(arguments));
@@ -45,8 +46,14 @@ class Pool final : public Operator {
   }
 
  private:
-  [[nodiscard]] dnnl::memory::dims strides() const { return {layer_.stride, layer_.stride}; }
-  [[nodiscard]] dnnl::memory::dims window() const { return {layer_.kernel, layer_.kernel}; }
+  [[nodiscard]] bool is_global() const { return layer_.kind == LayerKind::kGlobalAveragePool; }
+  [[nodiscard]] dnnl::memory::dims strides() const {
+    return is_global() ? window() : dnnl::memory::dims{layer_.stride, layer_.stride};
+  }
+  [[nodiscard]] dnnl::memory::dims window() const {
+    if (is_global()) return {layer_.input.height, layer_.input.width};
+    return {layer_.kernel, layer_.kernel};
+  }
 
   NetworkLayer layer_;
   dnnl::algorithm algorithm_;

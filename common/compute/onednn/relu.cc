@@ -7,7 +7,8 @@ using dnnl::algorithm;
 
 class Relu final : public Operator {
  public:
-  dnnl::memory forward(Build build, const dnnl::memory& x) override {
+  dnnl::memory forward(Build build, const Inputs& inputs) override {
+    const dnnl::memory& x = inputs.x;
     const dnnl::eltwise_forward::desc desc(dnnl::prop_kind::forward_training, algorithm::eltwise_relu,
                                            x.get_desc(), 0.0f);
     const dnnl::eltwise_forward::primitive_desc primitive(desc, Program::attributes(), build.engine);
@@ -16,7 +17,7 @@ class Relu final : public Operator {
     return y_;
   }
 
-  dnnl::memory backward(Build build, const dnnl::memory& dy, bool) override {
+  dnnl::memory backward(Build build, const Gradient& dy, bool) override {
     return relu_backward(build, y_, dy);
   }
 
@@ -38,7 +39,7 @@ dnnl::primitive_attr forward_attributes(bool relu) {
   return attributes;
 }
 
-dnnl::memory relu_backward(Build build, const dnnl::memory& y, const dnnl::memory& dy) {
+dnnl::memory relu_backward(Build build, const dnnl::memory& y, const Gradient& dy) {
   const dnnl::memory::desc format = y.get_desc();
   const auto kind = algorithm::eltwise_relu_use_dst_for_bwd;
   const dnnl::eltwise_forward::primitive_desc hint(
@@ -46,10 +47,12 @@ dnnl::memory relu_backward(Build build, const dnnl::memory& y, const dnnl::memor
       Program::attributes(), build.engine);
   const dnnl::eltwise_backward::primitive_desc primitive(
       dnnl::eltwise_backward::desc(kind, format, format, 0.0f), Program::attributes(), build.engine, hint);
-  const dnnl::memory in = build.program.reordered(dy, format);
+  const dnnl::memory in = build.program.reordered(dy.values, format);
+  const bool must_copy = dy.is_shared && in.get() == dy.values.get();
+  const dnnl::memory out = must_copy ? dnnl::memory(format, build.engine) : in;
   build.program.add<dnnl::eltwise_backward>(
-      primitive, {{DNNL_ARG_DST, y}, {DNNL_ARG_DIFF_DST, in}, {DNNL_ARG_DIFF_SRC, in}});
-  return in;
+      primitive, {{DNNL_ARG_DST, y}, {DNNL_ARG_DIFF_DST, in}, {DNNL_ARG_DIFF_SRC, out}});
+  return out;
 }
 
 }  // namespace nanduti::onednn

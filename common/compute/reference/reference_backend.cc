@@ -19,54 +19,69 @@ class ReferenceNetwork final : public Network {
   }
 
   Result<BatchLoss> loss(std::span<const float> parameters, std::span<const std::uint8_t> labels) override {
-    forward(parameters, labels.size());
+    forward(reference::Mode::kInference, parameters, labels.size());
     return softmax_cross_entropy<double>(values_.back(), labels, {});
   }
 
   Result<BatchLoss> gradient(std::span<const float> parameters, std::span<const std::uint8_t> labels,
                              std::span<float> gradient) override {
     NANDUTI_CHECK(gradient.size() == description_.parameter_space_size);
-    forward(parameters, labels.size());
-    std::vector<double> dy(values_.back().size());
-    const BatchLoss result = softmax_cross_entropy<double>(values_.back(), labels, dy);
+    forward(reference::Mode::kTraining, parameters, labels.size());
+    std::vector<std::vector<double>> gradients;  // of the loss, for each of values_
+    for (const auto& values : values_) gradients.emplace_back(values.size(), 0.0);
+    const BatchLoss result = softmax_cross_entropy<double>(values_.back(), labels, gradients.back());
     std::vector<double> sums(gradient.size(), 0.0);
     for (std::size_t i = description_.layers.size(); i-- > 0;) {
-      std::vector<double> dx(values_[i].size());
-      reference::layer_backward(description_.layers[i], labels.size(), parameters, values_[i], dy, dx, sums);
-      dy = std::move(dx);
+      const NetworkLayer& layer = description_.layers[i];
+      const std::vector<double>& dy = gradients[i + 1];
+      if (layer.kind == LayerKind::kAdd) {
+        for (const std::size_t source : {layer.source, layer.addend})
+          for (std::size_t k = 0; k < dy.size(); ++k) gradients[source][k] += dy[k];
+      } else {
+        reference::layer_backward(layer, labels.size(), parameters, values_[layer.source], dy,
+                                  gradients[layer.source], sums);
+      }
     }
     for (const NetworkLayer& layer : description_.layers) copy_tensors(layer, sums, gradient);
     return result;
   }
 
  private:
-  /// values_[i] is the input of layer i, values_.back() the scores.
-  void forward(std::span<const float> parameters, std::size_t batch) {
+  /// values_[i] are features i, values_.back() the scores.
+  void forward(reference::Mode mode, std::span<const float> parameters, std::size_t batch) {
     NANDUTI_CHECK(parameters.size() == description_.parameter_space_size);
     NANDUTI_CHECK(batch > 0 && images_.size() == batch * description_.layers.front().input.size());
     values_.assign(1, std::vector<double>(images_.begin(), images_.end()));
     for (const NetworkLayer& layer : description_.layers) {
       std::vector<double> y(batch * layer.output.size());
-      reference::layer_forward(layer, batch, parameters, values_.back(), y);
+      const std::vector<double>& x = values_[layer.source];
+      if (layer.kind == LayerKind::kAdd) {
+        const std::vector<double>& addend = values_[layer.addend];
+        for (std::size_t k = 0; k < y.size(); ++k) y[k] = x[k] + addend[k];
+      } else {
+        reference::layer_forward(layer, mode, batch, parameters, x, y);
+      }
       values_.push_back(std::move(y));
     }
   }
 
   static void copy_tensors(const NetworkLayer& layer, std::span<const double> sums,
                            std::span<float> gradient) {
-    std::size_t weights = 0;
-    if (layer.kind == LayerKind::kConv2d) {
-      weights = std::size_t{layer.output.channels} * layer.input.channels * layer.kernel * layer.kernel;
-    } else if (layer.kind == LayerKind::kDense) {
-      weights = layer.output.size() * layer.input.size();
-    } else {
-      return;
-    }
+    const std::size_t channels = layer.output.channels;
     const auto copy = [&](std::uint64_t offset, std::size_t count) {
       for (std::size_t i = offset; i < offset + count; ++i) gradient[i] = static_cast<float>(sums[i]);
     };
-    copy(layer.weight_offset, weights);
-    copy(layer.bias_offset, layer.output.channels);
+    if (layer.kind == LayerKind::kConv2d) {
+      copy(layer.weight_offset, channels * layer.input.channels * layer.kernel * layer.kernel);
+    } else if (layer.kind == LayerKind::kDense) {
+      copy(layer.weight_offset, channels * layer.input.size());
+    } else if (layer.kind == LayerKind::kBatchNorm) {
+      for (const std::uint64_t offset : {layer.weight_offset, layer.mean_offset, layer.variance_offset})
+        copy(offset, channels);
+    } else {
+      return;
+    }
+    if (layer.has_bias) copy(layer.bias_offset, channels);
   }
 
   NetworkDescription description_;

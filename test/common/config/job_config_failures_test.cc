@@ -119,7 +119,7 @@ TEST_CASE("a number of the wrong form, type or size") {
 TEST_CASE("a word that is not one of the allowed ones") {
   check_all({
       {"preset: mlp", "preset: resnet",
-       "job.yaml:2: model.preset: found \"resnet\", allowed: logistic, mlp or lenet"},
+       "job.yaml:2: model.preset: found \"resnet\", allowed: logistic, mlp, lenet, convnet or resnet20"},
       {"type: momentum", "type: adam",
        "job.yaml:8: training.optimizer.type: found \"adam\", allowed: sgd, momentum or adamw"},
       {"schedule: cosine", "schedule: linear",
@@ -133,7 +133,8 @@ TEST_CASE("a word that is not one of the allowed ones") {
        "1000000000000"},
       {"schedule: cosine", "deterministic: yes",
        "job.yaml:9: training.deterministic: found \"yes\", allowed: true or false"},
-      {"data:", "data:\n  format: csv", "job.yaml:4: data.format: found \"csv\", allowed: idx"},
+      {"data:", "data:\n  format: csv",
+       "job.yaml:4: data.format: found \"csv\", allowed: idx, cifar10 or cifar100"},
       {"data:", "data:\n  normalize: true",
        "job.yaml:4: data.normalize: found \"true\", allowed: auto or none"},
       {"at_least: 0.5", "metric: loss, at_least: 0.5",
@@ -198,14 +199,14 @@ TEST_CASE("an unknown key, with the one that was probably meant") {
       {"batch_size: 8", "bach_size: 8",
        "job.yaml:7: training.bach_size: found an unknown key (did you mean \"batch_size\"?), allowed: "
        "batch_size, epochs, evaluate_every, seed, workers, deterministic, optimizer, server_optimizer, "
-       "schedule"},
+       "schedule, augment"},
       {"batch_size: 8", "optimiser: {}",
        "job.yaml:7: training.optimiser: found an unknown key (did you mean \"optimizer\"?), allowed: "
        "batch_size, epochs, evaluate_every, seed, workers, deterministic, optimizer, server_optimizer, "
-       "schedule"},
+       "schedule, augment"},
       {"batch_size: 8", "gpu: 1",
        "job.yaml:7: training.gpu: found an unknown key, allowed: batch_size, epochs, evaluate_every, "
-       "seed, workers, deterministic, optimizer, server_optimizer, schedule"},
+       "seed, workers, deterministic, optimizer, server_optimizer, schedule, augment"},
       {"model:", "modle:",
        "job.yaml:2: modle: found an unknown key (did you mean \"model\"?), allowed: name, model, data, "
        "training, staleness, compression, durability, target"},
@@ -296,20 +297,25 @@ TEST_CASE("a model that cannot be one") {
       {"{preset: mlp}", "{preset: mlp, layers: [relu]}",
        "job.yaml:2: model: found both preset and layers, allowed: preset or layers, one of them"},
       {"{preset: mlp}", "{preset: {name: mlp}}",
-       "job.yaml:2: model.preset: found a map, allowed: logistic, mlp or lenet"},
+       "job.yaml:2: model.preset: found a map, allowed: logistic, mlp, lenet, convnet or resnet20"},
       {"{preset: mlp}", "{layers: relu}",
        "job.yaml:2: model.layers: found \"relu\", allowed: a list of 1 to 1024 layers"},
       {"{preset: mlp}", "{layers: []}",
        "job.yaml:2: model.layers: found a list of 0, allowed: a list of 1 to 1024 layers"},
       {"{preset: mlp}", "{layers: [dense, softmax]}",
-       "job.yaml:2: model.layers[1]: found \"softmax\", allowed: conv2d, dense, relu, max_pool, average_pool "
-       "or flatten, or one of them with its values, such as dense: {units: 500}"},
+       "job.yaml:2: model.layers[1]: found \"softmax\", allowed: conv2d, dense, relu, max_pool, "
+       "average_pool, "
+       "global_average_pool, flatten, batch_norm or residual, or one of them with its values, such as dense: "
+       "{units: 500}"},
       {"{preset: mlp}", "{layers: [[relu]]}",
-       "job.yaml:2: model.layers[0]: found a list, allowed: conv2d, dense, relu, max_pool, average_pool or "
-       "flatten, or one of them with its values, such as dense: {units: 500}"},
+       "job.yaml:2: model.layers[0]: found a list, allowed: conv2d, dense, relu, max_pool, average_pool, "
+       "global_average_pool, flatten, batch_norm or residual, or one of them with its values, such as dense: "
+       "{units: 500}"},
       {"{preset: mlp}", "{layers: [{relu: {}, dense: {}}]}",
        "job.yaml:2: model.layers[0]: found a map of 2 keys, allowed: conv2d, dense, relu, max_pool, "
-       "average_pool or flatten, or one of them with its values, such as dense: {units: 500}"},
+       "average_pool, global_average_pool, flatten, batch_norm or residual, or one of them with its values, "
+       "such "
+       "as dense: {units: 500}"},
       {"{preset: mlp}", "{layers: [{dense: }]}",
        "job.yaml:2: model.layers[0].dense: found nothing, allowed: a map, keys: units"},
       {"{preset: mlp}", "{layers: [{dense: 500}]}",
@@ -326,7 +332,25 @@ TEST_CASE("a model that cannot be one") {
        "kernel"},
       {"{preset: mlp}", "{layers: [{conv2d: {channels: 2, kernel: 3, strid: 1}}]}",
        "job.yaml:2: model.layers[0].conv2d.strid: found an unknown key (did you mean \"stride\"?), allowed: "
-       "channels, kernel, stride, padding"},
+       "channels, kernel, stride, padding, bias"},
+      {"train: {images: a, labels: b}", "format: cifar10\n  train: {images: a, labels: b}",
+       "job.yaml:5: data.train.images: found an unknown key, allowed: files"},
+      {"train: {images: a, labels: b}\n  test: {images: c, labels: d}",
+       "format: cifar100\n  train: {files: a}",
+       "job.yaml:5: data.train.files: found \"a\", allowed: a list of 1 to 64 paths of files in CIFAR's "
+       "binary "
+       "version, absolute or relative to a data root"},
+      {"{preset: mlp}", "{layers: [{batch_norm: {momentum: 0}}]}",
+       "job.yaml:2: model.layers[0].batch_norm.momentum: found \"0\", allowed: a number above 0, at most 1"},
+      {"{preset: mlp}", "{layers: [{batch_norm: {epsilon: 0}}]}",
+       "job.yaml:2: model.layers[0].batch_norm.epsilon: found \"0\", allowed: a number from 1e-12 to 1"},
+      {"{preset: mlp}", "{layers: [residual]}",
+       "job.yaml:2: model.layers[0].residual.body: found nothing, allowed: a list of layers"},
+      {"{preset: mlp}", "{layers: [{residual: {body: []}}]}",
+       "job.yaml:2: model.layers[0].residual.body: found a list of 0, allowed: a list of 1 to 1024 layers"},
+      {"{preset: mlp}", "{layers: [{residual: {body: [relu], shortcut: [relu, {dense: {unit: 2}}]}}]}",
+       "job.yaml:2: model.layers[0].residual.shortcut[1].dense.unit: found an unknown key (did you mean "
+       "\"units\"?), allowed: units"},
       {"{preset: mlp}", "{layers: [dense, {max_pool: {kernel: 2, stride: 0}}]}",
        "job.yaml:2: model.layers[1].max_pool.stride: found \"0\", allowed: a whole number from 1 to 1024"},
   });

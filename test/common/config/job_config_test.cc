@@ -94,6 +94,10 @@ name: "a-b_c.1"
 model:
   layers:
     - conv2d: {channels: 20, kernel: 5, stride: 2, padding: 1}
+    - conv2d: {channels: 3, kernel: 1, bias: false}
+    - batch_norm: {epsilon: 1e-3, momentum: 0.2}
+    - residual: {body: [batch_norm, {residual: {body: [relu]}}], shortcut: [relu]}
+    - global_average_pool
     - relu
     - max_pool
     - average_pool: {kernel: 3, stride: 1}
@@ -115,7 +119,8 @@ training:
   workers: 3
   deterministic: true
   optimizer: {type: sgd, learning_rate: 1e-3, weight_decay: 5e-4}
-  schedule: {type: step, factor: 0.5, epochs: 2}
+  schedule: {type: step, factor: 0.5, epochs: 2, warmup_epochs: 0.5}
+  augment: {crop: 4, flip: true}
 staleness: {bound: 1024, local_steps: 4, at_bound: wait, own_work: 0, rho: 0.25}
 compression:
   push: {density: 0.01, value_bits: 2, warmup_epochs: 1.5, tensors: {0.weight: 0.05, 2.weight: 1}}
@@ -125,9 +130,15 @@ target: {metric: accuracy, at_least: 0.89}
 )");
   CHECK(job.name == "a-b_c.1");
   CHECK(job.model.preset.empty());
-  CHECK(job.model.layers == std::vector<LayerSpec>{Conv2dSpec{20, 5, 2, 1}, ReluSpec{}, MaxPoolSpec{2, 2},
-                                                   AveragePoolSpec{3, 1}, FlattenSpec{}, DenseSpec{500},
-                                                   DenseSpec{0}, DenseSpec{0}, DenseSpec{0}});
+  const ResidualSpec inner{{ReluSpec{}}, {}};
+  CHECK(job.model.layers ==
+        std::vector<LayerSpec>{Conv2dSpec{20, 5, 2, 1}, Conv2dSpec{3, 1, 1, 0, false},
+                               BatchNormSpec{1e-3, 0.2}, ResidualSpec{{BatchNormSpec{}, inner}, {ReluSpec{}}},
+                               GlobalAveragePoolSpec{}, ReluSpec{}, MaxPoolSpec{2, 2}, AveragePoolSpec{3, 1},
+                               FlattenSpec{}, DenseSpec{500}, DenseSpec{0}, DenseSpec{0}, DenseSpec{0}});
+  CHECK(job.training.schedule.warmup_epochs == 0.5);
+  CHECK(job.training.augment.crop == 4);
+  CHECK(job.training.augment.flip);
   CHECK(job.data.normalize == Normalize::kNone);
   CHECK(job.data.test->labels == "d");
   CHECK(job.training.batch_size == 65536);

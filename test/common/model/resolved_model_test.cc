@@ -53,6 +53,99 @@ TEST_CASE("the other presets resolve, and for other image sizes and class counts
   CHECK(resolved({"lenet", {}}, {3, 32, 20, 7}).layers.back().output.channels == 7);
 }
 
+TEST_CASE("resnet20 and convnet are of the size that the papers and the README say") {
+  const DataShape cifar{3, 32, 32, 10};
+  const ResolvedModel resnet = resolved({"resnet20", {}}, cifar);
+  // Convolutions 16 * 27 + 6 * 16 * 144 + 32 * 144 + 5 * 32 * 288 + 64 * 288 + 5 * 64 * 576, shortcuts 16 *
+  // 32 + 32 * 64, two per channel of 21 batch norms, 650 of the dense layer.
+  CHECK(resnet.space.parameter_count() == 432 + 13824 + 4608 + 46080 + 18432 + 184320 + 2560 + 2 * 784 + 650);
+  const auto convolutions = std::count_if(resnet.layers.begin(), resnet.layers.end(), [](const auto& layer) {
+    return std::holds_alternative<Conv2dSpec>(layer.spec);
+  });
+  CHECK(convolutions == 19 + 2);
+  const ResolvedModel convnet = resolved({"convnet", {}}, cifar);
+  CHECK(convnet.space.parameter_count() == 1503594);
+  CHECK(resolved({"resnet20", {}}, {1, 28, 28, 9}).layers.back().output == FeatureShape{9, 1, 1, true});
+}
+
+TEST_CASE("a residual's layers take the same features, and their tensors have its name in front") {
+  const ResidualSpec inner{{BatchNormSpec{}}, {}};
+  const ResidualSpec outer{{Conv2dSpec{4, 3, 2, 1, false}, inner}, {Conv2dSpec{4, 1, 2}, ReluSpec{}}};
+  const auto model = resolved({"", {ReluSpec{}, outer, DenseSpec{}}}, {2, 6, 8, 3});
+  CHECK(names(model) == std::vector<std::string>{"1.body.0.weight", "1.body.1.body.0.weight",
+                                                 "1.body.1.body.0.bias", "1.body.1.body.0.running_mean",
+                                                 "1.body.1.body.0.running_var", "1.shortcut.0.weight",
+                                                 "1.shortcut.0.bias", "3.weight", "3.bias"});
+  // relu; conv, batch norm, its add; conv, relu; add; flatten, dense.
+  REQUIRE(model.layers.size() == 9);
+  using Taken = std::vector<FeatureIndex>;
+  Taken taken;
+  for (const ResolvedLayer& layer : model.layers) taken.push_back(layer.source);
+  CHECK(taken == Taken{0, 1, 2, 3, 1, 5, 4, 7, 8});
+  CHECK(model.layers[3].shortcut == 2);
+  CHECK(model.layers[6].shortcut == 6);
+  CHECK(model.layers[6].output == FeatureShape{4, 3, 4, false});
+  CHECK(std::get<ResidualSpec>(model.layers[6].spec) == ResidualSpec{});
+}
+
+TEST_CASE("running statistics lie at the end, from a block's begin on, and do not count as parameters") {
+  const auto model =
+      resolved({"", {Conv2dSpec{8, 3}, BatchNormSpec{}, Conv2dSpec{600, 3}, BatchNormSpec{}, DenseSpec{}}},
+               {3, 8, 8, 10});
+  const ParameterSpace& space = model.space;
+  CHECK(space.parameter_count() == 8 * 28 + 16 + 600 * 73 + 1200 + 10 * (600 * 16 + 1));
+  CHECK(space.buffers_begin() % kBlockSize == 0);
+  CHECK(space.dense_segment_begin() < space.buffers_begin());
+  CHECK(space.size() == space.buffers_begin() + kBlockSize);
+  for (const TensorPlace& place : space.tensors()) {
+    INFO(place.name);
+    CHECK((place.name.find("running") != std::string::npos) == (place.offset >= space.buffers_begin()));
+  }
+  const auto values = initial_values(model, 1, {0, space.size()});
+  const auto all_are = [&](const std::optional<std::size_t>& tensor, float value) {
+    const TensorPlace& place = space.tensors()[*tensor];
+    return std::all_of(values.begin() + static_cast<std::ptrdiff_t>(place.offset),
+                       values.begin() + static_cast<std::ptrdiff_t>(place.offset + place.size()),
+                       [&](float v) { return v == value; });
+  };
+  for (const std::size_t norm : {1u, 3u}) {
+    CHECK(all_are(model.layers[norm].weight, 1));
+    CHECK(all_are(model.layers[norm].bias, 0));
+    CHECK(all_are(model.layers[norm].running_mean, 0));
+    CHECK(all_are(model.layers[norm].running_var, 1));
+  }
+  CHECK_FALSE(all_are(model.layers[0].bias, 0));
+}
+
+TEST_CASE("what cannot stand in a residual names its place") {
+  const auto in_body = [](std::vector<LayerSpec> body, std::vector<LayerSpec> shortcut = {}) {
+    return std::vector<LayerSpec>{ReluSpec{}, ResidualSpec{std::move(body), std::move(shortcut)},
+                                  DenseSpec{}};
+  };
+  CHECK(error_of(in_body({})) == "model.layers[1] (residual): body has no layers");
+  CHECK(error_of(in_body({Conv2dSpec{3, 3}})) ==
+        "model.layers[1] (residual): body gives 3x26x26, but shortcut 1x28x28");
+  CHECK(error_of(in_body({DenseSpec{784}})) ==
+        "model.layers[1] (residual): body gives 784 features, but shortcut 1x28x28");
+  CHECK(error_of(in_body({ReluSpec{}, Conv2dSpec{1, 99}})) ==
+        "model.layers[1].residual.body[1] (conv2d): kernel 99x99 is larger than its input, 1x28x28 with "
+        "padding "
+        "0");
+  CHECK(error_of(in_body({ReluSpec{}}, {FlattenSpec{}, GlobalAveragePoolSpec{}})) ==
+        "model.layers[1].residual.shortcut[1] (global_average_pool): needs an image, but its input is flat: "
+        "784 "
+        "features");
+  CHECK(error_of({BatchNormSpec{0, 0.1}, DenseSpec{}}) ==
+        "model.layers[0] (batch_norm): epsilon must be above 0");
+  CHECK(error_of({BatchNormSpec{1e-5, 1.5}, DenseSpec{}}) ==
+        "model.layers[0] (batch_norm): momentum must be above 0, at most 1");
+  LayerSpec deep = ReluSpec{};
+  for (int i = 0; i < 5; ++i) deep = ResidualSpec{{deep}, {}};
+  CHECK(error_of({deep, DenseSpec{}}).ends_with("(residual): lies within 4 others; the maximum is 3"));
+  CHECK(error_of(in_body(std::vector<LayerSpec>(1023, ReluSpec{}))) ==
+        "model.layers has 1026 layers; the maximum is 1024");
+}
+
 TEST_CASE("a flatten that is written out changes no name") {
   const auto implicit = resolved({"", {Conv2dSpec{2, 3, 1, 1}, DenseSpec{4}, DenseSpec{}}});
   const auto written = resolved({"", {Conv2dSpec{2, 3, 1, 1}, FlattenSpec{}, DenseSpec{4}, DenseSpec{}}});
@@ -87,10 +180,12 @@ TEST_CASE("what cannot stand names the layer, what it met and what is allowed") 
   CHECK(error_of({Conv2dSpec{0, 3}}) == "model.layers[0] (conv2d): channels must be at least 1");
   CHECK(error_of({Conv2dSpec{1, 0}}) == "model.layers[0] (conv2d): kernel must be at least 1");
   CHECK(error_of({AveragePoolSpec{2, 0}}) == "model.layers[0] (average_pool): stride must be at least 1");
-  CHECK(error_of({FlattenSpec{}}, {1, 2, 5, 10}) == "model.layers has nothing to train: no conv2d, no dense");
+  CHECK(error_of({FlattenSpec{}}, {1, 2, 5, 10}) ==
+        "model.layers has nothing to train: no conv2d, no dense, no batch_norm");
   CHECK(error_of({DenseSpec{}}, {1, 0, 5, 10}) == "the data has images of 1x0x5 and 10 classes");
   const auto unknown = resolve_model({"resnet", {}}, kFashion);
-  CHECK(unknown.error().message == "no model preset is called \"resnet\"; there are logistic, mlp and lenet");
+  CHECK(unknown.error().message ==
+        "no model preset is called \"resnet\"; there are logistic, mlp, lenet, convnet or resnet20");
 }
 
 TEST_CASE("a model beyond a limit is refused before anything is allocated") {

@@ -272,6 +272,38 @@ END
   check "the model has PyTorch's names" grep -qa '"0.weight"' "$work/data/jobs/$id/model.safetensors"
 }
 
+# Photographs in CIFAR's format with 9 classes, and a residual network: running statistics reach the model that is
+# evaluated, from two workers and at an unfavourable distance between their rounds.
+a_residual_network_learns_photographs() {
+  local status=0
+  "$top/test/support/photographs/photographs.sh" "$work/photographs" 1800 450 || status=$?
+  ((status != 77)) || exit 77
+  check "there are photographs" test "$status" = 0
+  cat > "$work/residual.yaml" << 'END'
+model: {preset: resnet20}
+data: {format: cifar10, train: {files: [photographs/train.bin]}, test: {files: [photographs/test.bin]}}
+training:
+  workers: 2
+  batch_size: 32
+  epochs: 3
+  augment: {crop: 4, flip: true}
+  optimizer: {type: momentum, learning_rate: 0.05, weight_decay: 1e-4}
+  schedule: {type: cosine, warmup_epochs: 0.25}
+staleness: {bound: 3, local_steps: 2}
+target: {at_least: 0.6}
+END
+  start_server server
+  start_worker w1
+  start_worker w2
+  submit "$work/residual.yaml"
+  check "it ends" wait_until 300 is_over "$id"
+  check "it is done: $(field "$id" reason)" state_is "$id" "done"
+  check "every sample counts" test "$(field "$id" samples)" = 5400
+  echo "accuracy $(field "$id" accuracy), of 9 classes"
+  check "it has learned: accuracy $(field "$id" accuracy)" awk "BEGIN { exit !($(field "$id" accuracy) >= 0.6) }"
+  check "the model has its running statistics" grep -qa '"9.body.4.running_var"' "$work/data/jobs/$id/model.safetensors"
+}
+
 # The coordinator and the shards on servers of their own. One that dies ends the job; its successor does the next.
 servers_apart() {
   make_data 1000 200

@@ -44,7 +44,7 @@ void check_same(const std::vector<float>& w, const std::vector<double>& expected
 TEST_CASE("added pushes move the parameters by their weight times the server's learning rate") {
   ServerOptimizerSpec spec;
   spec.learning_rate = 2;
-  ServerOptimizer optimizer(spec, kValues, {});
+  ServerOptimizer optimizer(spec, kValues, kValues, {});
   std::vector<float> w(kValues, 1.0f);
   std::vector<float> push(kValues);
   push[3] = 4;
@@ -59,7 +59,7 @@ TEST_CASE("delayed Nesterov is momentum on the mean of a round, whoever is first
   spec.type = ServerOptimizerType::kNesterov;
   spec.learning_rate = 0.5;
   spec.momentum = 0.75;
-  ServerOptimizer optimizer(spec, kValues, {});
+  ServerOptimizer optimizer(spec, kValues, kValues, {});
   RandomStream random(1);
   std::vector<float> w(kValues, 1.0f);
   std::vector<double> expected(kValues, 1.0), velocity(kValues);
@@ -91,7 +91,7 @@ TEST_CASE("Adagrad divides by the root of its row's mean squares, the values tha
   spec.type = ServerOptimizerType::kAdagrad;
   spec.learning_rate = 0.5;
   const std::vector<std::uint64_t> row_ends = {1, 4, 5, kValues};
-  ServerOptimizer optimizer(spec, kValues, row_ends);
+  ServerOptimizer optimizer(spec, kValues, kValues, row_ends);
   RandomStream random(2);
   std::vector<float> w(kValues, 1.0f);
   std::vector<double> expected(kValues, 1.0), squares(row_ends.size());
@@ -109,6 +109,32 @@ TEST_CASE("Adagrad divides by the root of its row's mean squares, the values tha
         expected[i] -= kept * 0.5 * 0.5 * push[i] / (std::sqrt(squares[row]) + spec.epsilon);
     }
     check_same(w, expected);
+  }
+}
+
+TEST_CASE("buffers move by the mean of what workers send, whatever the optimizer") {
+  constexpr std::size_t kBuffersBegin = 7;
+  for (const auto type :
+       {ServerOptimizerType::kAdd, ServerOptimizerType::kNesterov, ServerOptimizerType::kAdagrad}) {
+    for (const bool dense : {true, false}) {
+      INFO("type " << static_cast<int>(type) << " dense " << dense);
+      ServerOptimizerSpec spec;
+      spec.type = type;
+      spec.learning_rate = 0.5;
+      const std::vector<std::uint64_t> rows = {5, kBuffersBegin, 10, kValues};
+      ServerOptimizer with(spec, kValues, kBuffersBegin, rows), without(spec, kValues, kValues, rows);
+      RandomStream random(3);
+      std::vector<float> w(kValues, 1.0f), all_trained(kValues, 1.0f);
+      std::vector<double> expected(kValues, 1.0);
+      for (int step = 0; step < 10; ++step) {
+        const std::vector<float> push = some_values(random);
+        with.apply(w, update_of(push, dense), {0.5f, 0.25f, 0.5});
+        without.apply(all_trained, update_of(push, dense), {0.5f, 0.25f, 0.5});
+        for (std::size_t i = 0; i < kValues; ++i) expected[i] -= 0.125 * push[i];
+        for (std::size_t i = 0; i < kBuffersBegin; ++i) CHECK(w[i] == all_trained[i]);
+        for (std::size_t i = kBuffersBegin; i < kValues; ++i) CHECK(w[i] == Approx(expected[i]).margin(1e-5));
+      }
+    }
   }
 }
 

@@ -14,7 +14,7 @@ inline ServerOptimizer some_optimizer(ServerOptimizerType type, std::uint64_t si
   spec.type = type;
   std::vector<std::uint64_t> row_ends;
   for (std::uint64_t end = 0; end < size;) row_ends.push_back(end = std::min(end + kRow, size));
-  return {spec, size, std::move(row_ends)};
+  return {spec, size, size, std::move(row_ends)};
 }
 
 }  // namespace nanduti

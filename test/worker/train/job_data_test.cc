@@ -21,10 +21,12 @@ struct Files {
   std::uint32_t classes = 0;
 
   Result<std::shared_ptr<const JobData>> load(bool normalize) const {
-    JobDataFiles files{folder.write("train_images", train_images), folder.write("train_labels", train_labels),
-                       std::nullopt, classes};
+    JobDataFiles files;
+    files.train = {
+        folder.write("train_images", train_images), folder.write("train_labels", train_labels), {}};
+    files.classes = classes;
     if (with_test) {
-      files.test = {folder.write("test_images", test_images), folder.write("test_labels", test_labels)};
+      files.test = {folder.write("test_images", test_images), folder.write("test_labels", test_labels), {}};
     }
     return load_job_data(files, normalize);
   }
@@ -198,4 +200,85 @@ TEST_CASE("the fingerprint changes with any byte, and not with compression") {
   }
   files.with_test = false;
   CHECK(files.load(false).value()->fingerprint != before);
+}
+
+namespace {
+
+/// Records of CIFAR's binary version: image i has label labels[i], and pixel p is (i + p) % 251.
+std::string cifar_bytes(const std::vector<int>& labels, bool coarse = false, int first = 0) {
+  std::string bytes;
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    if (coarse) bytes.push_back(77);
+    bytes.push_back(static_cast<char>(labels[i]));
+    for (std::size_t p = 0; p < 3072; ++p)
+      bytes.push_back(static_cast<char>((static_cast<std::size_t>(first) + i + p) % 251));
+  }
+  return bytes;
+}
+
+struct CifarFiles {
+  Result<std::shared_ptr<const JobData>> load(const std::vector<std::string>& train, const std::string& test,
+                                              DataFormat format = DataFormat::kCifar10,
+                                              std::uint32_t classes = 0) const {
+    JobDataFiles files;
+    files.format = format;
+    files.classes = classes;
+    for (const std::string& bytes : train)
+      files.train.files.push_back(folder.write(fmt::format("train_{}", files.train.files.size()), bytes));
+    files.test.emplace().files.push_back(folder.write("test", test));
+    return load_job_data(files, true);
+  }
+  std::string error(const std::vector<std::string>& train, const std::string& test,
+                    std::uint32_t classes = 0) const {
+    const auto data = load(train, test, DataFormat::kCifar10, classes);
+    REQUIRE_FALSE(data.ok());
+    std::string message = data.error().message;
+    const std::string place = folder.path().string();
+    for (std::size_t at; (at = message.find(place)) != std::string::npos;)
+      message.replace(at, place.size(), "FOLDER");
+    return message;
+  }
+  TemporaryFolder folder;
+};
+
+}  // namespace
+
+TEST_CASE("CIFAR's files are one set, whatever the number of classes, with either kind of label") {
+  const CifarFiles cifar;
+  for (const bool coarse : {false, true}) {
+    const auto data =
+        cifar.load({cifar_bytes({8, 0}, coarse), cifar_bytes({3, 1, 2, 4, 5, 6, 7}, coarse, 2)},
+                   cifar_bytes({5}, coarse), coarse ? DataFormat::kCifar100 : DataFormat::kCifar10);
+    REQUIRE(data.ok());
+    CHECK((*data)->shape == DataShape{3, 32, 32, 9});
+    CHECK((*data)->train.count == 9);
+    CHECK((*data)->test->count == 1);
+    for (std::size_t i = 0; i < 9; ++i)
+      for (const std::size_t p : {0, 1, 1023, 3071})
+        CHECK(at((*data)->train.pixels, i * 3072 + p) == (i + p) % 251);
+    CHECK(at((*data)->train.labels, 0) == 8);
+    CHECK(at((*data)->train.labels, 2) == 3);
+    CHECK(at((*data)->train.labels, 8) == 7);
+    CHECK((*data)->mean > 100);
+  }
+}
+
+TEST_CASE("CIFAR's files that cannot be right name the file and what is wrong") {
+  const CifarFiles cifar;
+  const std::string good = cifar_bytes({0, 1, 2});
+  CHECK(cifar.error({good, good.substr(1)}, good) ==
+        "training data: FOLDER/train_1: has 9218 bytes: not a whole number of records of 3073");
+  CHECK(cifar.error({good}, "") == "test data: FOLDER/test: is empty: it has no bytes at all");
+  CHECK(cifar.error({good, good}, cifar_bytes({0, 7})) ==
+        "test data: FOLDER/test: label 7 of sample 1 is out of range: the training set has classes 0 to 2");
+  CHECK(
+      cifar.error({good, good}, good, 2) ==
+      "training data: FOLDER/train_0 and 1 more: label 2 of sample 2 is out of range: data.classes allows 0 "
+      "to 1");
+  JobDataFiles files;
+  files.format = DataFormat::kCifar10;
+  files.train.files = {cifar.folder.path() / "nowhere"};
+  CHECK(load_job_data(files, true).error().code == ErrorCode::kNotFound);
+  files.train.files = {cifar.folder.path()};
+  CHECK(load_job_data(files, true).error().message.ends_with("is not a regular file"));
 }

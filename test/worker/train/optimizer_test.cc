@@ -32,6 +32,24 @@ TEST_CASE("the first step of AdamW is the learning rate long, whatever the gradi
   CHECK(x[2] == 1.0f);
 }
 
+TEST_CASE("buffers move by their gradient, whatever the optimizer, its rate and what came before") {
+  const ParameterSpace places({{"a", {5000}}, {"b", {7}}, {"running", {9}, true}});
+  const std::uint64_t at = places.tensors()[2].offset;
+  REQUIRE(at == places.buffers_begin());
+  for (const OptimizerType type : {OptimizerType::kSgd, OptimizerType::kMomentum, OptimizerType::kAdamW}) {
+    OptimizerSpec spec;
+    spec.type = type;
+    spec.weight_decay = 0.5;
+    Optimizer optimizer(spec, places);
+    std::vector<float> gradient(places.size(), 0.25f), x(places.size(), 8.0f);
+    for (int step = 0; step < 4; ++step) optimizer.step(0.01, gradient, x);
+    CHECK(x[at] == 7.0f);
+    CHECK(x[at + 8] == 7.0f);
+    CHECK(x[at + 9] == 8.0f);  // a gap
+    CHECK(x[0] != 7.0f);
+  }
+}
+
 TEST_CASE("AdamW's weight decay does not depend on the gradient") {
   const ParameterSpace places = space();
   Optimizer optimizer(adamw(0.1), places);

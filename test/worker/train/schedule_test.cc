@@ -46,6 +46,21 @@ TEST_CASE("every sample is as likely at every place") {
     for (const std::uint32_t hit : row) CHECK(std::abs(static_cast<int>(hit) - 1200) < 140);
 }
 
+TEST_CASE("a rate that warms up rises from nothing to what its schedule says, and stays that") {
+  TrainingSpec spec;
+  spec.epochs = 8;
+  spec.optimizer.learning_rate = 0.5;
+  TrainingSpec warm = spec;
+  warm.schedule.warmup_epochs = 2;
+  CHECK(learning_rate(warm, 0) == 0);
+  CHECK(learning_rate(warm, 0.5) == Approx(0.125).epsilon(1e-12));
+  CHECK(learning_rate(warm, 2) == 0.5);
+  CHECK(learning_rate(warm, 7) == 0.5);
+  spec.schedule.type = warm.schedule.type = ScheduleType::kCosine;
+  CHECK(learning_rate(warm, 1) == Approx(learning_rate(spec, 1) / 2).epsilon(1e-12));
+  CHECK(learning_rate(warm, 3) == learning_rate(spec, 3));
+}
+
 TEST_CASE("a constant rate is constant, a cosine falls to its end, a step falls at epochs") {
   TrainingSpec spec;
   spec.epochs = 8;

@@ -272,22 +272,73 @@ TEST_CASE("the backends train alike") {
   CHECK(largest_difference(x, y) < 1e-5);
 }
 
+TEST_CASE("the backends train a residual network alike, running statistics included") {
+  const auto data = synthetic_data({2, 9, 9, 4}, 50, 30);
+  const auto convolution = [](std::uint32_t stride) { return Conv2dSpec{6, 3, stride, 1, false}; };
+  const ModelSpec spec{
+      .preset = "",
+      .layers = {
+          convolution(1), BatchNormSpec{}, ReluSpec{},
+          ResidualSpec{{convolution(1), BatchNormSpec{}, ReluSpec{}, convolution(1), BatchNormSpec{}}, {}},
+          ReluSpec{}, ResidualSpec{{convolution(2), BatchNormSpec{}}, {Conv2dSpec{6, 1, 2}}}, ReluSpec{},
+          GlobalAveragePoolSpec{}, DenseSpec{}}};
+  const ResolvedModel model = resolve_model(spec, data->shape).value();
+  TrainingSpec training = spec_of(OptimizerType::kMomentum, 0.05, 16, 1e-3);
+  training.augment = {2, true};
+  const auto fast = trainer_of(model, training, data),
+             reference = trainer_of(model, training, data, make_reference_backend());
+  Values x = start_of(model), y = x;
+  for (std::uint32_t epoch = 0; epoch < 3; ++epoch) {  // the last batch has two images
+    const BatchLoss got = advance(*fast, x, {epoch, 0, 50}),
+                    expected = advance(*reference, y, {epoch, 0, 50});
+    CHECK(got.loss_sum == Approx(expected.loss_sum).epsilon(1e-4));
+  }
+  CHECK(largest_difference(x, y) < 2e-4);
+  CHECK(fast->evaluate(x, 0, 30, {})->loss_sum ==
+        Approx(reference->evaluate(y, 0, 30, {})->loss_sum).epsilon(1e-3));
+  const TensorPlace& mean = model.space.tensors()[*model.layers[1].running_mean];
+  CHECK(x[mean.offset] != 0.0f);
+}
+
+TEST_CASE("augmented images are other images each epoch, those to evaluate are as they were") {
+  const auto data = synthetic_data({1, 8, 8, 3}, 30, 20);
+  const ResolvedModel model = model_of("logistic", *data);
+  TrainingSpec plain = spec_of(OptimizerType::kSgd, 1e-9, 30), augmented = plain;
+  augmented.augment = {3, true};
+  const auto with = trainer_of(model, augmented, data), without = trainer_of(model, plain, data);
+  const Values x = start_of(model);
+  const auto loss = [&](Trainer& trainer, std::uint32_t epoch) {
+    Values copy = x;
+    return advance(trainer, copy, {epoch, 0, 30}).loss_sum;
+  };
+  CHECK(loss(*without, 0) == Approx(loss(*without, 1)).epsilon(1e-6));
+  CHECK(loss(*with, 0) != Approx(loss(*with, 1)).epsilon(1e-3));
+  CHECK(with->evaluate(x, 0, 20, {})->loss_sum == without->evaluate(x, 0, 20, {})->loss_sum);
+  augmented.augment.crop = 8;
+  const auto backend = make_onednn_backend();
+  CHECK(Trainer::create(*backend, model, augmented, data).error().message ==
+        "training.augment.crop is 8 pixels: it must be less than the images' sides, 8 x 8");
+}
+
 TEST_CASE("synthetic classes are learned") {
   const auto data = synthetic_data({1, 8, 8, 6}, 600, 300, 110);
   struct Arm {
     const char* preset;
     double rate;
+    std::uint32_t epochs;
+    std::uint64_t least;  // correct answers of 300
   };
-  for (const Arm& arm : {Arm{"logistic", 0.05}, Arm{"mlp", 0.02}}) {
+  for (const Arm& arm :
+       {Arm{"logistic", 0.05, 4, 285}, Arm{"mlp", 0.02, 4, 285}, Arm{"resnet20", 0.05, 6, 265}}) {
     INFO(arm.preset);
     const ResolvedModel model = model_of(arm.preset, *data);
     const auto trainer = trainer_of(model, spec_of(OptimizerType::kMomentum, arm.rate, 32), data);
     Values x = start_of(model);
     const BatchLoss before = trainer->evaluate(x, 0, 300, {}).value();
     CHECK(before.correct < 150);
-    for (std::uint32_t epoch = 0; epoch < 4; ++epoch) advance(*trainer, x, {epoch, 0, 600});
+    for (std::uint32_t epoch = 0; epoch < arm.epochs; ++epoch) advance(*trainer, x, {epoch, 0, 600});
     const BatchLoss after = trainer->evaluate(x, 0, 300, {}).value();
-    CHECK(after.correct > 285);
+    CHECK(after.correct > arm.least);
     CHECK(after.loss_sum < before.loss_sum / 4);
   }
 }
