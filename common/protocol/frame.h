@@ -17,6 +17,9 @@ using RouteId = StrongId<struct RouteIdTag>;
 
 /// Payload bytes of one data frame. Between 64 and 256 KiB by DESIGN section 4.
 inline constexpr std::size_t kChunkBytesMax = 128 * 1024;
+/// The same of a stream in the background, which takes a long round trip for a queue: the first of the frames
+/// that it has in flight has to say how far the other side is, not how long it takes to be sent.
+inline constexpr std::size_t kBackgroundChunkBytesMax = 16 * 1024;
 
 /// What the FlatBuffer of a data frame may hold beside the message's header.
 inline constexpr std::size_t kFrameFieldsBytesMax = 1024;

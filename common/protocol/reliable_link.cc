@@ -94,7 +94,7 @@ LinkFault ReliableLink::fault_of(const Piece& piece) const {
   const std::uint64_t offset = begins ? 0 : partial_payload_.size();
   if (payload_bytes > options_.payload_bytes_max) return LinkFault::kPayloadTooLarge;
   if (piece.message_payload_bytes != payload_bytes || piece.chunk_offset != offset ||
-      piece.chunk.size() != std::min<std::uint64_t>(kChunkBytesMax, payload_bytes - offset))
+      piece.chunk.size() != std::min<std::uint64_t>(chunk_bytes_max(), payload_bytes - offset))
     return LinkFault::kBrokenCutting;
   // A message in one piece is decoded at once, which finds the same.
   if (begins && piece.chunk.size() < payload_bytes && !may_carry_payload(piece.message_header))
@@ -289,7 +289,7 @@ std::vector<Frame> ReliableLink::take_frames(ProtocolTime now) {
   while (!queue_.empty() && in_flight_.size() < kFramesInFlightMax) {
     Outgoing& first = queue_.front();
     const std::size_t payload_bytes = first.message.payload.size();
-    const std::size_t chunk_bytes = std::min(kChunkBytesMax, payload_bytes - first.offset);
+    const std::size_t chunk_bytes = std::min(chunk_bytes_max(), payload_bytes - first.offset);
     const std::size_t bytes = chunk_bytes + (first.begun ? 0 : first.message.header.size());
     if (in_flight_bytes_ > 0 && in_flight_bytes_ + bytes > peer_credit_) break;
     if (in_flight_bytes_ > 0 && in_flight_bytes_ + bytes > estimate_.window_bytes()) break;

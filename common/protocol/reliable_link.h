@@ -20,7 +20,7 @@ struct LinkOptions {
   Duration ack_delay = std::chrono::milliseconds(20);
   std::size_t credit_bytes = std::size_t{4} << 20;   ///< what this end lets the other have in flight
   std::size_t payload_bytes_max = kPayloadBytesMax;  ///< of a message that the other side may send
-  bool background = false;                           ///< what this end sends gives way (BandwidthEstimate)
+  bool background = false;  ///< what this end sends gives way (BandwidthEstimate), in small chunks both ways
 };
 
 /// Data frames of one stream in flight, however small; nothing further ahead is kept by the receiver.
@@ -135,6 +135,9 @@ class ReliableLink {
   void hold(std::uint64_t sequence, const Piece& piece);
   void accept(const Piece& piece);
   [[nodiscard]] LinkFault fault_of(const Piece& piece) const;
+  [[nodiscard]] std::size_t chunk_bytes_max() const {
+    return options_.background ? kBackgroundChunkBytesMax : kChunkBytesMax;
+  }
   [[nodiscard]] Duration resend_timeout() const;
   [[nodiscard]] Duration reordering_tolerance() const;
 
