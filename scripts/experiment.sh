@@ -116,15 +116,16 @@ take_arms() {
     [[ -z $profile || ${arm_profile[$arm]} == lan ]] || arm_profile[$arm]=$profile
     mapfile -t settings < <(jq -r --arg arm "$arm" --arg epochs "$epochs" '(.set // {}) + (.arms[] | select(.name == $arm) | .set // {})
       + (if $epochs == "" then {} else {"training.epochs": $epochs} end) | to_entries[] | "\(.key)=\(.value)"' "$file")
-    keep_settings "$arm" yaml job "$path" ${settings[@]:+"${settings[@]}"}
-    keep_settings "$arm" link profile "$(profile_file_or_inline "${arm_profile[$arm]}")"
+    keep_settings "$arm" yaml "$wan" job "$path" ${settings[@]:+"${settings[@]}"}
+    keep_settings "$arm" link "$wan" profile "$(profile_file_or_inline "${arm_profile[$arm]}")"
+    keep_settings "$arm" lab echo "${lab_options[@]}"
   done
 }
 
-# keep_settings ARM SUFFIX COMMAND...: what nanduti_wan says, in $out/arms; results of other settings there end the script.
+# keep_settings ARM SUFFIX COMMAND...: what it prints, in $out/arms; results of other settings there end the script.
 keep_settings() {
   local file=$out/arms/$1.$2
-  "$wan" "${@:3}" > "$file.new" || exit 1
+  "${@:3}" > "$file.new" || exit 1
   if [[ -e $file ]] && ! cmp -s "$file" "$file.new" && compgen -G "$out/runs/$1.[0-9]*.json" > /dev/null; then
     rm "$file.new"
     die "$out has results of other settings for arm '$1': remove it, or give another --out"

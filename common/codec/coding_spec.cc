@@ -22,11 +22,12 @@ Result<std::shared_ptr<const Codec>> make_codec(const CodingSpec& spec, std::str
     if (place == space.tensors().end())
       return make_error(ErrorCode::kInvalidArgument, "compression.{}.tensors: the model has no tensor '{}'",
                         direction, other.tensor);
-    if (place->size() < kBlockSize)
+    if (place->offset >= space.dense_segment_begin())
       return make_error(
           ErrorCode::kInvalidArgument,
-          "compression.{}.tensors: '{}' has {} values, and tensors of less than {} are sent whole", direction,
-          other.tensor, place->size(), kBlockSize);
+          "compression.{}.tensors: '{}' has {} values, and tensors of less than {} are sent whole, as "
+          "running means and variances are",
+          direction, other.tensor, place->size(), kBlockSize);
     const std::uint64_t blocks = (place->size() + kBlockSize - 1) / kBlockSize;
     options.densities.push_back({{place->offset, place->offset + blocks * kBlockSize}, other.density});
   }

@@ -48,10 +48,10 @@ struct NetworkLayer {
   std::uint32_t kernel = 0;   ///< conv2d and pools
   std::uint32_t stride = 1;   ///< conv2d and pools
   std::uint32_t padding = 0;  ///< conv2d only; smaller than the kernel
-  // Offsets in parameters, row-major.
-  std::uint64_t weight_offset =
-      0;                 ///< conv2d (out, in, kernel, kernel), dense (out, in), batch norm (channels)
-  bool has_bias = true;  ///< dense and batch norm: always
+  // Offsets in parameters. Weights, row-major: conv2d (out, in, kernel, kernel), dense (out, in), batch norm
+  // (channels).
+  std::uint64_t weight_offset = 0;
+  bool has_bias = true;           ///< dense and batch norm: always
   std::uint64_t bias_offset = 0;  ///< shape (out)
   // Batch norm.
   std::uint64_t mean_offset = 0;      ///< running mean, shape (channels)
@@ -91,7 +91,8 @@ class Network {
   /// Loss of these images as a minibatch, batch norm by its statistics; writes the gradient of the *mean*
   /// loss to every tensor's place in `gradient`, shape [parameter_space_size]. In the place of running
   /// statistics r stands what is to be subtracted from them: momentum * (r - the batch's), with the variance
-  /// unbiased as torch.nn.BatchNorm2d has it (of one value: 0). Gaps between tensors are not touched.
+  /// unbiased as torch.nn.BatchNorm2d has it; 0 where a channel has a single value, which says nothing of
+  /// either. Gaps between tensors are not touched.
   virtual Result<BatchLoss> gradient(std::span<const float> parameters, std::span<const std::uint8_t> labels,
                                      std::span<float> gradient) = 0;
 };

@@ -12,8 +12,7 @@ constexpr std::uint32_t kKernelMax = 1024;
 constexpr std::uint32_t kUnitsMax = 1 << 20;
 constexpr std::string_view kLayersAllowed =
     "conv2d, dense, relu, max_pool, average_pool, global_average_pool, flatten, batch_norm or residual, or "
-    "one "
-    "of them with its values, such as dense: {units: 500}";
+    "one of them with its values, such as dense: {units: 500}";
 
 void read_layers(YamlReader& reader, std::string_view key, std::vector<LayerSpec>& layers);
 

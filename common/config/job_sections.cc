@@ -108,17 +108,22 @@ void begin_auto(StalenessConfig& staleness) {
 void read_data_section(YamlReader& root, DataConfig& data) {
   root.require("data", "a map with train, and test to evaluate on");
   YamlReader reader = root.map("data");
-  reader.choice<DataFormat>(
+  std::optional<DataFormat> format;
+  if (reader.find("format") == nullptr) format = data.format;
+  reader.choice<std::optional<DataFormat>>(
       "format",
       {{"idx", DataFormat::kIdx}, {"cifar10", DataFormat::kCifar10}, {"cifar100", DataFormat::kCifar100}}, {},
-      data.format);
+      format);
   reader.choice<Normalize>("normalize", {{"auto", Normalize::kAuto}, {"none", Normalize::kNone}}, {},
                            data.normalize);
   reader.whole_number("classes", 2, kClassesMax, data.classes);
-  reader.require("train",
-                 data.format == DataFormat::kIdx ? "a map with images and labels" : "a map with files");
-  read_files(reader.map("train"), data.format, data.train);
-  if (reader.find("test") != nullptr) read_files(reader.map("test"), data.format, data.test.emplace());
+  reader.require("train", "a map with the training set's files");
+  const bool has_test = reader.find("test") != nullptr;
+  if (format) {  // else nobody knows which keys are right
+    data.format = *format;
+    read_files(reader.map("train"), data.format, data.train);
+    if (has_test) read_files(reader.map("test"), data.format, data.test.emplace());
+  }
   reader.finish();
 }
 

@@ -15,7 +15,7 @@ namespace nanduti {
 
 // ---- limits, checked by resolve_model ----
 inline constexpr std::size_t kModelLayersMax = 1024;  ///< those within residuals included
-inline constexpr std::size_t kResidualDepthMax = 4;   ///< residuals within residuals
+inline constexpr std::size_t kResidualDepthMax = 3;   ///< residuals within residuals, one counts 1
 inline constexpr std::uint64_t kModelParametersMax = std::uint64_t{1} << 28;
 inline constexpr std::uint64_t kLayerOutputsMax = std::uint64_t{1} << 26;  ///< per sample
 

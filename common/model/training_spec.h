@@ -45,8 +45,8 @@ struct ScheduleSpec {
 
 /// What a training image goes through each time that it is seen.
 struct AugmentSpec {
-  std::uint32_t crop =
-      0;  ///< so many black pixels are added on each side, and a random part as large as before cut out
+  /// So many black pixels are added on each side, and a random part as large as before is cut out.
+  std::uint32_t crop = 0;
   bool flip = false;  ///< left and right change places, every second time
 };
 

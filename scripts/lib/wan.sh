@@ -25,11 +25,18 @@ set_lab() {
 # What puts a program on its CPUs, if workers have some of their own.
 workers_cpus=()
 other_cpus=()
+# allowed_cpus: prints the numbers of those that this script may use, a line each.
+allowed_cpus() {
+  local part
+  for part in $(taskset -cp $$ | sed 's/.*: //; s/,/ /g'); do seq "${part%-*}" "${part#*-}"; done
+}
 # keep_workers_apart: workers get all CPUs but the first, which the server and the link share.
 keep_workers_apart() {
-  (($(nproc) > 1)) || die "--workers-apart wants two CPUs; this machine has one"
-  workers_cpus=(taskset -c "1-$(($(nproc) - 1))")
-  other_cpus=(taskset -c 0)
+  local cpus
+  mapfile -t cpus < <(allowed_cpus)
+  ((${#cpus[@]} > 1)) || die "--workers-apart wants two CPUs; there is one"
+  other_cpus=(taskset -c "${cpus[0]}")
+  workers_cpus=(taskset -c "$(tail -n +2 < <(printf '%s\n' "${cpus[@]}") | paste -sd,)")
 }
 in_server_place() { nsenter "--net=/run/netns/$server_place" ${other_cpus[@]:+"${other_cpus[@]}"} "$@"; }
 in_workers_place() { nsenter "--net=/run/netns/$workers_place" ${workers_cpus[@]:+"${workers_cpus[@]}"} "$@"; }

@@ -1,6 +1,5 @@
 #include "server/daemon/shard_host.h"
 
-#include <algorithm>
 #include <new>
 
 #include "common/base/hardware.h"
@@ -49,9 +48,7 @@ Result<ShardStart> load_shard(const OpenShard& request) {
   const ServerOptimizerSpec& optimizer = job->training.server_optimizer;
   const ParameterRange range{request.begin, request.end};
   const bool by_rows = optimizer.type == ServerOptimizerType::kAdagrad;
-  const std::uint64_t buffers_begin =
-      std::clamp(model->space.buffers_begin(), range.begin, range.end) - range.begin;
-  start.optimizer = ServerOptimizer(optimizer, range.size(), buffers_begin,
+  start.optimizer = ServerOptimizer(optimizer, range.size(), shard_buffers_begin(model->space, range),
                                     by_rows ? shard_rows(model->space, range) : std::vector<std::uint64_t>());
   start.read_settings = [space = model->space,
                          before = own](const std::string& text) -> Result<ShardSettings> {

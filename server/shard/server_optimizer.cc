@@ -101,6 +101,10 @@ void ServerOptimizer::apply_adagrad(std::span<float> w, const Update& update, Pu
   }
 }
 
+std::uint64_t shard_buffers_begin(const ParameterSpace& space, const ParameterRange& shard) {
+  return std::clamp(space.buffers_begin(), shard.begin, shard.end) - shard.begin;
+}
+
 std::vector<std::uint64_t> shard_rows(const ParameterSpace& space, const ParameterRange& shard) {
   std::vector<TensorPlace> tensors = space.tensors();
   std::sort(tensors.begin(), tensors.end(),

@@ -23,16 +23,15 @@ struct PushShare {
 /// - kNesterov, delayed as in Liu et al., "Asynchronous Local-SGD Training for Language Modeling" (2024),
 ///   algorithm 3 with c = 0: w -= rate g, and once every round of everybody v = momentum v + (the g of that
 ///   round), w -= rate momentum v.
-/// - kAdagrad, row-wise as for embeddings (one accumulator a row, as in FBGEMM): s_row += mean of g^2 over
-/// the
-///   row, w -= rate g / (sqrt(s_row) + epsilon), with each push for a gradient. Squares are of the whole
+/// - kAdagrad, row-wise as for embeddings (one accumulator a row, as in FBGEMM): s_row += the row's mean of
+/// g^2,
+///   w -= rate g / (sqrt(s_row) + epsilon), with each push for a gradient. Squares are of the whole
 ///   push, so that an old one moves w less.
 /// One thread.
 class ServerOptimizer {
  public:
   ServerOptimizer() = default;  ///< kAdd, no buffers
-  /// `buffers_begin`: where in the shard they begin; its size if it has none. `row_ends`: shard_rows() of the
-  /// shard; kAdagrad only.
+  /// `buffers_begin`: shard_buffers_begin(). `row_ends`: shard_rows(); kAdagrad only.
   ServerOptimizer(const ServerOptimizerSpec& spec, std::uint64_t size, std::uint64_t buffers_begin,
                   std::vector<std::uint64_t> row_ends);
 
@@ -52,6 +51,9 @@ class ServerOptimizer {
   std::vector<std::uint64_t> row_ends_;
   std::vector<float> squares_;  // kAdagrad, shape [rows]
 };
+
+/// Where in a shard the buffers begin; its size if it has none.
+std::uint64_t shard_buffers_begin(const ParameterSpace& space, const ParameterRange& shard);
 
 /// Where the rows of a shard end, ascending, from its begin on: of a tensor those of its first dimension, and
 /// the gaps between tensors. A row that shards share is a row in each of them.

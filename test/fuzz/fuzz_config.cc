@@ -27,7 +27,6 @@ void check_error(const Result<T>& result) {
 }
 
 void check_model(const ResolvedModel& model) {
-  NANDUTI_CHECK(model.space.parameter_count() <= kModelParametersMax);
   // Gaps: less than a block each.
   NANDUTI_CHECK(model.space.size() <= kModelParametersMax + kBlockSize * (model.space.tensors().size() + 1));
   std::uint64_t parameters = 0;

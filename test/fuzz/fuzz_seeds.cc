@@ -111,6 +111,12 @@ class Seeds {
       const std::string name = entry.path().stem().string();
       write("config", name, (name == "server" ? "s" : name == "worker" ? "w" : "j0") + text);
     }
+    write("config", "layers",
+          "j0model: {layers: [{conv2d: {channels: 4, kernel: 3, padding: 1, bias: false}}, batch_norm, relu, "
+          "{residual: {body: [{conv2d: {channels: 8, kernel: 1, stride: 2}}, {batch_norm: {momentum: 0.5}}], "
+          "shortcut: [{conv2d: {channels: 8, kernel: 1, stride: 2}}]}}, global_average_pool, dense]}\n"
+          "data: {train: {images: a, labels: b}}\n"
+          "training: {augment: {crop: 2, flip: true}, schedule: {type: step, warmup_epochs: 1}}\n");
   }
 
   void write_idx() {

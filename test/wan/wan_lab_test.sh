@@ -44,6 +44,7 @@ transfer() {
     echo "iperf3: $(of_transfer .error)"
     sleep 1
   done
+  fail "iperf3 measures"
 }
 of_transfer() { jq "$1" "$work/transfer.json"; }
 # tcp CONGESTION_CONTROL: Mbit/s of one connection over a route that says so, after its first seconds; sets mbit.

@@ -20,6 +20,7 @@ Result<std::uint64_t> count_records(const std::filesystem::path& file, std::uint
   std::error_code error;
   const auto type = std::filesystem::status(file, error).type();
   if (type == std::filesystem::file_type::not_found) return make_error(ErrorCode::kNotFound, "is not there");
+  if (error) return make_error(ErrorCode::kIo, "cannot be examined: {}", error.message());
   if (type != std::filesystem::file_type::regular) return make_error(ErrorCode::kIo, "is not a regular file");
   const std::uint64_t bytes = std::filesystem::file_size(file, error);
   if (error) return make_error(ErrorCode::kIo, "cannot be examined: {}", error.message());
@@ -58,7 +59,6 @@ Status read_records(const std::filesystem::path& file, std::uint64_t count, std:
 Result<CifarImages> read_cifar_files(std::span<const std::filesystem::path> files,
                                      std::uint32_t label_bytes) {
   NANDUTI_CHECK(!files.empty() && (label_bytes == 1 || label_bytes == 2));
-  std::vector<std::uint64_t> counts;
   CifarImages images;
   for (const std::filesystem::path& file : files) {
     const auto records = count_records(file, label_bytes + kCifarPixels);
@@ -67,14 +67,14 @@ Result<CifarImages> read_cifar_files(std::span<const std::filesystem::path> file
       return make_error(ErrorCode::kExhausted, "{}: brings the set above the maximum of {} bytes",
                         file.string(), kCifarBytesMax);
     }
-    counts.push_back(*records);
+    images.file_counts.push_back(*records);
     images.count += *records;
   }
   std::vector<char> pixels, labels;
   pixels.reserve(images.count * kCifarPixels);
   labels.reserve(images.count);
   for (std::size_t i = 0; i < files.size(); ++i) {
-    const Status read = read_records(files[i], counts[i], label_bytes, pixels, labels);
+    const Status read = read_records(files[i], images.file_counts[i], label_bytes, pixels, labels);
     if (!read.ok()) return read.error().within(files[i].string());
   }
   images.pixels = SharedBytes::take(std::move(pixels));

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <vector>
 
 #include "common/base/bytes.h"
 #include "common/base/result.h"
@@ -17,8 +18,9 @@ inline constexpr std::uint64_t kCifarBytesMax = std::uint64_t{1} << 33;
 
 struct CifarImages {
   std::uint64_t count = 0;
-  SharedBytes pixels;  ///< shape (count, 3, 32, 32)
-  SharedBytes labels;  ///< shape (count)
+  std::vector<std::uint64_t> file_counts;  ///< of each file
+  SharedBytes pixels;                      ///< shape (count, 3, 32, 32)
+  SharedBytes labels;                      ///< shape (count)
 };
 
 /// Reads files in the binary version of CIFAR (Krizhevsky, "Learning multiple layers of features from tiny

@@ -14,18 +14,29 @@ namespace {
 
 struct LoadedSet {
   ImageSet set;
-  DataShape shape;  // classes: the largest label + 1
+  DataShape shape;                         // classes: the largest label + 1
+  std::vector<std::uint64_t> file_counts;  // CIFAR: of each file
 };
 
 std::string describe(const DataShape& shape) {
   return fmt::format("{} x {} x {}", shape.channels, shape.height, shape.width);
 }
 
-/// For errors: where a set's images stand, or its labels.
-std::string name_of(const JobDataFiles::Set& files, const std::filesystem::path& idx_file) {
-  if (files.files.empty()) return idx_file.string();
+/// For errors: where a set's images stand.
+std::string images_name(const JobDataFiles::Set& files) {
+  if (files.files.empty()) return files.images.string();
   const std::string first = files.files.front().string();
   return files.files.size() == 1 ? first : fmt::format("{} and {} more", first, files.files.size() - 1);
+}
+
+/// "FILE: label 7 of sample 2", the sample as its file counts.
+std::string label_name(const JobDataFiles::Set& files, const LoadedSet& loaded, std::uint64_t sample) {
+  const auto label = static_cast<unsigned>(loaded.set.labels.view()[sample]);
+  const auto& counts = loaded.file_counts;
+  std::size_t file = 0;
+  while (file + 1 < counts.size() && sample >= counts[file]) sample -= counts[file++];
+  return fmt::format("{}: label {} of sample {}",
+                     (counts.empty() ? files.labels : files.files[file]).string(), label, sample);
 }
 
 std::uint32_t classes_in(const ImageSet& set) {
@@ -39,6 +50,7 @@ Result<LoadedSet> load_cifar_set(const JobDataFiles::Set& files, std::uint32_t l
   LoadedSet loaded;
   loaded.set = {images->count, kCifarPixels, std::move(images->pixels), std::move(images->labels)};
   loaded.shape = {kCifarChannels, kCifarSide, kCifarSide, classes_in(loaded.set)};
+  loaded.file_counts = std::move(images->file_counts);
   return loaded;
 }
 
@@ -82,18 +94,17 @@ Result<LoadedSet> load_set(DataFormat format, const JobDataFiles::Set& files) {
 /// The number of classes, or an error about the first label that is none of them. Without a number that was
 /// asked for, a largest label that stands alone is damage: hardly a sample has it, none those below it.
 Result<std::uint32_t> count_classes(const LoadedSet& train, std::uint32_t asked_for,
-                                    const std::string& labels_file) {
+                                    const JobDataFiles::Set& files) {
   const auto labels = train.set.labels.view();
   std::array<std::uint64_t, 256> samples{};
   for (const std::byte label : labels) ++samples[static_cast<std::size_t>(label)];
   const std::uint32_t largest = train.shape.classes - 1;
-  const auto position =
-      std::find(labels.begin(), labels.end(), static_cast<std::byte>(largest)) - labels.begin();
+  const auto first = static_cast<std::uint64_t>(
+      std::find(labels.begin(), labels.end(), static_cast<std::byte>(largest)) - labels.begin());
   if (asked_for > 0) {
     if (largest < asked_for) return asked_for;
-    return make_error(ErrorCode::kInvalidArgument,
-                      "{}: label {} of sample {} is out of range: data.classes allows 0 to {}", labels_file,
-                      largest, position, asked_for - 1);
+    return make_error(ErrorCode::kInvalidArgument, "{} is out of range: data.classes allows 0 to {}",
+                      label_name(files, train, first), asked_for - 1);
   }
   std::uint32_t below = largest;  // nobody has the labels [below, largest)
   while (below > 0 && samples[below - 1] == 0) --below;
@@ -101,10 +112,10 @@ Result<std::uint32_t> count_classes(const LoadedSet& train, std::uint32_t asked_
   const bool is_rare = samples[largest] <= labels.size() / 1000;
   const bool is_far = samples[largest] == 1 && gap > below + 1;
   if (gap > 0 && below > 0 && (is_rare || is_far)) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "{}: label {} of sample {} is out of range: no sample has the labels {} to {} "
-                      "(data.classes: {} takes it as it is)",
-                      labels_file, largest, position, below, largest - 1, largest + 1);
+    return make_error(
+        ErrorCode::kInvalidArgument,
+        "{} is out of range: no sample has the labels {} to {} (data.classes: {} takes it as it is)",
+        label_name(files, train, first), below, largest - 1, largest + 1);
   }
   return std::max(largest + 1, 2u);
 }
@@ -112,16 +123,15 @@ Result<std::uint32_t> count_classes(const LoadedSet& train, std::uint32_t asked_
 Status check_test_set(const LoadedSet& test, const DataShape& train, const JobDataFiles::Set& files) {
   if (describe(test.shape) != describe(train)) {
     return make_error(ErrorCode::kInvalidArgument, "{}: has images of {}, but the training set's are {}",
-                      name_of(files, files.images), describe(test.shape), describe(train));
+                      images_name(files), describe(test.shape), describe(train));
   }
   const auto labels = test.set.labels.view();
   const auto beyond = std::find_if(labels.begin(), labels.end(), [&](std::byte label) {
     return static_cast<std::uint32_t>(label) >= train.classes;
   });
   if (beyond == labels.end()) return {};
-  return make_error(ErrorCode::kInvalidArgument,
-                    "{}: label {} of sample {} is out of range: the training set has classes 0 to {}",
-                    name_of(files, files.labels), static_cast<unsigned>(*beyond), beyond - labels.begin(),
+  return make_error(ErrorCode::kInvalidArgument, "{} is out of range: the training set has classes 0 to {}",
+                    label_name(files, test, static_cast<std::uint64_t>(beyond - labels.begin())),
                     train.classes - 1);
 }
 
@@ -161,8 +171,7 @@ Result<std::shared_ptr<const JobData>> load_job_data(const JobDataFiles& files, 
   if (!train.ok()) return train.error().within("training data");
   auto data = std::make_shared<JobData>();
   data->shape = train->shape;
-  const Result<std::uint32_t> classes =
-      count_classes(*train, files.classes, name_of(files.train, files.train.labels));
+  const Result<std::uint32_t> classes = count_classes(*train, files.classes, files.train);
   if (!classes.ok()) return classes.error().within("training data");
   data->shape.classes = *classes;
   data->train = std::move(train->set);
@@ -175,7 +184,7 @@ Result<std::shared_ptr<const JobData>> load_job_data(const JobDataFiles& files, 
   }
   if (normalize) {
     const Status measured = measure(*data);
-    if (!measured.ok()) return measured.error().within(name_of(files.train, files.train.images));
+    if (!measured.ok()) return measured.error().within(images_name(files.train));
   }
   for (std::size_t p = 0; p < 256; ++p) {
     data->pixel_values[p] = static_cast<float>((static_cast<double>(p) - data->mean) / data->deviation);

@@ -33,6 +33,14 @@ Status check_model(const ResolvedModel& model, const TrainingSpec& training, con
                       "training.augment.crop is {} pixels: it must be less than the images' sides, {} x {}",
                       crop, takes.height, takes.width);
   }
+  for (const ResolvedLayer& layer : model.layers) {
+    const bool has_one_value = training.batch_size == 1 && layer.input.height * layer.input.width == 1;
+    if (has_one_value && std::holds_alternative<BatchNormSpec>(layer.spec)) {
+      return make_error(
+          ErrorCode::kInvalidArgument,
+          "training.batch_size is 1: batch_norm of flat features has nothing to take a variance of");
+    }
+  }
   if (training.batch_size == 0) return make_error(ErrorCode::kInvalidArgument, "the batch size is 0");
   return {};
 }
@@ -94,7 +102,7 @@ Result<BatchLoss> Trainer::train_round(std::span<const float> x, const RoundSamp
 
 Result<BatchLoss> Trainer::step(const RoundSamples& batch) {
   NANDUTI_RETURN_IF_ERROR(
-      feed_training(batch.epoch, std::span(order_).subspan(batch.begin, batch.end - batch.begin)));
+      feed(data_->train, std::span(order_).subspan(batch.begin, batch.end - batch.begin), batch.epoch));
   auto loss = network_->gradient(x_, labels_, gradient_);
   if (!loss.ok()) return loss;
   if (!std::isfinite(loss->loss_sum)) {
@@ -120,7 +128,7 @@ Result<BatchLoss> Trainer::evaluate(std::span<const float> x, std::uint64_t begi
     if (stop.stop_requested()) return stopped();
     test_indices_.resize(std::min(end - begin, kEvaluationBatch));
     std::iota(test_indices_.begin(), test_indices_.end(), static_cast<std::uint32_t>(begin));
-    NANDUTI_RETURN_IF_ERROR(feed_test(test_indices_));
+    NANDUTI_RETURN_IF_ERROR(feed(*data_->test, test_indices_, std::nullopt));
     const auto batch = network_->loss(x, labels_);
     if (!batch.ok()) return batch.error();
     if (!std::isfinite(batch->loss_sum)) {
@@ -134,47 +142,24 @@ Result<BatchLoss> Trainer::evaluate(std::span<const float> x, std::uint64_t begi
   return sum;
 }
 
-/// Puts these samples' labels into labels_, and returns where the network takes their pixels.
-Result<float*> Trainer::begin_batch(const ImageSet& set, std::span<const std::uint32_t> indices) {
+/// Puts these samples' pixels into the network's input and their labels into labels_.
+Status Trainer::feed(const ImageSet& set, std::span<const std::uint32_t> indices,
+                     std::optional<std::uint32_t> epoch_to_augment) {
   const auto input = network_->input(indices.size());
   if (!input.ok()) return input.error();
   NANDUTI_CHECK(input->size() == indices.size() * set.image_size);
   labels_.resize(indices.size());
-  for (std::size_t i = 0; i < indices.size(); ++i)
+  float* out = input->data();
+  for (std::size_t i = 0; i < indices.size(); ++i, out += set.image_size) {
     labels_[i] = static_cast<std::uint8_t>(set.labels.view()[indices[i]]);
-  return input->data();
-}
-
-Status Trainer::feed_training(std::uint32_t epoch, std::span<const std::uint32_t> indices) {
-  const ImageSet& set = data_->train;
-  const Result<float*> input = begin_batch(set, indices);
-  if (!input.ok()) return input.error();
-  float* out = *input;
-  for (const std::uint32_t index : indices) {
-    if (augmentation_) {
-      augmentation_->write(epoch, index, pixels_of(set, index), data_->pixel_values, out);
+    const auto pixels = set.pixels.view().subspan(indices[i] * set.image_size, set.image_size);
+    if (augmentation_ && epoch_to_augment) {
+      augmentation_->write(*epoch_to_augment, indices[i], pixels, data_->pixel_values, out);
     } else {
-      write_plain(pixels_of(set, index), out);
+      write_plain(pixels, out);
     }
-    out += set.image_size;
   }
   return {};
-}
-
-Status Trainer::feed_test(std::span<const std::uint32_t> indices) {
-  const ImageSet& set = *data_->test;
-  const Result<float*> input = begin_batch(set, indices);
-  if (!input.ok()) return input.error();
-  float* out = *input;
-  for (const std::uint32_t index : indices) {
-    write_plain(pixels_of(set, index), out);
-    out += set.image_size;
-  }
-  return {};
-}
-
-std::span<const std::byte> Trainer::pixels_of(const ImageSet& set, std::uint32_t index) {
-  return {set.pixels.data() + index * set.image_size, set.image_size};
 }
 
 void Trainer::write_plain(std::span<const std::byte> pixels, float* out) const {

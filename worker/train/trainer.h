@@ -61,10 +61,8 @@ class Trainer {
           std::unique_ptr<Network> network);
 
   Result<BatchLoss> step(const RoundSamples& batch);
-  Result<float*> begin_batch(const ImageSet& set, std::span<const std::uint32_t> indices);
-  Status feed_training(std::uint32_t epoch, std::span<const std::uint32_t> indices);
-  Status feed_test(std::span<const std::uint32_t> indices);
-  static std::span<const std::byte> pixels_of(const ImageSet& set, std::uint32_t index);
+  Status feed(const ImageSet& set, std::span<const std::uint32_t> indices,
+              std::optional<std::uint32_t> epoch_to_augment);
   void write_plain(std::span<const std::byte> pixels, float* out) const;
   void choose_order(std::uint32_t epoch);
   [[nodiscard]] bool write_progress(std::span<const float> x, std::span<float> progress) const;

@@ -21,7 +21,7 @@ class Add final : public Operator {
   }
 
   dnnl::memory backward(Build build, const Gradient& dy, bool) override {
-    return relu_ ? relu_backward(build, y_, dy) : dy.values;
+    return before_fused(relu_, build, y_, dy);
   }
 
  private:

@@ -67,7 +67,7 @@ class BatchNorm final : public Operator {
     variance_ = memory(channels(), build.engine);
     const double count = static_cast<double>(build.batch) * layer_.input.height * layer_.input.width;
     const double unbiased = count > 1 ? count / (count - 1) : 1;
-    const auto momentum = static_cast<float>(layer_.momentum);
+    const auto momentum = static_cast<float>(count > 1 ? layer_.momentum : 0);
     build.statistics.push_back({layer_.mean_offset, mean_, 1, momentum});
     build.statistics.push_back({layer_.variance_offset, variance_, static_cast<float>(unbiased), momentum});
   }

@@ -36,7 +36,7 @@ class Conv2d final : public Operator {
   }
 
   memory backward(Build build, const Gradient& dy, bool wants_dx) override {
-    const memory d = relu_ ? relu_backward(build, y_, dy) : dy.values;
+    const memory d = before_fused(relu_, build, y_, dy);
     backward_weights(build, d);
     return wants_dx ? backward_data(build, d) : memory();
   }

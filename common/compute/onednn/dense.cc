@@ -34,7 +34,7 @@ class Dense final : public Operator {
   }
 
   memory backward(Build build, const Gradient& dy, bool wants_dx) override {
-    const memory masked = relu_ ? relu_backward(build, y_, dy) : dy.values;
+    const memory masked = before_fused(relu_, build, y_, dy);
     const memory d = build.program.reordered(masked, rows(build, layer_.output));
     backward_weights(build, d);
     return wants_dx ? backward_data(build, d) : memory();

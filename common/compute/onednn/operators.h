@@ -71,5 +71,9 @@ dnnl::memory::desc float_desc(const dnnl::memory::dims& dims, dnnl::memory::form
 dnnl::primitive_attr forward_attributes(bool relu);
 /// Appends y > 0 ? dy : 0, which it returns, in y's format; in place if dy has that and is not shared.
 dnnl::memory relu_backward(Build build, const dnnl::memory& y, const Gradient& dy);
+/// The same of a relu that was fused, if there was one; else dy.
+inline dnnl::memory before_fused(bool relu, Build build, const dnnl::memory& y, const Gradient& dy) {
+  return relu ? relu_backward(build, y, dy) : dy.values;
+}
 
 }  // namespace nanduti::onednn

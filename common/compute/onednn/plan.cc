@@ -85,14 +85,21 @@ Plan::Plan(const dnnl::engine& engine, const NetworkDescription& description, st
 std::span<const float> Plan::forward(Mode mode, const dnnl::stream& stream, const float* parameters) {
   const bool training = mode == Mode::kTraining || !modes_differ_;
   std::optional<Forward>& forward = training ? training_ : inference_;
-  if (!forward) build(forward.emplace(engine_), training);
+  if (!forward) {
+    forward = build_forward(training);
+    share_scratchpad();
+  }
   parameters_.bind(parameters);
   forward->program.run(stream);
   return {values_of(forward->scores), batch_ * description_.layers.back().output.size()};
 }
 
 std::span<float> Plan::score_gradient() {
-  if (!backward_) build_backward();
+  if (!training_) training_ = build_forward(true);
+  if (!backward_) {
+    backward_ = build_backward();
+    share_scratchpad();
+  }
   return {values_of(score_gradient_), batch_ * description_.layers.back().output.size()};
 }
 
@@ -110,8 +117,10 @@ void Plan::backward(const dnnl::stream& stream, const float* parameters, float* 
   }
 }
 
-void Plan::build(Forward& forward, bool training) {
+Plan::Forward Plan::build_forward(bool training) {
   const auto& layers = description_.layers;
+  Forward forward{Program(engine_), {}, {}};
+  if (training) statistics_.clear();
   const Build build = build_in(forward.program, training);
   std::vector<dnnl::memory> features(layers.size() + 1);
   features[0] = images_;
@@ -128,15 +137,20 @@ void Plan::build(Forward& forward, bool training) {
     if (fused) ++i;
   }
   forward.scores = forward.program.reordered(features.back(), plain(features.back().get_desc()));
-  share_scratchpad();
+  return forward;
 }
 
-void Plan::build_backward() {
-  if (!training_) build(training_.emplace(engine_), true);
-  const Build build = build_in(backward_.emplace(engine_), true);
+Program Plan::build_backward() {
+  Program program(engine_);
+  const Build build = build_in(program, true);
   score_gradient_ = dnnl::memory(training_->scores.get_desc(), engine_);
   std::vector<Gradient> gradients(readers_.size());
   gradients.back() = {score_gradient_, false};
+  const auto give = [&](std::size_t features, const Gradient& gradient) {
+    if (!depends_[features]) return;
+    Gradient& place = gradients[features];
+    place = place.values ? sum(build, place, gradient) : gradient;
+  };
   for (auto step = training_->steps.rbegin(); step != training_->steps.rend(); ++step) {
     if (!depends_[step->output]) continue;
     const Gradient& dy = gradients[step->output];
@@ -146,16 +160,10 @@ void Plan::build_backward() {
     if (!wants_dx) continue;
     const bool is_dy = dx.get_data_handle() == dy.values.get_data_handle();
     const Gradient gradient{dx, step->addend.has_value() || (is_dy && dy.is_shared)};
-    give(gradients, step->source, gradient);
-    if (step->addend) give(gradients, *step->addend, gradient);
+    give(step->source, gradient);
+    if (step->addend) give(*step->addend, gradient);
   }
-  share_scratchpad();
-}
-
-void Plan::give(std::vector<Gradient>& gradients, std::size_t features, const Gradient& gradient) {
-  if (!depends_[features]) return;
-  Gradient& place = gradients[features];
-  place = place.values ? sum(build_in(*backward_, true), place, gradient) : gradient;
+  return program;
 }
 
 Build Plan::build_in(Program& program, bool training) {

@@ -41,15 +41,13 @@ class Plan {
     std::size_t output = 0;
   };
   struct Forward {
-    explicit Forward(const dnnl::engine& engine) : program(engine) {}
     Program program;
     std::vector<Step> steps;
     dnnl::memory scores;
   };
 
-  void build(Forward& forward, bool training);
-  void build_backward();
-  void give(std::vector<Gradient>& gradients, std::size_t features, const Gradient& gradient);
+  [[nodiscard]] Forward build_forward(bool training);
+  [[nodiscard]] Program build_backward();
   [[nodiscard]] Build build_in(Program& program, bool training);
   [[nodiscard]] bool relu_can_be_fused(std::size_t layer) const;
   void share_scratchpad();

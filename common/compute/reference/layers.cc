@@ -115,7 +115,8 @@ void batch_norm_backward(const NetworkLayer& layer, std::size_t batch, std::span
     for_each_of_channel(layer, batch, c, [&](std::size_t i) {
       dx[i] += scale * (dy[i] - d_bias / by.count - (x[i] - by.mean) * inverse * d_weight / by.count);
     });
-    const double unbiased = by.variance * (by.count > 1 ? by.count / (by.count - 1) : 1);
+    if (by.count < 2) continue;  // the sums are zeros
+    const double unbiased = by.variance * by.count / (by.count - 1);
     const auto change = [&](std::uint64_t offset, double value) {
       gradient[offset + c] = layer.momentum * (static_cast<double>(parameters[offset + c]) - value);
     };

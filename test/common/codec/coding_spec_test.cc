@@ -53,6 +53,11 @@ TEST_CASE("a density for a tensor that is not there, or that is too small for on
   CHECK(make_codecs(spec, space()).error().message ==
         "compression.publish.tensors: the model has no tensor '1.weight'");
   spec.publish.tensors = {{"0.bias", 0.5}};
-  CHECK(make_codecs(spec, space()).error().message ==
-        "compression.publish.tensors: '0.bias' has 10 values, and tensors of less than 4096 are sent whole");
+  CHECK(
+      make_codecs(spec, space()).error().message ==
+      "compression.publish.tensors: '0.bias' has 10 values, and tensors of less than 4096 are sent whole, as "
+      "running means and variances are");
+  const ParameterSpace with_buffer({{"0.weight", {5000}}, {"1.running_mean", {5000}, true}});
+  spec.publish.tensors = {{"1.running_mean", 0.5}};
+  CHECK_FALSE(make_codecs(spec, with_buffer).ok());
 }

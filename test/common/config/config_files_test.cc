@@ -63,7 +63,8 @@ TEST_CASE("configs/README.md has every key of every section") {
        {"{0}", "model: {0}", "data: {0}", "data: {train: {0}}", "training: {0}", "training: {optimizer: {0}}",
         "training: {schedule: {0}}", "staleness: {0}", "compression: {0}", "compression: {push: {0}}",
         "target: {0}", "model: {layers: [{conv2d: {0}}]}", "model: {layers: [{dense: {0}}]}",
-        "model: {layers: [{batch_norm: {0}}]}", "model: {layers: [{residual: {0}}]}"}) {
+        "model: {layers: [{batch_norm: {0}}]}", "model: {layers: [{residual: {0}}]}",
+        "training: {augment: {0}}", "data: {format: cifar10, train: {0}}"}) {
     messages.push_back(text_of(parse_job_text(text, "f")));
   }
   const std::pair<std::string, std::string> kForms[] = {{"`", "`"}, {"`", "."}, {".", "`"}, {".", "."}};

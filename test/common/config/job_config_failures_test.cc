@@ -227,7 +227,7 @@ TEST_CASE("a key that is missing or there twice") {
        "job.yaml:4: data.train.labels: found nothing, allowed: an IDX file's path, absolute or relative to a "
        "data root"},
       {"  train: {images: a, labels: b}\n", "",
-       "job.yaml:3: data.train: found nothing, allowed: a map with images and labels"},
+       "job.yaml:3: data.train: found nothing, allowed: a map with the training set's files"},
       {"at_least: 0.5", "metric: accuracy",
        "job.yaml:11: target.at_least: found nothing, allowed: a number above 0, at most 1"},
       {"  batch_size: 8\n", "  batch_size: 8\n  seed: 1\n  batch_size: 9\n",
@@ -314,8 +314,7 @@ TEST_CASE("a model that cannot be one") {
       {"{preset: mlp}", "{layers: [{relu: {}, dense: {}}]}",
        "job.yaml:2: model.layers[0]: found a map of 2 keys, allowed: conv2d, dense, relu, max_pool, "
        "average_pool, global_average_pool, flatten, batch_norm or residual, or one of them with its values, "
-       "such "
-       "as dense: {units: 500}"},
+       "such as dense: {units: 500}"},
       {"{preset: mlp}", "{layers: [{dense: }]}",
        "job.yaml:2: model.layers[0].dense: found nothing, allowed: a map, keys: units"},
       {"{preset: mlp}", "{layers: [{dense: 500}]}",
@@ -333,6 +332,26 @@ TEST_CASE("a model that cannot be one") {
       {"{preset: mlp}", "{layers: [{conv2d: {channels: 2, kernel: 3, strid: 1}}]}",
        "job.yaml:2: model.layers[0].conv2d.strid: found an unknown key (did you mean \"stride\"?), allowed: "
        "channels, kernel, stride, padding, bias"},
+      {"test: {images: c, labels: d}", "format: cifar",
+       "job.yaml:5: data.format: found \"cifar\", allowed: idx, cifar10 or cifar100"},
+      {"train: {images: a, labels: b}\n  test: {images: c, labels: d}",
+       "format: cifar10\n  train: {files: []}",
+       "job.yaml:5: data.train.files: found a list, allowed: a list of 1 to 64 paths of files in CIFAR's "
+       "binary version, absolute or relative to a data root"},
+      {"train: {images: a, labels: b}\n  test: {images: c, labels: d}",
+       "format: cifar10\n  train: {files: [a, [b]]}",
+       "job.yaml:5: data.train.files[1]: found a list, allowed: a file's path"},
+      {"schedule: cosine", "augment: {crop: 2000}",
+       "job.yaml:9: training.augment.crop: found \"2000\", allowed: a whole number from 0 to 1024"},
+      {"schedule: cosine", "augment: {flip: 1}",
+       "job.yaml:9: training.augment.flip: found \"1\", allowed: true or false"},
+      {"schedule: cosine", "schedule: {type: cosine, warmup_epochs: -1}",
+       "job.yaml:9: training.schedule.warmup_epochs: found \"-1\", allowed: a number from 0 to 1000"},
+      {"{preset: mlp}",
+       "{layers: [{residual: {body: [{residual: {body: [{residual: {body: [{conv2d: {}}]}}]}}]}}]}",
+       "job.yaml:2: model.layers[0].residual.body[0].residual.body[0].residual.body[0].conv2d.channels: "
+       "found "
+       "nothing, allowed: a whole number from 1 to 65536"},
       {"train: {images: a, labels: b}", "format: cifar10\n  train: {images: a, labels: b}",
        "job.yaml:5: data.train.images: found an unknown key, allowed: files"},
       {"train: {images: a, labels: b}\n  test: {images: c, labels: d}",

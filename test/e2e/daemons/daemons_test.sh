@@ -273,7 +273,7 @@ END
 }
 
 # Photographs in CIFAR's format with 9 classes, and a residual network: running statistics reach the model that is
-# evaluated, from two workers and at an unfavourable distance between their rounds.
+# evaluated, from two workers and through servers that have momentum, which is not for them.
 a_residual_network_learns_photographs() {
   local status=0
   "$top/test/support/photographs/photographs.sh" "$work/photographs" 1800 450 || status=$?
@@ -288,6 +288,7 @@ training:
   epochs: 3
   augment: {crop: 4, flip: true}
   optimizer: {type: momentum, learning_rate: 0.05, weight_decay: 1e-4}
+  server_optimizer: {type: nesterov, momentum: 0.5}
   schedule: {type: cosine, warmup_epochs: 0.25}
 staleness: {bound: 3, local_steps: 2}
 target: {at_least: 0.6}

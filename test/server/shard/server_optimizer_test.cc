@@ -138,6 +138,17 @@ TEST_CASE("buffers move by the mean of what workers send, whatever the optimizer
   }
 }
 
+TEST_CASE("each shard knows which of its values are buffers") {
+  const ParameterSpace space({{"0.weight", {5000}}, {"0.bias", {3}}, {"1.running_mean", {9000}, true}});
+  REQUIRE(space.buffers_begin() == 12288);
+  REQUIRE(space.size() == 24576);
+  CHECK(shard_buffers_begin(space, {0, 24576}) == 12288);
+  CHECK(shard_buffers_begin(space, {0, 8192}) == 8192);
+  CHECK(shard_buffers_begin(space, {8192, 16384}) == 4096);
+  CHECK(shard_buffers_begin(space, {16384, 24576}) == 0);
+  CHECK(shard_buffers_begin(space, {24576, 24576}) == 0);
+}
+
 TEST_CASE("the rows of a shard are those of its tensors' first dimension, cut where the shard is") {
   const ParameterSpace space({{"0.weight", {3, 2, 1000}}, {"0.bias", {3}}, {"1.weight", {2, 3000}}});
   REQUIRE(space.tensors()[2].offset == 8192);

@@ -7,10 +7,10 @@ set -euo pipefail
 folder=${1:?a folder} train=${2:?how many training images} test=${3:?how many test images} classes=${4:-9}
 source_folder=/usr/share/backgrounds/mate/nature # Debian's mate-backgrounds
 
-command -v djpeg > /dev/null && [[ -d $source_folder ]] || {
+if ! command -v djpeg > /dev/null || [[ ! -d $source_folder ]]; then
   echo "photographs.sh: djpeg or $source_folder is not there; scripts/bootstrap.sh installs both" >&2
   exit 77
-}
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 files=()

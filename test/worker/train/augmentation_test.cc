@@ -83,4 +83,7 @@ TEST_CASE("what an image goes through depends on seed, epoch and place") {
   CHECK(by_seed < 10);
   CHECK(by_epoch < 10);
   CHECK(by_sample < 10);
+  // Frozen: workers of different builds must agree.
+  CHECK(written(one, 3, 0) == moved(2, 1, true));
+  CHECK(written(one, 3, 1) == moved(-1, 3, true));
 }
