@@ -6,13 +6,14 @@ source "$(dirname "$0")/lib/common.sh"
 
 usage() {
   cat << 'END'
-usage: scripts/bench.sh trainer [--json] [--seconds S] [--data DIRECTORY|synthetic]
+usage: scripts/bench.sh trainer [--json] [--seconds S] [--model lenet|resnet20] [--data DIRECTORY|synthetic]
        scripts/bench.sh accuracy [JOB.yaml] [--seeds N] [--json]
        scripts/bench.sh workers [JOB.yaml] [--pairs N] [--json]
        scripts/bench.sh codec [--json] [--seconds S] [--data DIRECTORY|synthetic]
        scripts/bench.sh sessions
   trainer   images/s of the trainer on one thread, and of bare oneDNN forward and backward of the same model, in
-            turns: LeNet, 28 x 28, batch 64, medians of 5 pairs, by the thread's CPU time
+            turns: LeNet on 28 x 28 or resnet20 on 3 x 32 x 32 (synthetic), batch 64, medians of 5 pairs, by the
+            thread's CPU time
   accuracy  runs a whole job through quickstart.sh with seeds 1 to N: accuracies and training times
   workers   samples/s of two epochs of a job with two workers against one, in turns (ABBA), medians
   codec     bits per value sent on the progress of an MLP of 5.8 M parameters; encode against e[i] += d[i] on 25 M
@@ -21,6 +22,7 @@ usage: scripts/bench.sh trainer [--json] [--seconds S] [--data DIRECTORY|synthet
 
   --json       stdout is one JSON object
   --seconds S  CPU seconds to measure (default: 10)
+  --model M    (default: lenet)
   --data DIR   folder with the four MNIST-like IDX files (default: Fashion-MNIST if installed, else synthetic)
   --seeds N    (default: 5)
   --pairs N    (default: 3)
@@ -30,6 +32,7 @@ END
 
 benchmark=
 job=$top/configs/jobs/fashion_lenet.yaml
+model=lenet
 data=/usr/share/datasets/fashion-mnist
 [[ -d $data ]] || data=synthetic
 seeds=5
@@ -50,6 +53,11 @@ while (($# > 0)); do
       seconds=$(value_of "$@")
       [[ $seconds =~ ^[0-9]+([.][0-9]+)?$ ]] || usage_error "--seconds wants a number, not '$seconds'"
       options+=(--seconds "$seconds")
+      shift
+      ;;
+    --model)
+      model=$(value_of "$@")
+      [[ $model == lenet || $model == resnet20 ]] || usage_error "--model is lenet or resnet20, not '$model'"
       shift
       ;;
     --data)
@@ -135,6 +143,10 @@ if [[ $benchmark == accuracy || $benchmark == workers ]]; then
   exit
 fi
 
+if [[ $benchmark == trainer ]]; then
+  options+=(--model "$model")
+  [[ $model == lenet ]] || data=synthetic
+fi
 if [[ ($benchmark == trainer || $benchmark == codec) && $data != synthetic ]]; then
   [[ -d $data ]] || die "there is no folder '$data'"
   options+=(--data "$(cd "$data" && pwd)")

@@ -1,6 +1,7 @@
-// Goal: what the trainer loses against the bare library. Method: LeNet on 28 x 28 images, batch 64, one
-// thread; trainer and bare oneDNN take turns round by round, in pairs; medians over the pairs. Time is the
-// thread's CPU time, so that other work on the machine disturbs little; wall-clock figures stand beside it.
+// Goal: what the trainer loses against the bare library. Method: LeNet on 28 x 28 images or resnet20 on 3 x
+// 32 x 32, batch 64, one thread; trainer and bare oneDNN take turns round by round, in pairs; medians over
+// the pairs. Time is the thread's CPU time, so that other work on the machine disturbs little; wall-clock
+// figures stand beside it.
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -15,7 +16,7 @@
 
 #include "common/base/random.h"
 #include "common/compute/onednn/onednn_backend.h"
-#include "test/bench/bare_lenet.h"
+#include "test/bench/bare_model.h"
 #include "test/bench/bench_data.h"
 
 using namespace nanduti;
@@ -52,15 +53,16 @@ double median(std::array<double, kPairs> values) {
   return values[kPairs / 2];
 }
 
-std::shared_ptr<const JobData> synthetic_data() {
-  constexpr std::uint64_t kCount = 60000;
+std::shared_ptr<const JobData> synthetic_data(const DataShape& shape) {
+  constexpr std::uint64_t kCount = 30000;
+  const std::uint64_t size = std::uint64_t{shape.channels} * shape.height * shape.width;
   RandomStream random(1);
-  std::vector<std::uint8_t> pixels(kCount * 784), labels(kCount);
+  std::vector<std::uint8_t> pixels(kCount * size), labels(kCount);
   for (auto& pixel : pixels) pixel = static_cast<std::uint8_t>(random.next_u32());
   for (auto& label : labels) label = static_cast<std::uint8_t>(random.below(10));
   auto data = std::make_shared<JobData>();
-  data->shape = {1, 28, 28, 10};
-  data->train = {kCount, 784, SharedBytes::take(std::move(pixels)), SharedBytes::take(std::move(labels))};
+  data->shape = shape;
+  data->train = {kCount, size, SharedBytes::take(std::move(pixels)), SharedBytes::take(std::move(labels))};
   for (std::size_t p = 0; p < 256; ++p) data->pixel_values[p] = (static_cast<float>(p) - 127.5f) / 73.9f;
   return data;
 }
@@ -70,7 +72,7 @@ std::shared_ptr<const JobData> synthetic_data() {
 int main(int argc, char** argv) {
   bool json = false;
   double budget = 10;
-  std::string directory;
+  std::string directory, model_name = "lenet";
   for (int i = 1; i < argc; ++i) {
     const std::string_view option = argv[i];
     if (option == "--json") {
@@ -79,14 +81,19 @@ int main(int argc, char** argv) {
       budget = std::atof(argv[++i]);
     } else if (option == "--data" && i + 1 < argc) {
       directory = argv[++i];
+    } else if (option == "--model" && i + 1 < argc) {
+      model_name = argv[++i];
     } else {
-      fail("usage: bench_trainer [--json] [--seconds S] [--data DIRECTORY]");
+      fail("usage: bench_trainer [--json] [--seconds S] [--model lenet|resnet20] [--data DIRECTORY]");
     }
   }
+  if (model_name != "lenet" && model_name != "resnet20") fail("--model is lenet or resnet20");
+  if (model_name == "resnet20" && !directory.empty()) fail("--data is for lenet");
   omp_set_num_threads(1);
 
-  const auto data = directory.empty() ? synthetic_data() : load(directory);
-  const auto model = resolve_model({.preset = "lenet", .layers = {}}, data->shape);
+  const DataShape shape = model_name == "lenet" ? DataShape{1, 28, 28, 10} : DataShape{3, 32, 32, 10};
+  const auto data = directory.empty() ? synthetic_data(shape) : load(directory);
+  const auto model = resolve_model({.preset = model_name, .layers = {}}, data->shape);
   if (!model.ok()) fail(model.error().message);
   TrainingSpec training;
   training.batch_size = kBatch;
@@ -97,7 +104,7 @@ int main(int argc, char** argv) {
   if (!created.ok()) fail(created.error().message);
   Trainer& trainer = **created;
   std::vector<float> x = initial_values(*model, 1, {0, model->space.size()}), progress(x.size());
-  BareLenet bare(kBatch);
+  BareModel bare(model_name, kBatch);
   std::vector<std::uint8_t> labels(kBatch);
   for (std::uint32_t i = 0; i < kBatch; ++i) labels[i] = static_cast<std::uint8_t>(i % 10);
 
@@ -136,17 +143,18 @@ int main(int argc, char** argv) {
     fmt::print(
         "{{\"trainer_images_per_s\": {:.1f}, \"bare_images_per_s\": {:.1f}, \"ratio\": {:.4f}, "
         "\"ratio_lowest\": {:.4f}, \"ratio_highest\": {:.4f}, \"clock\": \"thread cpu time\", "
-        "\"trainer_images_per_wall_s\": {:.1f}, \"bare_images_per_wall_s\": {:.1f}, \"model\": \"lenet\", "
+        "\"trainer_images_per_wall_s\": {:.1f}, \"bare_images_per_wall_s\": {:.1f}, \"model\": \"{}\", "
         "\"batch_size\": {}, \"threads\": 1, \"pairs\": {}, \"backend\": \"{}\", \"data\": \"{}\"}}\n",
         median(trainer_cpu), median(bare_cpu), median(ratio), *lowest, *highest, median(trainer_wall),
-        median(bare_wall), kBatch, kPairs, backend->name(), directory.empty() ? "synthetic" : "files");
+        median(bare_wall), model_name, kBatch, kPairs, backend->name(),
+        directory.empty() ? "synthetic" : "files");
   } else {
     fmt::print(
-        "LeNet, 28 x 28, batch {}, one thread, {}\n"
+        "{}, batch {}, one thread, {}\n"
         "  trainer  {:8.0f} images per CPU-second  {:8.0f} images/s\n"
         "  bare     {:8.0f} images per CPU-second  {:8.0f} images/s\n"
         "  ratio    {:8.3f} ({:.3f} to {:.3f} over {} pairs)\n",
-        kBatch, backend->name(), median(trainer_cpu), median(trainer_wall), median(bare_cpu),
+        model_name, kBatch, backend->name(), median(trainer_cpu), median(trainer_wall), median(bare_cpu),
         median(bare_wall), median(ratio), *lowest, *highest, kPairs);
   }
   return 0;
