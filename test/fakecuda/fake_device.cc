@@ -14,6 +14,7 @@
 
 #include "common/base/check.h"
 #include "test/fakecuda/device_memory.h"
+#include "test/fakecuda/library.h"
 
 /// CUDA's opaque types. A stream does what it has to in order, when somebody waits.
 struct CUstream_st {
@@ -54,6 +55,7 @@ class FakeDevice {
   std::vector<std::unique_ptr<CUstream_st>> destroyed;
   std::set<CUevent_st*> events;
   std::map<void*, std::size_t> pinned;
+  std::map<std::string, int> library_objects;  // how many of each kind
   simt::RunOptions schedule;
   std::vector<Failure> failures;
   std::string kernel_failure;
@@ -151,6 +153,25 @@ cudaError_t launch(const char* kernel, const simt::LaunchShape& shape, cudaStrea
   }));
 }
 
+cudaError_t entered(const char* function) { return device().entered(function); }
+
+bool hand_over(cudaStream_t stream, std::function<void()> work) {
+  return device().hand_over(stream, std::move(work)) == cudaSuccess;
+}
+
+bool is_there(const char* function, const Operand& operand) {
+  FakeDevice& on = device();
+  if (operand.bytes == 0) return true;
+  const std::string problem = on.memory.check(operand.address, operand.bytes);
+  if (problem.empty()) return true;
+  if (on.kernel_failure.empty())
+    on.kernel_failure = fmt::format("{}: {} of {} bytes: {}", function, operand.name, operand.bytes, problem);
+  return false;
+}
+
+void made(const char* kind) { ++device().library_objects[kind]; }
+void given_back(const char* kind) { --device().library_objects[kind]; }
+
 void set_schedule(const simt::RunOptions& options) { device().schedule = options; }
 
 void fail_call(const std::string& function, std::uint64_t nth, cudaError_t error) {
@@ -173,6 +194,8 @@ std::vector<std::string> leaks() {
   for (const auto& stream : on.destroyed)
     if (!stream->work.empty()) left.emplace_back("work of a stream that is destroyed");
   if (!on.events.empty()) left.push_back(fmt::format("{} events", on.events.size()));
+  for (const auto& [kind, count] : on.library_objects)
+    if (count != 0) left.push_back(fmt::format("{} {}", count, kind));
   return left;
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/compute/onednn/onednn_backend.h"
 #include "common/compute/reference/reference_backend.h"
 #include "test/common/compute/stack.h"
 #include "test/support/catch.h"
@@ -168,4 +169,19 @@ TEST_CASE("batch norm learns the mean and the unbiased variance of its batch, an
                     std::exp(score(image, 1) - score(image, label)));
   };
   CHECK(loss == Approx(loss_of(0, 0) + loss_of(1, 1)));
+}
+
+TEST_CASE("a channel with a single value leaves the running statistics as they are") {
+  Stack stack({3, 1, 1});
+  stack.batch_norm();
+  stack.dense(2);
+  for (const auto& backend : {make_reference_backend, make_onednn_backend}) {
+    Result<std::unique_ptr<Network>> network = backend()->compile(stack.description);
+    const Sample sample(stack, 1, 1);
+    std::vector<float> gradient(sample.parameters.size(), 7.0f);
+    sample.feed(**network);
+    (void)(*network)->gradient(sample.parameters, sample.labels, gradient).value();
+    for (const ParameterRange& range : stack.buffers)
+      for (std::uint64_t i = range.begin; i < range.end; ++i) CHECK(gradient[i] == 0.0f);
+  }
 }
