@@ -25,6 +25,9 @@ cuda_include=${CUDA_HOME:-/usr/local/cuda}/include
 if [[ ! -e $cuda_include/cuda_runtime.h ]]; then
   echo "tidy: no CUDA headers (set CUDA_HOME): headers in cuda, test/simt, test/fakecuda and test/cuda are not compiled alone" >&2
   mapfile -t headers < <(git ls-files '*.h' ':!cuda' ':!test/simt' ':!test/fakecuda' ':!test/cuda')
+elif [[ ! -e $cuda_include/cudnn.h ]]; then
+  echo "tidy: no cudnn.h beside CUDA's headers: cuda/compute/libraries.h is not compiled alone" >&2
+  mapfile -t headers < <(git ls-files '*.h' ':!cuda/compute/libraries.h')
 fi
 mkdir -p build/tidy
 stamp=$(cat "${headers[@]}" | sha256sum | cut -d' ' -f1)

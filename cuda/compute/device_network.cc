@@ -17,7 +17,7 @@ namespace {
 using device::cublas_status;
 using device::cudnn_status;
 
-// The same bits every time, whatever the device.
+// The same bits every time, on one device with one version of the libraries.
 constexpr auto kForwardAlgorithm = CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
 constexpr auto kDataAlgorithm = CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
 constexpr auto kFilterAlgorithm = CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
@@ -62,12 +62,17 @@ class DeviceNetwork::Plan {
         features_(description.layers.size() + 1),
         gradients_(description.layers.size() + 1),
         depends_(description.layers.size() + 1) {
+    std::vector<bool> is_taken(features_.size());
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       const NetworkLayer& spec = layers_[i].spec = description.layers[i];
       NANDUTI_CHECK(spec.source <= i && spec.addend <= i);
-      depends_[i + 1] = has_tensors(spec.kind) || depends_[spec.source] ||
-                        (spec.kind == LayerKind::kAdd && depends_[spec.addend]);
+      const bool is_add = spec.kind == LayerKind::kAdd;
+      is_taken[spec.source] = true;
+      if (is_add) is_taken[spec.addend] = true;
+      depends_[i + 1] = has_tensors(spec.kind) || depends_[spec.source] || (is_add && depends_[spec.addend]);
     }
+    for (std::size_t i = 1; i < layers_.size(); ++i)
+      NANDUTI_CHECK(is_taken[i], "nothing depends on features {}", i);
   }
 
   Status prepare(const DeviceNetworkOptions& options) {
@@ -164,8 +169,8 @@ class DeviceNetwork::Plan {
     const bool is_global = spec.kind == LayerKind::kGlobalAveragePool;
     const int height = as_int(is_global ? spec.input.height : spec.kernel);
     const int width = as_int(is_global ? spec.input.width : spec.kernel);
-    const auto mode =
-        spec.kind == LayerKind::kMaxPool ? CUDNN_POOLING_MAX : CUDNN_POOLING_AVERAGE_COUNT_EXCLUDE_PADDING;
+    const auto mode = spec.kind == LayerKind::kMaxPool ? CUDNN_POOLING_MAX_DETERMINISTIC
+                                                       : CUDNN_POOLING_AVERAGE_COUNT_EXCLUDE_PADDING;
     NANDUTI_RETURN_IF_ERROR(cudnn_status(layer.pooling.make(), "describing a pool"));
     return cudnn_status(cudnnSetPooling2dDescriptor(layer.pooling.get(), mode, CUDNN_PROPAGATE_NAN, height,
                                                     width, 0, 0, is_global ? height : as_int(spec.stride),
@@ -233,7 +238,7 @@ class DeviceNetwork::Plan {
     return {};
   }
 
-  Status forward(const Layer& layer, Mode mode, const float* parameters, float* y) {
+  Status forward(Layer& layer, Mode mode, const float* parameters, float* y) {
     const NetworkLayer& spec = layer.spec;
     const float* x = features_[spec.source].data();
     switch (spec.kind) {
@@ -273,9 +278,11 @@ class DeviceNetwork::Plan {
     return {};
   }
 
-  Status norm_by_batch(const Layer& layer, const float* parameters, const float* x, float* y) {
+  Status norm_by_batch(Layer& layer, const float* parameters, const float* x, float* y) {
     const NetworkLayer& spec = layer.spec;
-    // By a factor of 1 the running ones are the batch's.
+    // By a factor of 1 the running ones become the batch's: 0 times what was there, and that, are to be 0.
+    NANDUTI_RETURN_IF_ERROR(layer.batch_mean.clear(spec.input.channels, stream_));
+    NANDUTI_RETURN_IF_ERROR(layer.batch_variance.clear(spec.input.channels, stream_));
     return cudnn_status(
         cudnnBatchNormalizationForwardTraining(
             cudnn_.get(), kNormMode, &kOne, &kZero, layer.x.get(), x, layer.y.get(), y, layer.channels.get(),

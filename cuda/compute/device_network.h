@@ -19,8 +19,8 @@ struct DeviceNetworkOptions {
 
 /// A network on a device: what Network is on a CPU, with everything that it takes and gives in the device's
 /// memory. Convolutions, pools, batch norm and the like are cuDNN's, products of matrices cuBLAS's, by
-/// algorithms that give the same bits every time. One thread; functions return once the work is handed to the
-/// stream. Errors are the device's: kUnavailable, kExhausted.
+/// algorithms that give the same bits every time on one device, with one version of both. One thread;
+/// functions return once the work is handed to the stream. Errors are the device's: kUnavailable, kExhausted.
 class DeviceNetwork {
  public:
   /// `stream` outlives the network.
@@ -31,11 +31,12 @@ class DeviceNetwork {
   DeviceNetwork(const DeviceNetwork&) = delete;
   DeviceNetwork& operator=(const DeviceNetwork&) = delete;
 
-  /// Where to put the next minibatch, shape (batch, channels, height, width); valid until the next call with
-  /// another batch size. Precondition: batch > 0, and nothing is under way.
+  /// Where to put the next minibatch, shape (batch, channels, height, width), behind what the stream has to
+  /// do already; valid until the next call with another batch size. May wait for the device. Precondition:
+  /// batch > 0.
   Result<float*> images(std::size_t batch);
 
-  /// As Network::loss, of the images in images(), which was called last.
+  /// As Network::loss, of the images in images(), which was called last: added to `sums`.
   /// parameters: shape [parameter_space_size]; labels: shape (batch).
   Status loss(const float* parameters, const std::uint8_t* labels, device::LossSums* sums);
   /// As Network::gradient. gradient: shape [parameter_space_size].

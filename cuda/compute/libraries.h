@@ -1,7 +1,5 @@
 #pragma once
 
-#include <utility>
-
 #include <cublas_v2.h>
 #include <cudnn.h>
 
@@ -24,8 +22,8 @@ class Owned {
   ~Owned() {
     if (handle_ != nullptr) (void)kDestroy(handle_);
   }
-  Owned(Owned&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
-  Owned& operator=(Owned&&) = delete;
+  Owned(const Owned&) = delete;
+  Owned& operator=(const Owned&) = delete;
 
   auto make() { return kCreate(&handle_); }
   [[nodiscard]] Handle get() const { return handle_; }

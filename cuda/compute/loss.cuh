@@ -54,8 +54,9 @@ __global__ void softmax_cross_entropy_of_batch(LossArguments arguments) {
     __syncthreads();
   }
   if (thread > 0) return;
-  store(&arguments.sums->loss, static_cast<double>(losses[0]));
-  store(&arguments.sums->correct, static_cast<std::uint64_t>(corrects[0]));
+  LossSums* const sums = arguments.sums;
+  store(&sums->loss, load(&sums->loss) + losses[0]);
+  store(&sums->correct, load(&sums->correct) + corrects[0]);
 }
 
 }  // namespace nanduti::device

@@ -6,8 +6,9 @@ Status cuda_status(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return {};
   // Told once: the next launch is not to find it.
   (void)cudaGetLastError();
-  return make_error(ErrorCode::kUnavailable, "{}: {} ({})", what, cudaGetErrorString(error),
-                    cudaGetErrorName(error));
+  const bool memory = error == cudaErrorMemoryAllocation;
+  return make_error(memory ? ErrorCode::kExhausted : ErrorCode::kUnavailable, "{}: {} ({})", what,
+                    cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
 }  // namespace nanduti

@@ -11,7 +11,8 @@
 
 namespace nanduti {
 
-/// Ok, or kUnavailable with CUDA's words and what was wanted: "copying a payload: out of memory".
+/// Ok, or kUnavailable with CUDA's words and what was wanted: "copying a payload: invalid argument";
+/// kExhausted where memory is what is missing.
 Status cuda_status(cudaError_t error, const char* what);
 
 /// At the end of its life it waits for a stream: declared after what the stream's copies read and write, it

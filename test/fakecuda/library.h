@@ -22,6 +22,12 @@ struct Operand {
   const void* address;
   std::size_t bytes;
 };
+/// Whether two operands have memory in common.
+inline bool overlap(const Operand& a, const Operand& b) {
+  const auto* a_begin = static_cast<const std::byte*>(a.address);
+  const auto* b_begin = static_cast<const std::byte*>(b.address);
+  return a.bytes > 0 && b.bytes > 0 && a_begin < b_begin + b.bytes && b_begin < a_begin + a.bytes;
+}
 /// While a stream does its work: whether the operand is device memory. If not, the work has failed like a
 /// kernel that went wrong, and says so: kernel_failure().
 bool is_there(const char* function, const Operand& operand);

@@ -113,7 +113,7 @@ TEST_CASE("a stream in the background uses its path, and hardly anything waits i
 }
 
 TEST_CASE("a stream in the background does not take the time that it sends for a queue") {
-  // As behind bbr that has seen little: a connection of its own that is slow, on a path that others have measured.
+  // As behind bbr that has seen little: its connection is slow, on a path that others have measured.
   LinkOptions options = bulk_options();
   options.background = true;
   for (const double mbit : {1.0, 2.0, 5.0}) {

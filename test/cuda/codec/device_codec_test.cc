@@ -281,7 +281,7 @@ TEST_CASE("an error of CUDA ends a call with its words, and the codec can be use
       if (fakecuda::has_failures_left()) break;
       if (!payload.ok() || !merged.ok()) {
         const Error& error = payload.ok() ? merged.error() : payload.error();
-        CHECK(error.code == ErrorCode::kUnavailable);
+        CHECK(error.code == ErrorCode::kExhausted);
         CHECK(error.message.find("cudaErrorMemoryAllocation") != std::string::npos);
       }
       const Result<SharedBytes> second = codec.encode({again.data(), 9000}, nullptr, input.context);

@@ -19,7 +19,12 @@ namespace {
 /// A DeviceNetwork that takes and gives what the host has.
 class FromHost final : public Network {
  public:
-  explicit FromHost(std::unique_ptr<DeviceNetwork> network) : network_(std::move(network)) {}
+  /// Takes the stream over.
+  FromHost(std::unique_ptr<DeviceNetwork> network, cudaStream_t stream)
+      : stream_(stream), network_(std::move(network)) {}
+  ~FromHost() override { (void)cudaStreamDestroy(stream_); }
+  FromHost(const FromHost&) = delete;
+  FromHost& operator=(const FromHost&) = delete;
 
   Result<std::span<float>> input(std::size_t batch) override {
     const Result<float*> to = network_->images(batch);
@@ -30,39 +35,40 @@ class FromHost final : public Network {
   void set_images(std::size_t values) { images_.resize(values); }
 
   Result<BatchLoss> loss(std::span<const float> parameters, std::span<const std::uint8_t> labels) override {
-    const StreamWait wait(nullptr);
+    const StreamWait wait(stream_);
     NANDUTI_RETURN_IF_ERROR(upload(parameters, labels));
     NANDUTI_RETURN_IF_ERROR(network_->loss(parameters_.data(), labels_.data(), sums_.data()));
     return sums();
   }
   Result<BatchLoss> gradient(std::span<const float> parameters, std::span<const std::uint8_t> labels,
                              std::span<float> gradient) override {
-    const StreamWait wait(nullptr);
+    const StreamWait wait(stream_);
     NANDUTI_RETURN_IF_ERROR(upload(parameters, labels));
-    NANDUTI_RETURN_IF_ERROR(gradient_.upload(gradient, nullptr));
+    NANDUTI_RETURN_IF_ERROR(gradient_.upload(gradient, stream_));
     NANDUTI_RETURN_IF_ERROR(
         network_->gradient(parameters_.data(), labels_.data(), gradient_.data(), sums_.data()));
-    NANDUTI_RETURN_IF_ERROR(gradient_.download(gradient, nullptr));
+    NANDUTI_RETURN_IF_ERROR(gradient_.download(gradient, stream_));
     return sums();
   }
 
  private:
   Status upload(std::span<const float> parameters, std::span<const std::uint8_t> labels) {
     NANDUTI_RETURN_IF_ERROR(cuda_status(
-        cudaMemcpyAsync(to_, images_.data(), images_.size() * sizeof(float), cudaMemcpyHostToDevice, nullptr),
+        cudaMemcpyAsync(to_, images_.data(), images_.size() * sizeof(float), cudaMemcpyHostToDevice, stream_),
         "images"));
-    NANDUTI_RETURN_IF_ERROR(parameters_.upload(parameters, nullptr));
-    NANDUTI_RETURN_IF_ERROR(labels_.upload(labels, nullptr));
-    return sums_.reserve(1);
+    NANDUTI_RETURN_IF_ERROR(parameters_.upload(parameters, stream_));
+    NANDUTI_RETURN_IF_ERROR(labels_.upload(labels, stream_));
+    return sums_.clear(1, stream_);
   }
   Result<BatchLoss> sums() {
     device::LossSums sums;
-    const StreamWait wait(nullptr);
-    NANDUTI_RETURN_IF_ERROR(sums_.download(std::span(&sums, 1), nullptr));
-    NANDUTI_RETURN_IF_ERROR(cuda_status(cudaStreamSynchronize(nullptr), "waiting"));
+    const StreamWait wait(stream_);
+    NANDUTI_RETURN_IF_ERROR(sums_.download(std::span(&sums, 1), stream_));
+    NANDUTI_RETURN_IF_ERROR(cuda_status(cudaStreamSynchronize(stream_), "waiting"));
     return BatchLoss{sums.loss, sums.correct};
   }
 
+  cudaStream_t stream_;
   std::unique_ptr<DeviceNetwork> network_;
   std::vector<float> images_;
   float* to_ = nullptr;
@@ -71,10 +77,17 @@ class FromHost final : public Network {
   DeviceBuffer<device::LossSums> sums_;
 };
 
-Result<std::unique_ptr<FromHost>> on_device(const Stack& stack, const Sample& sample) {
-  auto network = DeviceNetwork::create(stack.description, nullptr);
-  if (!network.ok()) return network.error();
-  auto from_host = std::make_unique<FromHost>(std::move(network).value());
+/// On a stream of its own: what is handed to another one is not there in time.
+Result<std::unique_ptr<FromHost>> on_device(const Stack& stack, const Sample& sample,
+                                            const DeviceNetworkOptions& options = {}) {
+  cudaStream_t stream = nullptr;
+  NANDUTI_RETURN_IF_ERROR(cuda_status(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream"));
+  auto network = DeviceNetwork::create(stack.description, stream, options);
+  if (!network.ok()) {
+    (void)cudaStreamDestroy(stream);
+    return network.error();
+  }
+  auto from_host = std::make_unique<FromHost>(std::move(network).value(), stream);
   from_host->set_images(sample.images.size());
   return from_host;
 }
@@ -189,6 +202,34 @@ TEST_CASE("device: the same inputs give the same bits, and batches of changing s
   CHECK(again.loss.loss_sum == first.loss.loss_sum);
 }
 
+TEST_CASE("device: products have fewer bits only where that is asked for") {
+  Stack convolution({2, 6, 6}), dense({2, 6, 6});
+  convolution.window(LayerKind::kConv2d, 3, 6, 1, 0);
+  convolution.flatten();
+  dense.dense(3);
+  for (const Stack* stack : {&convolution, &dense}) {
+    fakecuda::reset();
+    const Sample sample(*stack, 4, 1);
+    const auto reference = std::move(make_reference_backend()->compile(stack->description)).value();
+    const double expected = ask(*reference, sample).loss.loss_sum;
+    const auto exact = std::move(on_device(*stack, sample)).value();
+    const auto fast = std::move(on_device(*stack, sample, {.tf32 = true})).value();
+    CHECK(ask(*exact, sample).loss.loss_sum == Approx(expected).epsilon(1e-6));
+    CHECK(ask(*fast, sample).loss.loss_sum == Approx(expected).epsilon(2e-3));
+    CHECK(ask(*fast, sample).loss.loss_sum != Approx(expected).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("device: an image that is no number gives a loss that is none") {
+  fakecuda::reset();
+  const Stack stack = everything();
+  Sample sample(stack, 2, 1);
+  sample.images[5] = NAN;
+  const auto network = std::move(on_device(stack, sample)).value();
+  sample.feed(*network);
+  CHECK(std::isnan(network->loss(sample.parameters, sample.labels)->loss_sum));
+}
+
 TEST_CASE("device: gaps between tensors are not touched") {
   fakecuda::reset();
   Stack stack({1, 4, 4});
@@ -216,6 +257,11 @@ TEST_CASE("device: whatever call fails, it is an error with words, and nothing i
                                "cudnnCreateFilterDescriptor",
                                "cudnnCreateConvolutionDescriptor",
                                "cudnnSetConvolutionMathType",
+                               "cudnnSetTensor4dDescriptor",
+                               "cudnnSetFilter4dDescriptor",
+                               "cudnnSetConvolution2dDescriptor",
+                               "cudnnSetPooling2dDescriptor",
+                               "cudnnSetActivationDescriptor",
                                "cudnnCreatePoolingDescriptor",
                                "cudnnCreateActivationDescriptor",
                                "cudnnGetConvolutionForwardWorkspaceSize",
@@ -236,6 +282,7 @@ TEST_CASE("device: whatever call fails, it is an error with words, and nothing i
                                "cublasSgemm_v2",
                                "cudaMalloc",
                                "cudaMemcpyAsync",
+                               "cudaMemsetAsync",
                                "cudaLaunchKernel"};
   const auto run = [&]() -> Status {
     auto network = on_device(stack, sample);

@@ -1,10 +1,13 @@
-// The part of cuBLAS that cuda/ uses, on the CPU: matrices by columns, sums in double.
+// The part of cuBLAS that cuda/ uses, on the CPU: matrices by columns, sums in double; factors have the bits
+// of TF32 where that is asked for.
 #include <cublas_v2.h>
 
 #include "test/fakecuda/library.h"
+#include "test/fakecuda/tf32.h"
 
 struct cublasContext {
   cudaStream_t stream = nullptr;
+  bool tf32 = false;
 };
 
 namespace {
@@ -29,8 +32,10 @@ struct Matrix {
   const float* values;
   std::size_t rows, columns, stride;
   bool transposed;
+  bool tf32;
   [[nodiscard]] double at(std::size_t row, std::size_t column) const {
-    return static_cast<double>(transposed ? values[column + row * stride] : values[row + column * stride]);
+    const float value = transposed ? values[column + row * stride] : values[row + column * stride];
+    return static_cast<double>(tf32 ? as_tf32(value) : value);
   }
   [[nodiscard]] bool fits() const { return stride >= (transposed ? columns : rows); }
   [[nodiscard]] std::size_t bytes() const {
@@ -66,8 +71,11 @@ cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t stream) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasSetMathMode(cublasHandle_t /*handle*/, cublasMath_t /*mode*/) {
-  return cublas_entered("cublasSetMathMode");
+cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode) {
+  if (const cublasStatus_t status = cublas_entered("cublasSetMathMode"); status != CUBLAS_STATUS_SUCCESS)
+    return status;
+  handle->tf32 = mode == CUBLAS_TF32_TENSOR_OP_MATH;
+  return CUBLAS_STATUS_SUCCESS;
 }
 
 const char* cublasGetStatusString(cublasStatus_t status) {
@@ -90,10 +98,12 @@ cublasStatus_t cublasSgemm_v2(cublasHandle_t handle, cublasOperation_t transa, c
     return status;
   if (m < 0 || n < 0 || k < 0) return CUBLAS_STATUS_INVALID_VALUE;
   const auto size = [](int value) { return static_cast<std::size_t>(value); };
-  const Matrix a{A, size(m), size(k), size(lda), transa != CUBLAS_OP_N};
-  const Matrix b{B, size(k), size(n), size(ldb), transb != CUBLAS_OP_N};
-  const Matrix c{C, size(m), size(n), size(ldc), false};
+  const Matrix a{A, size(m), size(k), size(lda), transa != CUBLAS_OP_N, handle->tf32};
+  const Matrix b{B, size(k), size(n), size(ldb), transb != CUBLAS_OP_N, handle->tf32};
+  const Matrix c{C, size(m), size(n), size(ldc), false, false};
   if (!a.fits() || !b.fits() || !c.fits()) return CUBLAS_STATUS_INVALID_VALUE;
+  for (const Matrix& in : {a, b})
+    if (overlap({"", in.values, in.bytes()}, {"", C, c.bytes()})) return CUBLAS_STATUS_INVALID_VALUE;
   const auto work = [a, b, c, to = C, alpha = static_cast<double>(*alpha),
                      beta = static_cast<double>(*beta)] {
     constexpr const char* kName = "cublasSgemm_v2";

@@ -11,6 +11,7 @@
 #include <cudnn.h>
 
 #include "test/fakecuda/library.h"
+#include "test/fakecuda/tf32.h"
 
 struct cudnnContext {
   cudaStream_t stream = nullptr;
@@ -30,14 +31,16 @@ struct Steps {
 };
 struct cudnnConvolutionStruct {
   Steps steps;
+  bool tf32 = true;  // CUDNN_DEFAULT_MATH
 };
 struct cudnnPoolingStruct {
-  cudnnPoolingMode_t mode = CUDNN_POOLING_MAX;
+  cudnnPoolingMode_t mode = CUDNN_POOLING_MAX_DETERMINISTIC;
+  bool propagates_nan = true;
   std::size_t h = 0, w = 0;
   Steps steps;
 };
 struct cudnnActivationStruct {
-  cudnnActivationMode_t mode = CUDNN_ACTIVATION_RELU;
+  bool propagates_nan = true;
 };
 
 namespace {
@@ -92,23 +95,45 @@ class Blend {
   double alpha_, beta_;
 };
 
+enum class Access : std::uint8_t {
+  kIn,
+  kOut,       // shares no memory with another operand
+  kOutOverIn  // may be the same as one
+};
+
 struct Values {
   const char* name;
   const void* address;
   std::size_t count;
+  Access access = Access::kIn;
+  [[nodiscard]] Operand operand() const { return {name, address, count * sizeof(float)}; }
   [[nodiscard]] double at(std::size_t i) const {
     return static_cast<double>(static_cast<const float*>(address)[i]);
   }
 };
+
+/// Whether what one operand writes another one reads, or writes.
+bool are_entangled(const std::vector<Values>& operands) {
+  for (const Values& out : operands) {
+    if (out.access == Access::kIn) continue;
+    for (const Values& other : operands) {
+      if (&other == &out || !overlap(out.operand(), other.operand())) continue;
+      const bool is_same = out.address == other.address && out.count == other.count;
+      if (out.access == Access::kOut || !is_same) return true;
+    }
+  }
+  return false;
+}
 
 /// Hands `compute` over; it runs if all operands are device memory.
 template <class Compute>
 cudnnStatus_t work(cudnnHandle_t handle, const char* function, std::vector<Values> operands,
                    Compute compute) {
   if (const cudnnStatus_t status = cudnn_entered(function); status != CUDNN_STATUS_SUCCESS) return status;
+  if (are_entangled(operands)) return CUDNN_STATUS_BAD_PARAM;
   const bool known = hand_over(handle->stream, [function, operands = std::move(operands), compute] {
     for (const Values& operand : operands)
-      if (!is_there(function, {operand.name, operand.address, operand.count * sizeof(float)})) return;
+      if (!is_there(function, operand.operand())) return;
     compute();
   });
   return known ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
@@ -146,42 +171,50 @@ bool is_convolution(const cudnnTensorStruct& x, const cudnnFilterStruct& w, cons
          x.c == w.c && y.size() > 0;
 }
 
-/// What the algorithm wants of room, in bytes.
-std::size_t workspace_bytes(const cudnnFilterStruct& w, int algorithm) {
-  return algorithm == 0 ? 0 : sizeof(float) * w.size();
-}
+enum class Operation : std::uint8_t { kForward, kData, kFilter };
 
-/// A workspace is overwritten; false if it is too small, or no device memory.
-bool use_workspace(const char* function, void* workspace, std::size_t bytes) {
-  if (!is_there(function, {"workspace", workspace, bytes})) return false;
-  if (bytes > 0) std::memset(workspace, 0xFF, bytes);
-  return true;
+/// What an operation wants of room, in bytes: something else for each, and for each batch.
+std::size_t workspace_bytes(Operation operation, const cudnnTensorStruct& x, const cudnnFilterStruct& w,
+                            const cudnnTensorStruct& y, int algorithm) {
+  if (algorithm == 0) return 0;
+  const std::size_t of_batch = operation == Operation::kForward ? y.n
+                               : operation == Operation::kData  ? x.n * x.c
+                                                                : w.size() + y.n;
+  return sizeof(float) * (w.size() + of_batch);
 }
 
 /// What two tensors of a convolution say of the third: `visit` adds to one value of the result.
 struct Convolution {
   const char* function;
+  Operation operation;
   cudnnTensorStruct x, y;
   cudnnFilterStruct w;
-  Steps steps;
+  cudnnConvolutionStruct by;
   int algorithm;
   void* workspace;
   std::size_t workspace_bytes_given;
 
+  /// A factor of a product.
+  [[nodiscard]] double factor(const Values& values, std::size_t i) const {
+    return by.tf32 ? static_cast<double>(as_tf32(static_cast<float>(values.at(i)))) : values.at(i);
+  }
+
   template <class Visit>
   cudnnStatus_t compute(cudnnHandle_t handle, std::vector<Values> operands, std::size_t result_size,
                         Blend blend, void* result, Visit visit) const {
-    if (!is_convolution(x, w, steps, y)) return CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH;
-    const std::size_t needed = workspace_bytes(w, algorithm);
+    if (!is_convolution(x, w, by.steps, y)) return CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH;
+    const std::size_t needed = workspace_bytes(operation, x, w, y, algorithm);
     if (workspace_bytes_given < needed) return CUDNN_STATUS_BAD_PARAM_SIZE_INSUFFICIENT;
-    return work(
-        handle, function, std::move(operands), [of = *this, needed, result_size, blend, result, visit] {
-          if (!use_workspace(of.function, of.workspace, needed)) return;
-          std::vector<double> sums(result_size, 0.0);
-          for_each_product(of.x, of.w, of.steps, of.y,
-                           [&](std::size_t iy, std::size_t ix, std::size_t iw) { visit(sums, iy, ix, iw); });
-          blend.write(sums, result);
-        });
+    operands.push_back({"workspace", workspace, needed / sizeof(float), Access::kOut});
+    return work(handle, function, std::move(operands),
+                [of = *this, needed, result_size, blend, result, visit] {
+                  if (needed > 0) std::memset(of.workspace, 0xFF, needed);
+                  std::vector<double> sums(result_size, 0.0);
+                  for_each_product(
+                      of.x, of.w, of.by.steps, of.y,
+                      [&](std::size_t iy, std::size_t ix, std::size_t iw) { visit(of, sums, iy, ix, iw); });
+                  blend.write(sums, result);
+                });
   }
 };
 
@@ -206,13 +239,16 @@ bool is_pooling(const cudnnPoolingStruct& pool, const cudnnTensorStruct& x, cons
          y.size() > 0;
 }
 
-/// Which pixel gives each output; the first of equals.
+/// Which pixel gives each output; the first of equals, and what is no number before all numbers if that is
+/// wanted.
 std::vector<std::size_t> best_pixels(const cudnnPoolingStruct& pool, const cudnnTensorStruct& shape_x,
                                      const cudnnTensorStruct& shape_y, const Values& x) {
   constexpr std::size_t kNone = ~std::size_t{0};
   std::vector<std::size_t> best(shape_y.size(), kNone);
   for_each_pixel(pool, shape_x, shape_y, [&](std::size_t iy, std::size_t ix) {
-    if (best[iy] == kNone || x.at(ix) > x.at(best[iy])) best[iy] = ix;
+    if (best[iy] != kNone && std::isnan(x.at(best[iy])) && pool.propagates_nan) return;
+    const bool is_no_number = std::isnan(x.at(ix)) && pool.propagates_nan;
+    if (best[iy] == kNone || is_no_number || x.at(ix) > x.at(best[iy])) best[iy] = ix;
   });
   return best;
 }
@@ -237,8 +273,6 @@ bool is_per_channel(const cudnnTensorStruct& statistics, const cudnnTensorStruct
 }  // namespace
 
 extern "C" {
-
-size_t cudnnGetVersion() { return CUDNN_VERSION; }
 
 const char* cudnnGetErrorString(cudnnStatus_t status) {
   switch (status) {
@@ -281,7 +315,7 @@ cudnnStatus_t cudnnSetTensor4dDescriptor(cudnnTensorDescriptor_t descriptor, cud
   if (format != CUDNN_TENSOR_NCHW || type != CUDNN_DATA_FLOAT) return CUDNN_STATUS_NOT_SUPPORTED;
   if (n <= 0 || c <= 0 || h <= 0 || w <= 0) return CUDNN_STATUS_BAD_PARAM;
   *descriptor = {size_of(n), size_of(c), size_of(h), size_of(w)};
-  return CUDNN_STATUS_SUCCESS;
+  return cudnn_entered("cudnnSetTensor4dDescriptor");
 }
 
 cudnnStatus_t cudnnCreateFilterDescriptor(cudnnFilterDescriptor_t* descriptor) {
@@ -295,7 +329,7 @@ cudnnStatus_t cudnnSetFilter4dDescriptor(cudnnFilterDescriptor_t descriptor, cud
   if (format != CUDNN_TENSOR_NCHW || type != CUDNN_DATA_FLOAT) return CUDNN_STATUS_NOT_SUPPORTED;
   if (k <= 0 || c <= 0 || h <= 0 || w <= 0) return CUDNN_STATUS_BAD_PARAM;
   *descriptor = {size_of(k), size_of(c), size_of(h), size_of(w)};
-  return CUDNN_STATUS_SUCCESS;
+  return cudnn_entered("cudnnSetFilter4dDescriptor");
 }
 
 cudnnStatus_t cudnnCreateConvolutionDescriptor(cudnnConvolutionDescriptor_t* descriptor) {
@@ -312,10 +346,11 @@ cudnnStatus_t cudnnSetConvolution2dDescriptor(cudnnConvolutionDescriptor_t descr
   if (dilation_h != 1 || dilation_w != 1 || mode != CUDNN_CROSS_CORRELATION || type != CUDNN_DATA_FLOAT)
     return CUDNN_STATUS_NOT_SUPPORTED;
   descriptor->steps = {size_of(pad_h), size_of(pad_w), size_of(u), size_of(v)};
-  return CUDNN_STATUS_SUCCESS;
+  return cudnn_entered("cudnnSetConvolution2dDescriptor");
 }
-cudnnStatus_t cudnnSetConvolutionMathType(cudnnConvolutionDescriptor_t /*descriptor*/,
-                                          cudnnMathType_t /*type*/) {
+cudnnStatus_t cudnnSetConvolutionMathType(cudnnConvolutionDescriptor_t descriptor, cudnnMathType_t type) {
+  if (type != CUDNN_FMA_MATH && type != CUDNN_DEFAULT_MATH) return CUDNN_STATUS_NOT_SUPPORTED;
+  descriptor->tf32 = type == CUDNN_DEFAULT_MATH;
   return cudnn_entered("cudnnSetConvolutionMathType");
 }
 
@@ -326,16 +361,18 @@ cudnnStatus_t cudnnDestroyPoolingDescriptor(cudnnPoolingDescriptor_t descriptor)
   return unmake("cuDNN poolings", descriptor);
 }
 cudnnStatus_t cudnnSetPooling2dDescriptor(cudnnPoolingDescriptor_t descriptor, cudnnPoolingMode_t mode,
-                                          cudnnNanPropagation_t /*nan*/, int height, int width, int padding_h,
+                                          cudnnNanPropagation_t nan, int height, int width, int padding_h,
                                           int padding_w, int stride_h, int stride_w) {
   if (height <= 0 || width <= 0 || padding_h < 0 || padding_w < 0 || stride_h <= 0 || stride_w <= 0)
     return CUDNN_STATUS_BAD_PARAM;
-  if (mode == CUDNN_POOLING_AVERAGE_COUNT_INCLUDE_PADDING) return CUDNN_STATUS_NOT_SUPPORTED;
+  if (mode != CUDNN_POOLING_MAX_DETERMINISTIC && mode != CUDNN_POOLING_AVERAGE_COUNT_EXCLUDE_PADDING)
+    return CUDNN_STATUS_NOT_SUPPORTED;
   *descriptor = {mode,
+                 nan == CUDNN_PROPAGATE_NAN,
                  size_of(height),
                  size_of(width),
                  {size_of(padding_h), size_of(padding_w), size_of(stride_h), size_of(stride_w)}};
-  return CUDNN_STATUS_SUCCESS;
+  return cudnn_entered("cudnnSetPooling2dDescriptor");
 }
 
 cudnnStatus_t cudnnCreateActivationDescriptor(cudnnActivationDescriptor_t* descriptor) {
@@ -345,10 +382,10 @@ cudnnStatus_t cudnnDestroyActivationDescriptor(cudnnActivationDescriptor_t descr
   return unmake("cuDNN activations", descriptor);
 }
 cudnnStatus_t cudnnSetActivationDescriptor(cudnnActivationDescriptor_t descriptor, cudnnActivationMode_t mode,
-                                           cudnnNanPropagation_t /*nan*/, double /*coefficient*/) {
+                                           cudnnNanPropagation_t nan, double /*coefficient*/) {
   if (mode != CUDNN_ACTIVATION_RELU) return CUDNN_STATUS_NOT_SUPPORTED;
-  descriptor->mode = mode;
-  return CUDNN_STATUS_SUCCESS;
+  descriptor->propagates_nan = nan == CUDNN_PROPAGATE_NAN;
+  return cudnn_entered("cudnnSetActivationDescriptor");
 }
 
 // ---- convolutions ----
@@ -360,7 +397,7 @@ cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(cudnnHandle_t /*handle*/,
                                                       const cudnnTensorDescriptor_t y,
                                                       cudnnConvolutionFwdAlgo_t algorithm, size_t* bytes) {
   if (!is_convolution(*x, *w, convolution->steps, *y)) return CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH;
-  *bytes = workspace_bytes(*w, algorithm);
+  *bytes = workspace_bytes(Operation::kForward, *x, *w, *y, algorithm);
   return cudnn_entered("cudnnGetConvolutionForwardWorkspaceSize");
 }
 cudnnStatus_t cudnnGetConvolutionBackwardDataWorkspaceSize(
@@ -368,7 +405,7 @@ cudnnStatus_t cudnnGetConvolutionBackwardDataWorkspaceSize(
     const cudnnConvolutionDescriptor_t convolution, const cudnnTensorDescriptor_t dx,
     cudnnConvolutionBwdDataAlgo_t algorithm, size_t* bytes) {
   if (!is_convolution(*dx, *w, convolution->steps, *dy)) return CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH;
-  *bytes = workspace_bytes(*w, algorithm);
+  *bytes = workspace_bytes(Operation::kData, *dx, *w, *dy, algorithm);
   return cudnn_entered("cudnnGetConvolutionBackwardDataWorkspaceSize");
 }
 cudnnStatus_t cudnnGetConvolutionBackwardFilterWorkspaceSize(
@@ -376,7 +413,7 @@ cudnnStatus_t cudnnGetConvolutionBackwardFilterWorkspaceSize(
     const cudnnConvolutionDescriptor_t convolution, const cudnnFilterDescriptor_t dw,
     cudnnConvolutionBwdFilterAlgo_t algorithm, size_t* bytes) {
   if (!is_convolution(*x, *dw, convolution->steps, *dy)) return CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH;
-  *bytes = workspace_bytes(*dw, algorithm);
+  *bytes = workspace_bytes(Operation::kFilter, *x, *dw, *dy, algorithm);
   return cudnn_entered("cudnnGetConvolutionBackwardFilterWorkspaceSize");
 }
 
@@ -387,12 +424,15 @@ cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t handle, const void* alpha,
                                       cudnnConvolutionFwdAlgo_t algo, void* workSpace,
                                       size_t workSpaceSizeInBytes, const void* beta,
                                       const cudnnTensorDescriptor_t yDesc, void* y) {
-  const Values in{"x", x, xDesc->size()}, filter{"w", w, wDesc->size()}, out{"y", y, yDesc->size()};
-  const Convolution convolution{"cudnnConvolutionForward", *xDesc, *yDesc,    *wDesc,
-                                convDesc->steps,           algo,   workSpace, workSpaceSizeInBytes};
-  return convolution.compute(handle, {in, filter, out}, out.count, Blend(alpha, beta), y,
-                             [in, filter](std::vector<double>& sums, std::size_t iy, std::size_t ix,
-                                          std::size_t iw) { sums[iy] += filter.at(iw) * in.at(ix); });
+  const Values in{"x", x, xDesc->size()}, filter{"w", w, wDesc->size()},
+      out{"y", y, yDesc->size(), Access::kOut};
+  const Convolution convolution{
+      "cudnnConvolutionForward", Operation::kForward, *xDesc, *yDesc, *wDesc, *convDesc, algo, workSpace,
+      workSpaceSizeInBytes};
+  return convolution.compute(
+      handle, {in, filter, out}, out.count, Blend(alpha, beta), y,
+      [in, filter](const Convolution& of, std::vector<double>& sums, std::size_t iy, std::size_t ix,
+                   std::size_t iw) { sums[iy] += of.factor(filter, iw) * of.factor(in, ix); });
 }
 
 cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t handle, const void* alpha,
@@ -402,18 +442,21 @@ cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t handle, const void* alp
                                            cudnnConvolutionBwdDataAlgo_t algo, void* workSpace,
                                            size_t workSpaceSizeInBytes, const void* beta,
                                            const cudnnTensorDescriptor_t dxDesc, void* dx) {
-  const Values out{"dy", dy, dyDesc->size()}, filter{"w", w, wDesc->size()}, in{"dx", dx, dxDesc->size()};
+  const Values out{"dy", dy, dyDesc->size()}, filter{"w", w, wDesc->size()},
+      in{"dx", dx, dxDesc->size(), Access::kOut};
   const Convolution convolution{"cudnnConvolutionBackwardData",
+                                Operation::kData,
                                 *dxDesc,
                                 *dyDesc,
                                 *wDesc,
-                                convDesc->steps,
+                                *convDesc,
                                 algo,
                                 workSpace,
                                 workSpaceSizeInBytes};
-  return convolution.compute(handle, {out, filter, in}, in.count, Blend(alpha, beta), dx,
-                             [out, filter](std::vector<double>& sums, std::size_t iy, std::size_t ix,
-                                           std::size_t iw) { sums[ix] += filter.at(iw) * out.at(iy); });
+  return convolution.compute(
+      handle, {out, filter, in}, in.count, Blend(alpha, beta), dx,
+      [out, filter](const Convolution& of, std::vector<double>& sums, std::size_t iy, std::size_t ix,
+                    std::size_t iw) { sums[ix] += of.factor(filter, iw) * of.factor(out, iy); });
 }
 
 cudnnStatus_t cudnnConvolutionBackwardFilter(cudnnHandle_t handle, const void* alpha,
@@ -423,25 +466,28 @@ cudnnStatus_t cudnnConvolutionBackwardFilter(cudnnHandle_t handle, const void* a
                                              cudnnConvolutionBwdFilterAlgo_t algo, void* workSpace,
                                              size_t workSpaceSizeInBytes, const void* beta,
                                              const cudnnFilterDescriptor_t dwDesc, void* dw) {
-  const Values in{"x", x, xDesc->size()}, out{"dy", dy, dyDesc->size()}, filter{"dw", dw, dwDesc->size()};
+  const Values in{"x", x, xDesc->size()}, out{"dy", dy, dyDesc->size()},
+      filter{"dw", dw, dwDesc->size(), Access::kOut};
   const Convolution convolution{"cudnnConvolutionBackwardFilter",
+                                Operation::kFilter,
                                 *xDesc,
                                 *dyDesc,
                                 *dwDesc,
-                                convDesc->steps,
+                                *convDesc,
                                 algo,
                                 workSpace,
                                 workSpaceSizeInBytes};
-  return convolution.compute(handle, {in, out, filter}, filter.count, Blend(alpha, beta), dw,
-                             [in, out](std::vector<double>& sums, std::size_t iy, std::size_t ix,
-                                       std::size_t iw) { sums[iw] += in.at(ix) * out.at(iy); });
+  return convolution.compute(
+      handle, {in, out, filter}, filter.count, Blend(alpha, beta), dw,
+      [in, out](const Convolution& of, std::vector<double>& sums, std::size_t iy, std::size_t ix,
+                std::size_t iw) { sums[iw] += of.factor(in, ix) * of.factor(out, iy); });
 }
 
 cudnnStatus_t cudnnConvolutionBackwardBias(cudnnHandle_t handle, const void* alpha,
                                            const cudnnTensorDescriptor_t dyDesc, const void* dy,
                                            const void* beta, const cudnnTensorDescriptor_t dbDesc, void* db) {
   if (!is_per_channel(*dbDesc, *dyDesc)) return CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH;
-  const Values out{"dy", dy, dyDesc->size()}, bias{"db", db, dbDesc->size()};
+  const Values out{"dy", dy, dyDesc->size()}, bias{"db", db, dbDesc->size(), Access::kOut};
   return work(handle, "cudnnConvolutionBackwardBias", {out, bias},
               [out, shape = *dyDesc, blend = Blend(alpha, beta), db] {
                 std::vector<double> sums(shape.c, 0.0);
@@ -458,7 +504,7 @@ cudnnStatus_t cudnnAddTensor(cudnnHandle_t handle, const void* alpha, const cudn
   if (!spreads(aDesc->n, cDesc->n) || !spreads(aDesc->c, cDesc->c) || !spreads(aDesc->h, cDesc->h) ||
       !spreads(aDesc->w, cDesc->w))
     return CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH;
-  const Values added{"A", A, aDesc->size()}, sum{"C", C, cDesc->size()};
+  const Values added{"A", A, aDesc->size()}, sum{"C", C, cDesc->size(), Access::kOut};
   return work(handle, "cudnnAddTensor", {added, sum},
               [added, a = *aDesc, c = *cDesc, blend = Blend(alpha, beta), C] {
                 std::vector<double> values(c.size());
@@ -471,16 +517,20 @@ cudnnStatus_t cudnnAddTensor(cudnnHandle_t handle, const void* alpha, const cudn
               });
 }
 
-cudnnStatus_t cudnnActivationForward(cudnnHandle_t handle, cudnnActivationDescriptor_t /*activation*/,
+cudnnStatus_t cudnnActivationForward(cudnnHandle_t handle, cudnnActivationDescriptor_t activation,
                                      const void* alpha, const cudnnTensorDescriptor_t xDesc, const void* x,
                                      const void* beta, const cudnnTensorDescriptor_t yDesc, void* y) {
   if (*xDesc != *yDesc) return CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH;
-  const Values in{"x", x, xDesc->size()}, out{"y", y, yDesc->size()};
-  return work(handle, "cudnnActivationForward", {in, out}, [in, blend = Blend(alpha, beta), y] {
-    std::vector<double> values(in.count);
-    for (std::size_t i = 0; i < in.count; ++i) values[i] = std::max(in.at(i), 0.0);
-    blend.write(values, y);
-  });
+  const Values in{"x", x, xDesc->size()}, out{"y", y, yDesc->size(), Access::kOutOverIn};
+  return work(handle, "cudnnActivationForward", {in, out},
+              [in, blend = Blend(alpha, beta), y, propagates = activation->propagates_nan] {
+                std::vector<double> values(in.count);
+                for (std::size_t i = 0; i < in.count; ++i) {
+                  const bool passes = in.at(i) > 0 || (propagates && std::isnan(in.at(i)));
+                  values[i] = passes ? in.at(i) : 0.0;
+                }
+                blend.write(values, y);
+              });
 }
 
 cudnnStatus_t cudnnActivationBackward(cudnnHandle_t handle, cudnnActivationDescriptor_t /*activation*/,
@@ -491,7 +541,7 @@ cudnnStatus_t cudnnActivationBackward(cudnnHandle_t handle, cudnnActivationDescr
   if (*yDesc != *dyDesc || *xDesc != *dxDesc || *xDesc != *yDesc)
     return CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH;
   const Values output{"y", y, yDesc->size()}, out{"dy", dy, dyDesc->size()}, input{"x", x, xDesc->size()},
-      in{"dx", dx, dxDesc->size()};
+      in{"dx", dx, dxDesc->size(), Access::kOutOverIn};
   return work(handle, "cudnnActivationBackward", {output, out, input, in},
               [output, out, blend = Blend(alpha, beta), dx] {
                 std::vector<double> values(out.count);
@@ -506,7 +556,7 @@ cudnnStatus_t cudnnPoolingForward(cudnnHandle_t handle, const cudnnPoolingDescri
                                   const void* alpha, const cudnnTensorDescriptor_t xDesc, const void* x,
                                   const void* beta, const cudnnTensorDescriptor_t yDesc, void* y) {
   if (!is_pooling(*poolingDesc, *xDesc, *yDesc)) return CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH;
-  const Values in{"x", x, xDesc->size()}, out{"y", y, yDesc->size()};
+  const Values in{"x", x, xDesc->size()}, out{"y", y, yDesc->size(), Access::kOut};
   return work(handle, "cudnnPoolingForward", {in, out},
               [in, pool = *poolingDesc, from = *xDesc, to = *yDesc, blend = Blend(alpha, beta), y] {
                 std::vector<double> values(to.size(), 0.0);
@@ -531,7 +581,7 @@ cudnnStatus_t cudnnPoolingBackward(cudnnHandle_t handle, const cudnnPoolingDescr
   if (!is_pooling(*poolingDesc, *xDesc, *yDesc) || *dyDesc != *yDesc || *dxDesc != *xDesc)
     return CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH;
   const Values output{"y", y, yDesc->size()}, out{"dy", dy, dyDesc->size()}, in{"x", x, xDesc->size()},
-      result{"dx", dx, dxDesc->size()};
+      result{"dx", dx, dxDesc->size(), Access::kOut};
   return work(handle, "cudnnPoolingBackward", {output, out, in, result},
               [out, in, pool = *poolingDesc, from = *xDesc, to = *yDesc, blend = Blend(alpha, beta), dx] {
                 std::vector<double> values(from.size(), 0.0);
@@ -565,45 +615,44 @@ cudnnStatus_t cudnnBatchNormalizationForwardTraining(
   const std::size_t channels = xDesc->c;
   const auto optional = [channels](const void* address) { return address == nullptr ? 0 : channels; };
   const Values in{"x", x, xDesc->size()}, scale{"scale", bnScale, channels}, bias{"bias", bnBias, channels};
-  return work(
-      handle, "cudnnBatchNormalizationForwardTraining",
-      {in,
-       scale,
-       bias,
-       {"y", y, yDesc->size()},
-       {"running mean", resultRunningMean, optional(resultRunningMean)},
-       {"running variance", resultRunningVariance, optional(resultRunningVariance)},
-       {"saved mean", resultSaveMean, optional(resultSaveMean)},
-       {"saved inverse", resultSaveInvVariance, optional(resultSaveInvVariance)}},
-      [=, shape = *xDesc, blend = Blend(alpha, beta)] {
-        const auto count = static_cast<double>(shape.n * shape.h * shape.w);
-        std::vector<double> mean(shape.c, 0.0), variance(shape.c, 0.0), inverse(shape.c), values(in.count);
-        for_each_value(shape, [&](std::size_t c, std::size_t i) { mean[c] += in.at(i) / count; });
-        for_each_value(shape, [&](std::size_t c, std::size_t i) {
-          variance[c] += (in.at(i) - mean[c]) * (in.at(i) - mean[c]) / count;
-        });
-        for (std::size_t c = 0; c < shape.c; ++c) inverse[c] = 1 / std::sqrt(variance[c] + epsilon);
-        for_each_value(shape, [&](std::size_t c, std::size_t i) {
-          values[i] = (in.at(i) - mean[c]) * inverse[c] * scale.at(c) + bias.at(c);
-        });
-        blend.write(values, y);
-        const auto set = [&](void* to, std::size_t c, double value) {
-          if (to != nullptr) static_cast<float*>(to)[c] = static_cast<float>(value);
-        };
-        const auto average = [&](void* to, std::size_t c, double value) {
-          if (to == nullptr) return;
-          const double before = static_cast<double>(static_cast<float*>(to)[c]);
-          // By 1 nothing is left of what was there, also if that was no number.
-          set(to, c,
-              exponentialAverageFactor == 1 ? value : before + exponentialAverageFactor * (value - before));
-        };
-        for (std::size_t c = 0; c < shape.c; ++c) {
-          average(resultRunningMean, c, mean[c]);
-          average(resultRunningVariance, c, variance[c] * (count > 1 ? count / (count - 1) : 1));
-          set(resultSaveMean, c, mean[c]);
-          set(resultSaveInvVariance, c, inverse[c]);
-        }
-      });
+  return work(handle, "cudnnBatchNormalizationForwardTraining",
+              {in,
+               scale,
+               bias,
+               {"y", y, yDesc->size(), Access::kOut},
+               {"running mean", resultRunningMean, optional(resultRunningMean), Access::kOut},
+               {"running variance", resultRunningVariance, optional(resultRunningVariance), Access::kOut},
+               {"saved mean", resultSaveMean, optional(resultSaveMean), Access::kOut},
+               {"saved inverse", resultSaveInvVariance, optional(resultSaveInvVariance), Access::kOut}},
+              [=, shape = *xDesc, blend = Blend(alpha, beta)] {
+                const auto count = static_cast<double>(shape.n * shape.h * shape.w);
+                std::vector<double> mean(shape.c, 0.0), variance(shape.c, 0.0), inverse(shape.c),
+                    values(in.count);
+                for_each_value(shape, [&](std::size_t c, std::size_t i) { mean[c] += in.at(i) / count; });
+                for_each_value(shape, [&](std::size_t c, std::size_t i) {
+                  variance[c] += (in.at(i) - mean[c]) * (in.at(i) - mean[c]) / count;
+                });
+                for (std::size_t c = 0; c < shape.c; ++c) inverse[c] = 1 / std::sqrt(variance[c] + epsilon);
+                for_each_value(shape, [&](std::size_t c, std::size_t i) {
+                  values[i] = (in.at(i) - mean[c]) * inverse[c] * scale.at(c) + bias.at(c);
+                });
+                blend.write(values, y);
+                const auto set = [&](void* to, std::size_t c, double value) {
+                  if (to != nullptr) static_cast<float*>(to)[c] = static_cast<float>(value);
+                };
+                const auto average = [&](void* to, std::size_t c, double value) {
+                  if (to == nullptr) return;
+                  const double before = static_cast<double>(static_cast<float*>(to)[c]);
+                  // As it is written: 0 times what is no number is none.
+                  set(to, c, value * exponentialAverageFactor + before * (1 - exponentialAverageFactor));
+                };
+                for (std::size_t c = 0; c < shape.c; ++c) {
+                  average(resultRunningMean, c, mean[c]);
+                  average(resultRunningVariance, c, variance[c] * count / (count - 1));  // of one value: none
+                  set(resultSaveMean, c, mean[c]);
+                  set(resultSaveInvVariance, c, inverse[c]);
+                }
+              });
 }
 
 cudnnStatus_t cudnnBatchNormalizationForwardInference(
@@ -618,7 +667,7 @@ cudnnStatus_t cudnnBatchNormalizationForwardInference(
   const Values in{"x", x, xDesc->size()}, scale{"scale", bnScale, channels}, bias{"bias", bnBias, channels},
       mean{"mean", estimatedMean, channels}, variance{"variance", estimatedVariance, channels};
   return work(handle, "cudnnBatchNormalizationForwardInference",
-              {in, scale, bias, mean, variance, {"y", y, yDesc->size()}},
+              {in, scale, bias, mean, variance, {"y", y, yDesc->size(), Access::kOut}},
               [=, shape = *xDesc, blend = Blend(alpha, beta)] {
                 std::vector<double> values(in.count);
                 for_each_value(shape, [&](std::size_t c, std::size_t i) {
@@ -649,9 +698,9 @@ cudnnStatus_t cudnnBatchNormalizationBackward(
                scale,
                mean,
                inverse,
-               {"dx", dx, dxDesc->size()},
-               {"dscale", dBnScaleResult, channels},
-               {"dbias", dBnBiasResult, channels}},
+               {"dx", dx, dxDesc->size(), Access::kOut},
+               {"dscale", dBnScaleResult, channels, Access::kOut},
+               {"dbias", dBnBiasResult, channels, Access::kOut}},
               [=, shape = *xDesc, data = Blend(alphaDataDiff, betaDataDiff),
                parameters = Blend(alphaParamDiff, betaParamDiff)] {
                 const auto count = static_cast<double>(shape.n * shape.h * shape.w);

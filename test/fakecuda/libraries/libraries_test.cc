@@ -7,6 +7,7 @@
 
 #include <cublas_v2.h>
 #include <cudnn.h>
+#include <fmt/format.h>
 
 #include "test/cuda/device_vector.h"
 #include "test/fakecuda/fake_device.h"
@@ -91,13 +92,16 @@ TEST_CASE("a workspace that is too small is an error if it says so, and a failur
   CHECK(program.run(images.data(), filter.data(), small.data(), program.needed, result.data()) ==
         CUDNN_STATUS_SUCCESS);
   CHECK(cudaStreamSynchronize(nullptr) == cudaErrorLaunchFailure);
-  CHECK_THAT(kernel_failure(), Contains("cudnnConvolutionForward: workspace of 16 bytes: "));
+  CHECK_THAT(kernel_failure(),
+             Contains(fmt::format("cudnnConvolutionForward: workspace of {} bytes: ", program.needed)));
 }
 
-TEST_CASE("a workspace holds nothing of what was there: two operations at once cannot share it") {
+TEST_CASE("a workspace is overwritten, and shares no memory with what is computed") {
   const Convolving program;
-  const DeviceVector<float> images(kImages), filter(kFilter), result(4);
-  const DeviceVector<float> workspace(std::vector<float>{1, 2, 3, 4});
+  const DeviceVector<float> images(kImages), filter(kFilter), result(8);
+  const DeviceVector<float> workspace(std::vector<float>(program.needed / sizeof(float), 1));
+  CHECK(program.run(images.data(), filter.data(), result.data() + 3, program.needed, result.data()) ==
+        CUDNN_STATUS_BAD_PARAM);
   CHECK(program.run(images.data(), filter.data(), workspace.data(), program.needed, result.data()) ==
         CUDNN_STATUS_SUCCESS);
   CHECK(std::isnan(workspace.to_host()[0]));
@@ -161,6 +165,43 @@ TEST_CASE("a product of matrices by columns, either of them transposed, as BLAS 
   CHECK(cublasSgemm_v2(handle, CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 3, &kOne, a.data(), 1, b.data(), 3, &kZero,
                        c.data(), 2) == CUBLAS_STATUS_INVALID_VALUE);
   CHECK(cublasDestroy_v2(handle) == CUBLAS_STATUS_SUCCESS);
+}
+
+TEST_CASE("what is written shares no memory with what is read, but where it may take its place") {
+  const Convolving program;
+  cudnnActivationDescriptor_t relu = nullptr;
+  REQUIRE(cudnnCreateActivationDescriptor(&relu) == CUDNN_STATUS_SUCCESS);
+  REQUIRE(cudnnSetActivationDescriptor(relu, CUDNN_ACTIVATION_RELU, CUDNN_PROPAGATE_NAN, 0) ==
+          CUDNN_STATUS_SUCCESS);
+  const DeviceVector<float> values(std::vector<float>{-1, 2, NAN, 4, 5, 6, 7, 8, 9, 10});
+  const auto run = [&](float* to) {
+    return cudnnActivationForward(program.handle, relu, &kOne, program.x, values.data(), &kZero, program.x,
+                                  to);
+  };
+  CHECK(run(values.data() + 1) == CUDNN_STATUS_BAD_PARAM);
+  CHECK(run(values.data()) == CUDNN_STATUS_SUCCESS);
+  const std::vector<float> result = values.to_host();
+  CHECK(result[0] == 0);
+  CHECK(result[1] == 2);
+  CHECK(std::isnan(result[2]));
+  CHECK(cudnnAddTensor(program.handle, &kOne, program.x, values.data(), &kOne, program.x, values.data()) ==
+        CUDNN_STATUS_BAD_PARAM);
+  CHECK(cudnnDestroyActivationDescriptor(relu) == CUDNN_STATUS_SUCCESS);
+}
+
+TEST_CASE("products have the bits of TF32 where they may") {
+  const Convolving program;
+  const float odd = 1 + std::ldexp(1.0f, -12);  // 1 in TF32
+  const DeviceVector<float> images(std::vector<float>(9, odd)), filter(std::vector<float>{1, 0, 0, 0}),
+      result(4);
+  const DeviceVector<std::byte> workspace(program.needed);
+  for (const bool tf32 : {true, false}) {
+    REQUIRE(cudnnSetConvolutionMathType(program.convolution, tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH) ==
+            CUDNN_STATUS_SUCCESS);
+    CHECK(program.run(images.data(), filter.data(), workspace.data(), program.needed, result.data()) ==
+          CUDNN_STATUS_SUCCESS);
+    CHECK(result.to_host()[0] == (tf32 ? 1.0f : odd));
+  }
 }
 
 TEST_CASE("handles and descriptors that are left behind are named") {
