@@ -11,6 +11,14 @@ using namespace nanduti;
 
 namespace {
 
+/// The text, with FOLDER for the folder.
+std::string without_place(std::string text, const TemporaryFolder& folder) {
+  const std::string place = folder.path().string();
+  for (std::size_t at; (at = text.find(place)) != std::string::npos;)
+    text.replace(at, place.size(), "FOLDER");
+  return text;
+}
+
 /// Train and test files; a test changes what it is about.
 struct Files {
   std::string train_images = idx_bytes({3, 2, 2}, {0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110});
@@ -34,11 +42,7 @@ struct Files {
   std::string error(bool normalize = false) const {
     const auto data = load(normalize);
     REQUIRE_FALSE(data.ok());
-    std::string message = data.error().message;
-    const std::string place = folder.path().string();
-    for (std::size_t at; (at = message.find(place)) != std::string::npos;)
-      message.replace(at, place.size(), "FOLDER");
-    return message;
+    return without_place(data.error().message, folder);
   }
 
   TemporaryFolder folder;
@@ -232,11 +236,7 @@ struct CifarFiles {
                     std::uint32_t classes = 0) const {
     const auto data = load(train, test, DataFormat::kCifar10, classes);
     REQUIRE_FALSE(data.ok());
-    std::string message = data.error().message;
-    const std::string place = folder.path().string();
-    for (std::size_t at; (at = message.find(place)) != std::string::npos;)
-      message.replace(at, place.size(), "FOLDER");
-    return message;
+    return without_place(data.error().message, folder);
   }
   TemporaryFolder folder;
 };
@@ -277,6 +277,8 @@ TEST_CASE("CIFAR's files that cannot be right name the file and what is wrong") 
   };
   CHECK(cifar.error({good, good}, good, 2) == refused("train_0"));
   CHECK(cifar.error({cifar_bytes({0, 1}), good, good}, good, 2) == refused("train_1"));
+  CHECK(cifar.error({good, cifar_bytes({3, 0})}, good, 3).find("/train_1: label 3 of sample 0 ") !=
+        std::string::npos);
   JobDataFiles files;
   files.format = DataFormat::kCifar10;
   files.train.files = {cifar.folder.path() / "nowhere"};
