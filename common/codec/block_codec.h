@@ -12,6 +12,7 @@ namespace nanduti {
 struct DensityRange {
   ParameterRange range;  ///< in the parameter space, whole blocks
   double density = 0.01;
+  friend bool operator==(const DensityRange&, const DensityRange&) = default;
 };
 
 struct BlockCodecOptions {
@@ -21,6 +22,7 @@ struct BlockCodecOptions {
   double density = 0.01;                ///< share of a block's values that is sent, in (0, 1]
   std::vector<DensityRange> densities;  ///< ascending; other blocks have the usual density
   double warmup_epochs = 0;             ///< over so long densities fall from a quarter, by halves
+  friend bool operator==(const BlockCodecOptions&, const BlockCodecOptions&) = default;
 };
 
 /// How often densities are doubled after so many epochs: as often as takes the usual one to a quarter at the
@@ -38,6 +40,7 @@ class BlockCodec final : public Codec {
   /// Precondition: options are within their bounds.
   explicit BlockCodec(BlockCodecOptions options);
 
+  [[nodiscard]] const BlockCodecOptions& options() const { return options_; }
   [[nodiscard]] Coding coding() const override { return Coding::kBlocks; }
   [[nodiscard]] EncodedUpdate encode(std::span<float> residual, std::span<const float> progress,
                                      const CodingContext& context) const override;

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 namespace nanduti {
 
 namespace {
 
 Result<std::shared_ptr<const Codec>> make_codec(const CodingSpec& spec, std::string_view direction,
-                                                const ParameterSpace& space, const MakeBlockCodec& make) {
+                                                const ParameterSpace& space) {
   using Made = std::shared_ptr<const Codec>;
   if (spec.is_exact()) return Made(std::make_shared<DenseFloat32Codec>());
   BlockCodecOptions options;
@@ -33,7 +34,7 @@ Result<std::shared_ptr<const Codec>> make_codec(const CodingSpec& spec, std::str
   }
   std::sort(options.densities.begin(), options.densities.end(),
             [](const DensityRange& a, const DensityRange& b) { return a.range.begin < b.range.begin; });
-  return make(options);
+  return Made(std::make_shared<BlockCodec>(std::move(options)));
 }
 
 }  // namespace
@@ -49,15 +50,10 @@ Result<Update> decode_update(std::uint8_t coding, const SharedBytes& payload, st
   return make_error(ErrorCode::kCorrupt, "a payload in coding {}, which does not exist", coding);
 }
 
-std::shared_ptr<const Codec> make_block_codec(const BlockCodecOptions& options) {
-  return std::make_shared<BlockCodec>(options);
-}
-
-Result<JobCodecs> make_codecs(const CompressionSpec& spec, const ParameterSpace& space,
-                              const MakeBlockCodec& make_push) {
-  Result<std::shared_ptr<const Codec>> push = make_codec(spec.push, "push", space, make_push);
+Result<JobCodecs> make_codecs(const CompressionSpec& spec, const ParameterSpace& space) {
+  Result<std::shared_ptr<const Codec>> push = make_codec(spec.push, "push", space);
   if (!push.ok()) return push.error();
-  Result<std::shared_ptr<const Codec>> publish = make_codec(spec.publish, "publish", space, make_block_codec);
+  Result<std::shared_ptr<const Codec>> publish = make_codec(spec.publish, "publish", space);
   if (!publish.ok()) return publish.error();
   return JobCodecs{*push, *publish};
 }

@@ -1,8 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -49,13 +47,8 @@ struct CompressionSpec {
 Result<Update> decode_update(std::uint8_t coding, const SharedBytes& payload, std::uint64_t size,
                              const Codec& own);
 
-/// Makes what does as BlockCodec does: that, or one that a device computes.
-using MakeBlockCodec = std::function<std::shared_ptr<const Codec>(const BlockCodecOptions&)>;
-std::shared_ptr<const Codec> make_block_codec(const BlockCodecOptions& options);
-
 /// Errors: kInvalidArgument, if a density is for a tensor that the model does not have, or for one that is
 /// too small to have one.
-Result<JobCodecs> make_codecs(const CompressionSpec& spec, const ParameterSpace& space,
-                              const MakeBlockCodec& make_push = make_block_codec);
+Result<JobCodecs> make_codecs(const CompressionSpec& spec, const ParameterSpace& space);
 
 }  // namespace nanduti

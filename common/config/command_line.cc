@@ -15,6 +15,7 @@ constexpr int kUsageError = 64;
 std::string help_of(const DaemonDescription& daemon) {
   return fmt::format(
       "usage: {0} --config FILE [--check-config]\n"
+      "{4}"
       "{1}\n\n"
       "  --config FILE   the daemon's YAML file; {2} is one, configs/README.md documents every key\n"
       "  --check-config  read the file, say whether it is right, and end (status 0 or 1)\n"
@@ -22,7 +23,7 @@ std::string help_of(const DaemonDescription& daemon) {
       "  --help          print this and end\n\n"
       "{3}\n"
       "Logs go to stderr.\n",
-      daemon.program, daemon.purpose, daemon.example_config, daemon.signals);
+      daemon.program, daemon.purpose, daemon.example_config, daemon.signals, daemon.more_usage);
 }
 
 }  // namespace

@@ -21,10 +21,11 @@ struct EarlyExit {
 
 /// A daemon, for its help text.
 struct DaemonDescription {
-  std::string program;         ///< "nanduti-server"
-  std::string purpose;         ///< a sentence
-  std::string example_config;  ///< "configs/server.yaml"
-  std::string signals;         ///< what SIGINT and SIGTERM do
+  std::string program;          ///< "nanduti-server"
+  std::string purpose;          ///< a sentence
+  std::string example_config;   ///< "configs/server.yaml"
+  std::string signals;          ///< what SIGINT and SIGTERM do
+  std::string more_usage = {};  ///< lines for what else the program does, each with its end
 };
 
 /// Understands --config FILE, --check-config, --version and --help; anything else is an error with status 64.

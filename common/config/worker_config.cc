@@ -17,24 +17,11 @@ constexpr std::string_view kCuda = "cuda:";
 enum class FileSystem { kLookAtIt, kLeaveAlone };
 
 void read_device(YamlReader& root, DeviceChoice& device) {
-  const std::string allowed =
-      fmt::format("auto, cpu, emulated, or cuda:N with N from 0 to {}", kDeviceIndexMax);
-  const YamlNode* node = root.scalar("device", allowed);
+  const YamlNode* node = root.scalar("device", device_choices());
   if (node == nullptr) return;
-  std::string_view text = node->text;
-  if (text == "auto") {
-    device = {DeviceKind::kAuto, 0};
-  } else if (text == "cpu") {
-    device = {DeviceKind::kCpu, 0};
-  } else if (text == "emulated") {
-    device = {DeviceKind::kEmulated, 0};
-  } else if (text.starts_with(kCuda)) {
-    const auto index = parse_whole_number(text.substr(kCuda.size()));
-    if (!index || *index > kDeviceIndexMax) return root.reject("device", allowed);
-    device = {DeviceKind::kCuda, static_cast<std::uint32_t>(*index)};
-  } else {
-    root.reject("device", allowed);
-  }
+  const std::optional<DeviceChoice> choice = parse_device(node->text);
+  if (!choice) return root.reject("device", device_choices());
+  device = *choice;
 }
 
 /// Why a data root cannot be one, or nothing.
@@ -90,6 +77,7 @@ Result<WorkerConfig> parse(ConfigText source, FileSystem file_system) {
                               {"onednn", BackendChoice::kOneDnn},
                               {"reference", BackendChoice::kReference}},
                              {}, config.backend);
+  root.boolean("tf32", config.tf32);
   read_data_roots(root, file_system, config.data_roots);
   read_transport(root, config.transport);
   read_log_level(root, config.log_level);
@@ -99,6 +87,20 @@ Result<WorkerConfig> parse(ConfigText source, FileSystem file_system) {
 }
 
 }  // namespace
+
+std::string device_choices() {
+  return fmt::format("auto, cpu, emulated, or cuda:N with N from 0 to {}", kDeviceIndexMax);
+}
+
+std::optional<DeviceChoice> parse_device(std::string_view text) {
+  if (text == "auto") return DeviceChoice{DeviceKind::kAuto, 0};
+  if (text == "cpu") return DeviceChoice{DeviceKind::kCpu, 0};
+  if (text == "emulated") return DeviceChoice{DeviceKind::kEmulated, 0};
+  if (!text.starts_with(kCuda)) return std::nullopt;
+  const auto index = parse_whole_number(text.substr(kCuda.size()));
+  if (!index || *index > kDeviceIndexMax) return std::nullopt;
+  return DeviceChoice{DeviceKind::kCuda, static_cast<std::uint32_t>(*index)};
+}
 
 Result<WorkerConfig> load_worker_config(const std::filesystem::path& path) {
   auto source = read_config_file(path);

@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/base/log.h"
@@ -21,6 +23,11 @@ struct DeviceChoice {
   std::uint32_t index = 0;  ///< N of cuda:N
 };
 
+/// What `device:` may be, in words.
+std::string device_choices();
+/// Empty if it is none of those.
+std::optional<DeviceChoice> parse_device(std::string_view text);
+
 /// Which library computes on the CPU: the fastest one that works, oneDNN, or the plain loops.
 enum class BackendChoice { kAuto, kOneDnn, kReference };
 
@@ -33,6 +40,7 @@ struct WorkerConfig {
   Endpoint coordinator{"127.0.0.1", 7070};
   DeviceChoice device;
   BackendChoice backend = BackendChoice::kAuto;
+  bool tf32 = false;  ///< on a GPU, products of 19 bits
   /// Folders whose files jobs may name; at least one has to be there. Relative ones start at the working
   /// directory.
   std::vector<std::filesystem::path> data_roots;

@@ -54,6 +54,13 @@ cudaError_t write_groups(const WriteArguments& arguments, Form form, cudaStream_
                               arguments);
 }
 
+cudaError_t list_groups(const PlannedGroup* planned, const ShapedGroup* shaped, const std::uint64_t* bodies,
+                        CodedGroup* coded, unsigned groups, cudaStream_t stream) {
+  if (groups == 0) return cudaSuccess;
+  return NANDUTI_LAUNCH(list_groups_of_payload, (groups + kThreads - 1) / kThreads, kThreads, stream, planned,
+                        shaped, bodies, coded, groups);
+}
+
 cudaError_t check_groups(const MergeArguments& arguments, unsigned groups, Form form, cudaStream_t stream) {
   if (groups == 0) return cudaSuccess;
   return form == Form::kFast ? NANDUTI_LAUNCH(check_groups_fast, groups, kThreads, stream, arguments)

@@ -18,6 +18,9 @@ std::uint64_t body_bytes_max(std::uint64_t size, std::uint64_t allowed) {
   return bytes_of_bits(size) + allowed * sizeof(float);
 }
 
+/// A field that ends with the payload may be read with the word behind it.
+std::size_t room_for(std::size_t payload_bytes) { return (payload_bytes + 3) / 4 * 4 + 4; }
+
 /// What an encoder knows before it has seen a value, as the kernels read it.
 struct PlanTables {
   std::vector<unsigned> wanted, slots;
@@ -65,6 +68,8 @@ DeviceCodec::DeviceCodec(BlockCodecOptions options, cudaStream_t stream, device:
 Status DeviceCodec::prepare(const PlanKey& key, const CodingContext& context) {
   if (planned_ && planned_->key == key) return {};
   planned_.reset();
+  NANDUTI_RETURN_IF_ERROR(
+      cuda_status(cudaStreamSynchronize(stream_), "waiting for what uses the plan before"));
   const EncodingPlan plan(options_, context, key.size);
   const GroupGrid& grid = plan.grid();
   NANDUTI_CHECK(grid.dense_begin % kBlockSize == 0 || grid.dense_begin == grid.size,
@@ -129,6 +134,7 @@ Result<SharedBytes> DeviceCodec::encode(const DeviceValues& residual, const floa
   if (bytes > planned_->payload_bytes_max)
     return make_error(ErrorCode::kUnavailable, "the device says that it has made a payload of {} bytes",
                       bytes);
+  encoded_bytes_ = bytes;
   words.resize((bytes + 3) / 4);
   NANDUTI_RETURN_IF_ERROR(payload_words_.download(words, stream_));
   NANDUTI_RETURN_IF_ERROR(cuda_status(cudaStreamSynchronize(stream_), "copying a payload"));
@@ -150,19 +156,15 @@ Status DeviceCodec::merge(const SharedBytes& payload, const DeviceValues& target
   }
   unsigned failed = 0;
   const StreamWait wait(stream_);
-  // A field that ends with the payload may be read with the word behind it.
-  const std::size_t room = (payload.size() + 3) / 4 * 4 + 4;
-  NANDUTI_RETURN_IF_ERROR(received_.clear(room, stream_));
-  NANDUTI_RETURN_IF_ERROR(received_.upload(payload.view(), stream_));
-  NANDUTI_RETURN_IF_ERROR(received_groups_.upload(groups, stream_));
+  NANDUTI_RETURN_IF_ERROR(received_.bytes.clear(room_for(payload.size()), stream_));
+  NANDUTI_RETURN_IF_ERROR(received_.bytes.upload(payload.view(), stream_));
+  NANDUTI_RETURN_IF_ERROR(received_.groups.upload(groups, stream_));
+  received_.group_count = static_cast<unsigned>(groups.size());
   NANDUTI_RETURN_IF_ERROR(failed_.clear(1, stream_));
-  const device::MergeArguments arguments{reinterpret_cast<const unsigned*>(received_.data()),
-                                         received_groups_.data(), failed_.data(), target.data, factor};
-  const auto count = static_cast<unsigned>(groups.size());
-  NANDUTI_RETURN_IF_ERROR(
-      cuda_status(device::check_groups(arguments, count, form_, stream_), "checking a payload"));
-  NANDUTI_RETURN_IF_ERROR(
-      cuda_status(device::merge_groups(arguments, count, form_, stream_), "merging a payload"));
+  NANDUTI_RETURN_IF_ERROR(cuda_status(
+      device::check_groups(merge_of(received_, target, factor), received_.group_count, form_, stream_),
+      "checking a payload"));
+  NANDUTI_RETURN_IF_ERROR(launch_merge(received_, target, factor));
   NANDUTI_RETURN_IF_ERROR(failed_.download({&failed, 1}, stream_));
   NANDUTI_RETURN_IF_ERROR(cuda_status(cudaStreamSynchronize(stream_), "merging"));
   if (failed == 0) return {};
@@ -171,6 +173,40 @@ Status DeviceCodec::merge(const SharedBytes& payload, const DeviceValues& target
   if (update.ok())
     return make_error(ErrorCode::kUnavailable, "the device refuses a payload that the host takes");
   return update.error();
+}
+
+Status DeviceCodec::keep(DevicePayload& to) {
+  NANDUTI_CHECK(planned_ && encoded_bytes_ > 0);
+  const std::size_t words = (encoded_bytes_ + 3) / 4;
+  NANDUTI_RETURN_IF_ERROR(to.bytes.reserve(room_for(encoded_bytes_)));
+  NANDUTI_RETURN_IF_ERROR(cuda_status(
+      cudaMemcpyAsync(to.bytes.data(), payload_words_.data(), words * 4, cudaMemcpyDeviceToDevice, stream_),
+      "keeping a payload"));
+  NANDUTI_RETURN_IF_ERROR(
+      cuda_status(cudaMemsetAsync(to.bytes.data() + words * 4, 0, 4, stream_), "keeping a payload"));
+  NANDUTI_RETURN_IF_ERROR(to.groups.reserve(planned_->groups));
+  to.group_count = planned_->groups;
+  return cuda_status(device::list_groups(groups_.data(), shaped_.data(), bodies_.data(), to.groups.data(),
+                                         to.group_count, stream_),
+                     "keeping a payload");
+}
+
+Status DeviceCodec::add(const DevicePayload& payload, const DeviceValues& target, float factor) {
+  NANDUTI_RETURN_IF_ERROR(failed_.clear(1, stream_));
+  return launch_merge(payload, target, factor);
+}
+
+device::MergeArguments DeviceCodec::merge_of(const DevicePayload& payload, const DeviceValues& target,
+                                             float factor) const {
+  return {reinterpret_cast<const unsigned*>(payload.bytes.data()), payload.groups.data(), failed_.data(),
+          target.data, factor};
+}
+
+/// Does nothing if failed_ is set.
+Status DeviceCodec::launch_merge(const DevicePayload& payload, const DeviceValues& target, float factor) {
+  return cuda_status(
+      device::merge_groups(merge_of(payload, target, factor), payload.group_count, form_, stream_),
+      "merging a payload");
 }
 
 }  // namespace nanduti

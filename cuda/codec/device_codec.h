@@ -19,8 +19,15 @@ struct DeviceValues {
   std::uint64_t size = 0;
 };
 
+/// A payload on a device, whose header, directory and bodies have been checked, or made here.
+struct DevicePayload {
+  DeviceBuffer<std::byte> bytes;  ///< ends with a word of zeros
+  DeviceBuffer<device::CodedGroup> groups;
+  unsigned group_count = 0;
+};
+
 /// What BlockCodec does, on a device and byte for byte the same, for values that lie there: one shard's. Its
-/// work goes to one stream, and every call waits for its end. One thread.
+/// work goes to one stream; calls wait for its end where nothing else is said. One thread.
 class DeviceCodec {
  public:
   /// Precondition: options are within their bounds, the dense segment begins a block. `form`: kFast, but in
@@ -35,6 +42,11 @@ class DeviceCodec {
   /// target += factor * what the payload says, each product and sum rounded by itself. Errors: kCorrupt as
   /// Codec::decode(), and nothing is added then; kUnavailable.
   Status merge(const SharedBytes& payload, const DeviceValues& target, float factor);
+
+  /// Copies what encode() has made last; nobody waits. Nothing that uses `to` is under way.
+  Status keep(DevicePayload& to);
+  /// target += factor * what keep() has copied, of as many values, as merge(); nobody waits.
+  Status add(const DevicePayload& payload, const DeviceValues& target, float factor);
 
  private:
   /// What tells one plan from another.
@@ -55,6 +67,9 @@ class DeviceCodec {
   };
 
   Status prepare(const PlanKey& key, const CodingContext& context);
+  [[nodiscard]] device::MergeArguments merge_of(const DevicePayload& payload, const DeviceValues& target,
+                                                float factor) const;
+  Status launch_merge(const DevicePayload& payload, const DeviceValues& target, float factor);
 
   const BlockCodecOptions options_;
   const cudaStream_t stream_;
@@ -70,8 +85,9 @@ class DeviceCodec {
   DeviceBuffer<std::uint64_t> bodies_, payload_bytes_;
   DeviceBuffer<unsigned> payload_words_;
 
-  DeviceBuffer<std::byte> received_;
-  DeviceBuffer<device::CodedGroup> received_groups_;
+  std::size_t encoded_bytes_ = 0;  // of the last payload
+
+  DevicePayload received_;
   DeviceBuffer<unsigned> failed_;
 };
 

@@ -118,6 +118,9 @@ struct MergeArguments {
   float factor;
 };
 
+/// The groups of a payload that was made here: shape (groups) all.
+cudaError_t list_groups(const PlannedGroup* planned, const ShapedGroup* shaped, const std::uint64_t* bodies,
+                        CodedGroup* coded, unsigned groups, cudaStream_t stream);
 /// Sets `failed` where bodies are not what entries say, or values are none.
 cudaError_t check_groups(const MergeArguments& arguments, unsigned groups, Form form, cudaStream_t stream);
 /// If nothing has failed: target += factor * values, each product and sum rounded by itself.

@@ -78,6 +78,21 @@ __device__ inline void apply(const Reading& reading, float factor, unsigned inde
 }
 
 /// One thread for each group.
+__global__ void list_groups_of_payload(const PlannedGroup* planned, const ShapedGroup* shaped,
+                                       const std::uint64_t* bodies, CodedGroup* coded, unsigned groups) {
+  const unsigned group = blockIdx.x * blockDim.x + threadIdx.x;
+  if (group >= groups) return;
+  CodedGroup* const to = coded + group;
+  const GroupEntry& entry = shaped[group].entry;
+  store(&to->entry.count_and_form, load(&entry.count_and_form));
+  store(&to->entry.unary_and_rice, load(&entry.unary_and_rice));
+  for (unsigned which = 0; which < 2; ++which) store(&to->entry.scales[which], load(&entry.scales[which]));
+  store(&to->begin, load(&planned[group].begin));
+  store(&to->size, load(&planned[group].size));
+  store(&to->body, load(&bodies[group]));
+}
+
+/// One thread for each group.
 __global__ void check_groups_plainly(MergeArguments arguments, unsigned groups) {
   const unsigned group = blockIdx.x * blockDim.x + threadIdx.x;
   if (group >= groups) return;

@@ -17,6 +17,10 @@ class DeviceLearner::State {
         std::unique_ptr<DeviceNetwork> network)
       : optimizer_(optimizer), size_(size), stream_(stream), network_(std::move(network)) {}
 
+  ~State() { (void)cudaStreamSynchronize(stream_); }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+
   Status prepare() {
     NANDUTI_RETURN_IF_ERROR(x_.reserve(size_));
     NANDUTI_RETURN_IF_ERROR(gradient_.reserve(size_));

@@ -75,6 +75,10 @@ class DeviceNetwork::Plan {
       NANDUTI_CHECK(is_taken[i], "nothing depends on features {}", i);
   }
 
+  ~Plan() { (void)cudaStreamSynchronize(stream_); }
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+
   Status prepare(const DeviceNetworkOptions& options) {
     NANDUTI_RETURN_IF_ERROR(cudnn_status(cudnn_.make(), "starting cuDNN"));
     NANDUTI_RETURN_IF_ERROR(cudnn_status(cudnnSetStream(cudnn_.get(), stream_), "giving cuDNN its stream"));
@@ -180,6 +184,7 @@ class DeviceNetwork::Plan {
 
   Status set_batch(std::size_t batch) {
     batch_ = 0;  // until all is there
+    NANDUTI_RETURN_IF_ERROR(cuda_status(cudaStreamSynchronize(stream_), "waiting for the batch before"));
     NANDUTI_RETURN_IF_ERROR(features_[0].reserve(batch * layers_.front().spec.input.size()));
     std::size_t workspace_bytes = 0;
     for (std::size_t i = 0; i < layers_.size(); ++i) {

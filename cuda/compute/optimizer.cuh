@@ -3,14 +3,10 @@
 #include <cmath>
 
 #include "cuda/compute/kernels.h"
-#include "cuda/runtime/kernel_language.cuh"
+#include "cuda/runtime/value_of_thread.cuh"
 
 /// A thread for each value: what they do is bound by memory, and neighbours read neighbours.
 namespace nanduti::device {
-
-__device__ inline std::uint64_t value_of_thread() {
-  return static_cast<std::uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-}
 
 __global__ void sgd_step_of_values(OptimizerStep step) {
   const std::uint64_t i = value_of_thread();

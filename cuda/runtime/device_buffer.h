@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -37,9 +38,12 @@ class DeviceBuffer {
   DeviceBuffer(const DeviceBuffer&) = delete;
   DeviceBuffer& operator=(const DeviceBuffer&) = delete;
 
-  /// Room for so many items; what was there may be lost. Nothing that uses the buffer is under way.
+  /// Room for so many items; what was there may be lost. Nothing that uses the buffer is under way: whether
+  /// giving memory back waits for that, CUDA does not say.
   Status reserve(std::size_t count) {
     if (count <= capacity_) return {};
+    // Sizes that creep up do not cost an allocation each.
+    count = std::max(count, capacity_ + capacity_ / 2);
     const Status freed = cuda_status(cudaFree(data_), "giving memory back");
     data_ = nullptr;
     capacity_ = 0;
@@ -65,8 +69,10 @@ class DeviceBuffer {
         cudaMemcpyAsync(items.data(), data_, items.size_bytes(), cudaMemcpyDeviceToHost, stream),
         "copying from the device");
   }
+  [[nodiscard]] std::size_t capacity() const { return capacity_; }
   Status clear(std::size_t count, cudaStream_t stream) {
     NANDUTI_RETURN_IF_ERROR(reserve(count));
+    if (count == 0) return {};
     return cuda_status(cudaMemsetAsync(data_, 0, count * sizeof(T), stream), "clearing device memory");
   }
   [[nodiscard]] T* data() const { return data_; }

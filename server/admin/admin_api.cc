@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "server/admin/json_writer.h"
+#include "common/base/json_writer.h"
 
 namespace nanduti {
 

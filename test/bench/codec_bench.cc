@@ -22,6 +22,7 @@
 #include "common/codec/codec_kernels.h"
 #include "common/compute/onednn/onednn_backend.h"
 #include "test/bench/bench_data.h"
+#include "worker/train/host_learner.h"
 
 using namespace nanduti;
 
@@ -84,7 +85,8 @@ std::vector<std::vector<float>> train(const std::string& directory) {
   training.batch_size = kBatch;
   training.epochs = 1;
   const auto backend = make_onednn_backend();
-  auto trainer = Trainer::create(*backend, *model, training, data);
+  auto trainer = Trainer::create(make_host_learner(*backend, *model, training.optimizer).value(), *model,
+                                 training, data);
   if (!trainer.ok()) fail(trainer.error().message);
   std::vector<float> x = initial_values(*model, 1, {0, model->space.size()}), progress(x.size());
   std::vector<std::vector<float>> rounds;

@@ -18,6 +18,7 @@
 #include "common/compute/onednn/onednn_backend.h"
 #include "test/bench/bare_model.h"
 #include "test/bench/bench_data.h"
+#include "worker/train/host_learner.h"
 
 using namespace nanduti;
 
@@ -100,7 +101,8 @@ int main(int argc, char** argv) {
   training.epochs = 1000000;
   training.optimizer.learning_rate = 0.01;
   const auto backend = make_onednn_backend();
-  auto created = Trainer::create(*backend, *model, training, data);
+  auto created = Trainer::create(make_host_learner(*backend, *model, training.optimizer).value(), *model,
+                                 training, data);
   if (!created.ok()) fail(created.error().message);
   Trainer& trainer = **created;
   std::vector<float> x = initial_values(*model, 1, {0, model->space.size()}), progress(x.size());

@@ -21,7 +21,10 @@ class DeviceVector {
             cudaSuccess);
     REQUIRE(cudaStreamSynchronize(nullptr) == cudaSuccess);
   }
-  ~DeviceVector() { (void)cudaFree(data_); }
+  ~DeviceVector() {
+    (void)cudaDeviceSynchronize();
+    (void)cudaFree(data_);
+  }
   DeviceVector(const DeviceVector&) = delete;
   DeviceVector& operator=(const DeviceVector&) = delete;
 

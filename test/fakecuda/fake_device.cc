@@ -1,6 +1,7 @@
 #include "test/fakecuda/fake_device.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -25,8 +26,11 @@ struct CUstream_st {
 
 /// An event has happened once its stream has done so much.
 struct CUevent_st {
+  using Time = std::chrono::steady_clock::time_point;
   CUstream_st* stream = nullptr;
   std::uint64_t after = 0;
+  std::shared_ptr<std::optional<Time>> happened;  // when the stream came to it
+  bool times = true;
 };
 
 namespace nanduti::fakecuda {
@@ -60,6 +64,7 @@ class FakeDevice {
   std::vector<Failure> failures;
   std::string kernel_failure;
   std::map<std::string, simt::Traffic> traffic;
+  Crossed crossed;
   cudaError_t last_error = cudaSuccess;
 
   /// Every function of CUDA's begins with this, and ends with done().
@@ -181,6 +186,8 @@ bool has_failures_left() { return !device().failures.empty(); }
 std::string kernel_failure() { return device().kernel_failure; }
 const std::map<std::string, simt::Traffic>& traffic() { return device().traffic; }
 
+Crossed crossed() { return device().crossed; }
+
 std::vector<std::string> leaks() {
   FakeDevice& on = device();
   std::vector<std::string> left;
@@ -222,6 +229,10 @@ cudaError_t cudaGetDeviceCount(int* count) {
 cudaError_t cudaSetDevice(int number) {
   const cudaError_t error = device().entered("cudaSetDevice");
   return device().done(error != cudaSuccess || number == 0 ? error : cudaErrorInvalidDevice);
+}
+
+cudaError_t cudaSetDeviceFlags(unsigned /*flags*/) {
+  return device().done(device().entered("cudaSetDeviceFlags"));
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int number) {
@@ -269,6 +280,8 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorInvalidResourceHandle";
     case cudaErrorLaunchFailure:
       return "cudaErrorLaunchFailure";
+    case cudaErrorNotReady:
+      return "cudaErrorNotReady";
     default:
       return "an error that the fake device does not know";
   }
@@ -288,12 +301,11 @@ cudaError_t cudaMalloc(void** to, std::size_t bytes) {
   return device().done(*to == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
 }
 
-/// Waits for the whole device, as CUDA's does.
+/// Does not wait: CUDA's may, or not. What still uses the memory fails.
 cudaError_t cudaFree(void* address) {
   if (const cudaError_t error = device().entered("cudaFree"); error != cudaSuccess)
     return device().done(error);
   if (address == nullptr) return cudaSuccess;
-  if (const cudaError_t error = device().run_all(); error != cudaSuccess) return device().done(error);
   return device().done(device().memory.release(address) ? cudaSuccess : cudaErrorInvalidValue);
 }
 
@@ -323,6 +335,8 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
     return device().done(error);
   if (const cudaError_t error = device().check_copy(to, from, bytes, kind); error != cudaSuccess)
     return device().done(error);
+  if (kind == cudaMemcpyHostToDevice) device().crossed.to_device += bytes;
+  if (kind == cudaMemcpyDeviceToHost) device().crossed.to_host += bytes;
   return device().done(device().hand_over(stream, [to, from, bytes] {
     if (bytes > 0) std::memcpy(to, from, bytes);
   }));
@@ -356,11 +370,12 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 
+/// A failure is told after the wait.
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  if (const cudaError_t error = device().entered("cudaStreamSynchronize"); error != cudaSuccess)
-    return device().done(error);
+  const cudaError_t failure = device().entered("cudaStreamSynchronize");
   CUstream_st* const known = device().known(stream);
-  return device().done(known == nullptr ? cudaErrorInvalidResourceHandle : device().run(*known));
+  const cudaError_t error = known == nullptr ? cudaErrorInvalidResourceHandle : device().run(*known);
+  return device().done(failure != cudaSuccess ? failure : error);
 }
 
 cudaError_t cudaDeviceSynchronize() {
@@ -369,11 +384,12 @@ cudaError_t cudaDeviceSynchronize() {
   return device().done(device().run_all());
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* to, unsigned /*flags*/) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* to, unsigned flags) {
   *to = nullptr;
   if (const cudaError_t error = device().entered("cudaEventCreateWithFlags"); error != cudaSuccess)
     return device().done(error);
   *to = new CUevent_st();
+  (*to)->times = (flags & cudaEventDisableTiming) == 0;
   device().events.insert(*to);
   return cudaSuccess;
 }
@@ -392,7 +408,32 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   CUstream_st* const known = device().known(stream);
   if (known == nullptr || !device().events.contains(event))
     return device().done(cudaErrorInvalidResourceHandle);
-  *event = {known, known->handed()};
+  const auto happened = std::make_shared<std::optional<CUevent_st::Time>>();
+  known->work.emplace_back([happened] { *happened = std::chrono::steady_clock::now(); });
+  *event = {known, known->handed(), happened, event->times};
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  if (const cudaError_t error = device().entered("cudaEventElapsedTime"); error != cudaSuccess)
+    return device().done(error);
+  for (CUevent_st* const event : {begin, end}) {
+    if (!device().events.contains(event) || !event->times || !event->happened)
+      return device().done(cudaErrorInvalidResourceHandle);
+    if (!event->happened->has_value()) return device().done(cudaErrorNotReady);
+  }
+  *milliseconds = std::chrono::duration<float, std::milli>(**end->happened - **begin->happened).count();
+  return cudaSuccess;
+}
+
+/// It has a version; about clocks and widths it says nothing.
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int number) {
+  if (const cudaError_t error = device().entered("cudaDeviceGetAttribute"); error != cudaSuccess)
+    return device().done(error);
+  if (number != 0) return device().done(cudaErrorInvalidDevice);
+  *value = attribute == cudaDevAttrComputeCapabilityMajor   ? 8
+           : attribute == cudaDevAttrComputeCapabilityMinor ? 6
+                                                            : 0;
   return cudaSuccess;
 }
 

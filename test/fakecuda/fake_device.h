@@ -34,6 +34,13 @@ std::string kernel_failure();
 /// What kernels of each name have moved since the last reset().
 const std::map<std::string, simt::Traffic>& traffic();
 
+/// Bytes of copies between host and device since the last reset().
+struct Crossed {
+  std::uint64_t to_device = 0;
+  std::uint64_t to_host = 0;
+};
+Crossed crossed();
+
 /// What is still there: allocations, streams, events, work that nobody has waited for.
 std::vector<std::string> leaks();
 

@@ -235,6 +235,7 @@ TEST_CASE("what a kernel writes behind an allocation past all checks is found wh
     void* memory = nullptr;
     (void)cudaMalloc(&memory, 12);
     (void)launch("writes", {{1}, {1}}, nullptr, [=] { static_cast<volatile float*>(memory)[3] = 1; });
+    (void)cudaDeviceSynchronize();
     (void)cudaFree(memory);
   });
   CHECK_THAT(text, Contains("something was written behind byte 0 of allocation 1 of 12 bytes"));

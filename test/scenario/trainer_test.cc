@@ -7,7 +7,9 @@
 #include "common/compute/onednn/onednn_backend.h"
 #include "test/scenario/cluster.h"
 #include "test/support/catch.h"
+#include "test/support/host_values.h"
 #include "test/worker/train/synthetic_data.h"
+#include "worker/train/host_learner.h"
 #include "worker/train/network_description.h"
 #include "worker/train/optimizer.h"
 #include "worker/train/sample_order.h"
@@ -90,7 +92,9 @@ TEST_CASE("two trainers at bound 0 go where one process goes on both batches' me
       auto& trainer = trainers[order];
       if (!trainer) {
         const auto backend = make_onednn_backend();
-        trainer = Trainer::create(*backend, model, training, data).value();
+        trainer = Trainer::create(make_host_learner(*backend, model, training.optimizer).value(), model,
+                                  training, data)
+                      .value();
       }
       batches[round.round][order] = round.range;
       std::vector<float> progress(round.buffers->parameters.size());
@@ -100,8 +104,8 @@ TEST_CASE("two trainers at bound 0 go where one process goes on both batches' me
     });
     std::map<Round, std::vector<float>> seen;
     cluster.on_round = [&](std::size_t, const Replica::ComputeRound& round) {
-      const auto [it, is_first] = seen.emplace(round.round, round.buffers->parameters);
-      REQUIRE(it->second == round.buffers->parameters);  // both workers compute on the same bits
+      const auto [it, is_first] = seen.emplace(round.round, vector_of(round.buffers->parameters));
+      REQUIRE(it->second == vector_of(round.buffers->parameters));  // both workers compute on the same bits
     };
     cluster.run();
     REQUIRE(cluster.view().state == JobState::kDone);

@@ -4,6 +4,7 @@
 #include "test/sim/checker.h"
 #include "test/sim/checker_values.h"
 #include "test/sim/problem.h"
+#include "test/support/host_values.h"
 
 namespace nanduti::sim {
 
@@ -150,7 +151,7 @@ void Checker::check_merged(IncarnationOrder order, const Replica& replica,
       x[i] = own_work == 1 ? x[i] - uncoded : shadow[i] - own_work * ((shadow[i] - x[i]) + uncoded);
       x[i] -= rho * of.residual[k][i];
     }
-    if (!same_bits(x, std::span(round.buffers->parameters).subspan(shards_[k].begin, x.size())))
+    if (!same_bits(x, round.buffers->parameters.subspan(shards_[k].begin, x.size())))
       fail(
           "merge: the parameters of round {} of incarnation {} on shard {} are not shadow - own_work * (in "
           "flight + not coded) - rho * residual",
@@ -281,9 +282,10 @@ void Checker::take_back(Incarnation& of, std::size_t k, const ShardReplica& stat
     }
     auto kept = std::make_shared<std::vector<float>>(push.update->values.begin(), push.update->values.end());
     for (std::size_t i = 0; i < kept->size(); ++i) {
-      const float whole = (*kept)[i];
-      (*kept)[i] = static_cast<float>(push.applied_parts) / static_cast<float>(kAppliedWhole) * whole;
-      of.residual[k][push.update->dense ? i : push.update->indices[i]] += whole - (*kept)[i];
+      float& residual = of.residual[k][push.update->dense ? i : push.update->indices[i]];
+      residual += (*kept)[i];
+      (*kept)[i] *= static_cast<float>(push.applied_parts) / static_cast<float>(kAppliedWhole);
+      residual -= (*kept)[i];
     }
     Update weighed = *push.update;
     weighed.values = *kept;
@@ -316,7 +318,7 @@ void Checker::check_ledger(Incarnation& of, IncarnationOrder order, std::size_t 
   }
   if (held != state.in_flight().end())
     fail("P3: incarnation {} holds push {} to shard {}, which was never made", order, held->sequence, k);
-  const auto residual = state.residual();
+  const auto residual = host_values(state).residual();
   if (!same_bits(residual, of.residual[k]) &&
       !std::equal(residual.begin(), residual.end(), of.residual[k].begin(), of.residual[k].end()))
     fail("P3: the residual of incarnation {} towards shard {} is not progress - pushed + returned", order, k);
@@ -342,16 +344,17 @@ Round Checker::smallest_seen(const Replica& replica, const Membership& membershi
 /// Whether the window has ended by its bytes.
 bool Checker::holds_too_much(const Replica& replica) const {
   if (replica.is_lockstep()) return false;
-  const std::size_t uncoded = replica.pending() != nullptr ? 1 : 0;
+  const std::size_t uncoded = replica.pending().empty() ? 0 : 1;
   std::size_t bytes =
       uncoded * 2 * plan_.parameters * sizeof(float);  // what it was computed from, and its result
   std::size_t rounds = 0;
   for (std::size_t k = 0; k < shards_.size(); ++k) {
-    const auto& in_flight = replica.shard(ShardIndex(static_cast<std::uint32_t>(k))).in_flight();
-    rounds = std::max(rounds, in_flight.size() + uncoded);
-    for (const ShardReplica::InFlight& sent : in_flight)
-      bytes += (sent.acknowledged ? 0 : sent.payload_bytes) + sent.update.values.size() * sizeof(float) +
-               sent.update.indices.size() * sizeof(std::uint32_t);
+    const ShardReplica& state = replica.shard(ShardIndex(static_cast<std::uint32_t>(k)));
+    rounds = std::max(rounds, state.in_flight().size() + uncoded);
+    for (const ShardReplica::InFlight& sent : state.in_flight())
+      bytes += sent.acknowledged ? 0 : sent.payload_bytes;
+    for (const Update& update : host_values(state).in_flight())
+      bytes += update.values.size() * sizeof(float) + update.indices.size() * sizeof(std::uint32_t);
   }
   return rounds >= 2 && bytes >= plan_.window_bytes_max;
 }
@@ -412,7 +415,7 @@ void Checker::after_replica(IncarnationOrder order, const Replica& replica,
     if (state.merged().version == of.checked[k]) continue;
     of.checked[k] = state.merged().version;
     if (state.merged().chain != shards_[k].chain) fail("P4: a replica of shard {} is on another chain", k);
-    if (!same_bits(state.shadow(), version_at(k, state.merged()).shadow))
+    if (!same_bits(host_values(state).shadow(), version_at(k, state.merged()).shadow))
       fail("P4: incarnation {} holds another version {} of shard {} than was published", order,
            state.merged().version, k);
   }

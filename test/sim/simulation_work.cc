@@ -112,9 +112,10 @@ void Simulation::step_replica(WorkerHost& host) {
     const Duration takes = step_of(host);
     compute(host, takes, [this, takes](WorkerHost& h) {
       ReplicaHost& of = place_of(h).replica;
-      std::vector<float> progress = progress_of(of.computing()->buffers->parameters, of.computing()->range);
+      const std::vector<float> progress =
+          progress_of(of.computing()->buffers->parameters, of.computing()->range);
       ledger(h).on_progress(h.core.order(), progress);
-      of.finish_round(std::move(progress), 1.0, std::chrono::duration<double>(takes).count());
+      of.finish_round(progress, 1.0, std::chrono::duration<double>(takes).count());
       work_on_replica(h);
     });
   }

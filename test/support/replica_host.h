@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <optional>
 #include <utility>
@@ -56,9 +57,10 @@ class ReplicaHost {
   /// The round that is being computed.
   [[nodiscard]] const std::optional<Replica::ComputeRound>& computing() const { return computing_; }
   /// It has given this, shape [parameters].
-  void finish_round(std::vector<float> progress, double loss_sum = 0, double compute_seconds = 0) {
+  void finish_round(const std::vector<float>& progress, double loss_sum = 0, double compute_seconds = 0) {
     Replica::ComputeRound round = *std::exchange(computing_, std::nullopt);
-    round.buffers->progress = std::move(progress);
+    NANDUTI_CHECK(progress.size() == round.buffers->progress.size());
+    std::copy(progress.begin(), progress.end(), round.buffers->progress.begin());
     queue_.push_back(Replica::RoundComputed{round.job, round.buffers, loss_sum, compute_seconds});
   }
 

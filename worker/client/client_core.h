@@ -94,8 +94,8 @@ class ClientCore {
     double loss_sum = 0;
     double seconds = 0;
   };
-  /// A round or an evaluation cannot be done: a failing device, a loss that is no number. In place of
-  /// either's completion.
+  /// Something of the job cannot be done: a failing device, no memory, a loss that is no number. In place of
+  /// a round's or an evaluation's completion, or of what the replica would have reported.
   struct WorkFailed {
     JobId job;
     std::string reason;

@@ -5,6 +5,7 @@
 
 #include "common/base/check.h"
 #include "common/codec/coding_spec.h"
+#include "worker/client/host_memory.h"
 
 namespace nanduti {
 
@@ -45,13 +46,19 @@ std::size_t version_bytes(const std::variant<Publish, Assign>& version) {
          header.verdicts.size() * sizeof(Verdict) + returned * sizeof(ReturnedPush);
 }
 
-Replica::Replica(const ReplicaOptions& options) : options_(options), settings_{{Round(), options}} {
+Replica::Replica(const ReplicaOptions& options)
+    : options_(options),
+      memory_(options.memory ? options.memory : std::make_shared<HostMemory>()),
+      settings_{{Round(), options}} {
   NANDUTI_CHECK(!options_.shards.empty());
   const auto initial = std::exchange(options_.initial_values, nullptr);
   for (const ParameterRange& range : options_.shards) {
-    std::optional<std::span<const float>> part;
+    std::span<const float> part;
     if (initial) part = std::span(*initial).subspan(range.begin, range.size());
-    shards_.push_back({range, ShardReplica(range.size(), options_.own, part), {}});
+    shards_.push_back(
+        {range,
+         ShardReplica(memory_->make_shard(range, part), range.size(), options_.own, initial != nullptr),
+         {}});
   }
 }
 
@@ -109,8 +116,7 @@ void Replica::handle(RoundComputed& event) {
   computed.loss_sum = event.loss_sum;
   computed.compute_seconds = event.compute_seconds;
   if (computed.done) {
-    std::vector<float>& sum = computed.done->progress;
-    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += computed.buffers->progress[i];
+    memory_->add(computed.done->progress, computed.buffers->progress);
     spare_.push_back(std::exchange(computed.buffers, std::exchange(computed.done, nullptr)));
   }
   if (extend(computed)) return;
@@ -191,12 +197,11 @@ void Replica::begin_round() {
 void Replica::compute(Computation computation, const SampleRange& range) {
   const RoundBuffers* before = pending_ ? pending_->buffers.get() : computation.done.get();
   computation.buffers = take_buffers();
-  std::vector<float>& x = computation.buffers->parameters;
-  for (const Shard& shard : shards_) {
-    const std::span<float> part = std::span(x).subspan(shard.range.begin, shard.range.size());
+  const std::span<float> x = computation.buffers->parameters;
+  for (Shard& shard : shards_) {
+    const std::span<float> part = x.subspan(shard.range.begin, shard.range.size());
     std::span<const float> uncoded;
-    if (before != nullptr)
-      uncoded = std::span(before->progress).subspan(shard.range.begin, shard.range.size());
+    if (before != nullptr) uncoded = before->progress.subspan(shard.range.begin, shard.range.size());
     shard.state.compute_parameters(part, uncoded, settings(computation.name.round).weights);
   }
   const bool extends = computation.done != nullptr;
@@ -269,9 +274,7 @@ std::vector<Push> Replica::make_pushes(const Computation& computation, std::span
 }
 
 std::shared_ptr<RoundBuffers> Replica::take_buffers() {
-  if (spare_.empty())
-    return std::make_shared<RoundBuffers>(
-        RoundBuffers{std::vector<float>(parameters()), std::vector<float>(parameters())});
+  if (spare_.empty()) return memory_->make_buffers(parameters());
   std::shared_ptr<RoundBuffers> buffers = std::move(spare_.back());
   spare_.pop_back();
   return buffers;
@@ -413,16 +416,13 @@ Round Replica::own_entry_clock() const {
 }
 
 bool Replica::has_residual() const {
-  for (const Shard& shard : shards_)
-    for (const float value : shard.state.residual())
-      if (value != 0.0f && std::isfinite(value)) return true;
-  return false;
+  return std::ranges::any_of(
+      shards_, [](const Shard& shard) { return shard.state.values().measure_residual().is_left; });
 }
 
 double Replica::residual_norm() const {
   double squares = 0;
-  for (const Shard& shard : shards_)
-    for (const float value : shard.state.residual()) squares += static_cast<double>(value) * value;
+  for (const Shard& shard : shards_) squares += shard.state.values().measure_residual().squares;
   return std::isfinite(squares) ? std::sqrt(squares) : 0;
 }
 

@@ -36,6 +36,7 @@ struct ReplicaOptions : RoundSettings {  ///< those that hold from round 0 on
   std::vector<ParameterRange> shards;  ///< in order; together the whole parameter space
   IncarnationOrder own;
   std::shared_ptr<const std::vector<float>> initial_values;  ///< of the parameter space; null: not known
+  std::shared_ptr<WorkingMemory> memory;                     ///< null: the host's
   bool deterministic = false;            ///< merge exactly the lowest version that the gate admits
   std::uint32_t window_rounds_max = 64;  ///< unacknowledged rounds; beyond: the worker waits
   /// Memory of pushes that the merged versions do not hold, all shards; beyond, and with two rounds at least:
@@ -50,12 +51,6 @@ struct RoundName {
   Round round;
   LeaseId lease;  ///< 0: a flush, which is no round
   SampleRange range;
-};
-
-/// What a round is computed from and what it gives, both of shape [parameters]. Used again and again.
-struct RoundBuffers {
-  std::vector<float> parameters;  ///< x
-  std::vector<float> progress;    ///< d = x before - x after
 };
 
 /// What a version takes in memory, more or less.
@@ -200,6 +195,9 @@ class Replica {
   using Action = std::variant<ComputeRound, CodeRound, Report>;
 
   explicit Replica(const ReplicaOptions& options);
+  ~Replica() = default;
+  Replica(Replica&&) = default;
+  Replica& operator=(Replica&&) = default;
 
   void on_event(Event event);
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
@@ -222,10 +220,10 @@ class Replica {
   [[nodiscard]] bool is_computing() const { return computing_.has_value(); }
   /// What holds for this round. Precondition: no earlier one than the first that is not coded.
   [[nodiscard]] const RoundSettings& settings(Round round) const;
-  /// Progress that is not coded yet, that of a round which goes on included, shape [parameters]; null: none.
-  [[nodiscard]] const std::vector<float>* pending() const {
-    if (pending_) return &pending_->buffers->progress;
-    return computing_ && computing_->done ? &computing_->done->progress : nullptr;
+  /// Progress that is not coded yet, that of a round which goes on included, shape [parameters]; empty: none.
+  [[nodiscard]] std::span<const float> pending() const {
+    if (pending_) return pending_->buffers->progress;
+    return computing_ && computing_->done ? computing_->done->progress : std::span<float>();
   }
 
  private:
@@ -287,6 +285,7 @@ class Replica {
   [[nodiscard]] bool has_residual() const;
 
   ReplicaOptions options_;
+  std::shared_ptr<WorkingMemory> memory_;
   std::vector<Shard> shards_;
   Round round_;                              // the next one
   std::map<Round, RoundSettings> settings_;  // by the round from which they hold: the last one's, and to come

@@ -2,24 +2,16 @@
 
 #include <cstdint>
 #include <deque>
-#include <optional>
+#include <memory>
 #include <span>
 #include <utility>
-#include <vector>
 
 #include "common/base/result.h"
 #include "common/codec/codec.h"
 #include "common/protocol/message.h"
+#include "worker/client/working_memory.h"
 
 namespace nanduti {
-
-/// What a worker's own work counts in its replica: all of it, though in w each of W workers' work counts 1/W.
-/// The others are taken to have found the same. (DESIGN has rho = 1/W; scripts/experiment.sh merge says
-/// otherwise.)
-struct MergeWeights {
-  float own_work = 1;  ///< pushes in flight, and progress that is not coded yet
-  float rho = 1;       ///< the residual
-};
 
 /// A worker's view of one shard: the shadow, its own pushes on the way, and the residual. One thread.
 class ShardReplica {
@@ -27,19 +19,18 @@ class ShardReplica {
   /// A push that the merged version has not settled.
   struct InFlight {
     Sequence sequence;
-    Update update;                  ///< what the shard will apply, at full weight here
     std::size_t payload_bytes = 0;  ///< as sent
     bool acknowledged = false;
     bool weighed = false;  ///< the shard applies this much and no more: the rest is in the residual
   };
 
-  /// `initial`: the shadow of version 0, of whatever chain is heard of first, if it is known.
-  ShardReplica(std::uint64_t size, IncarnationOrder own,
-               std::optional<std::span<const float>> initial = std::nullopt);
+  /// `values`: of `size` values, with zeros in flight and in the residual. `has_initial_values`: they are the
+  /// shadow of version 0, of whatever chain is heard of first.
+  ShardReplica(std::unique_ptr<WorkingShard> values, std::uint64_t size, IncarnationOrder own,
+               bool has_initial_values = false);
 
-  [[nodiscard]] std::uint64_t size() const { return shadow_.size(); }
-  [[nodiscard]] std::span<const float> shadow() const { return shadow_; }
-  [[nodiscard]] std::span<const float> residual() const { return residual_; }
+  [[nodiscard]] std::uint64_t size() const { return size_; }
+  [[nodiscard]] const WorkingShard& values() const { return *values_; }
   [[nodiscard]] const std::deque<InFlight>& in_flight() const { return in_flight_; }
   /// What the newest merged version said; version 0 of chain 0 before the first.
   [[nodiscard]] const VersionHeader& merged() const { return merged_; }
@@ -62,9 +53,10 @@ class ShardReplica {
   /// once.
   void acknowledge(Sequence next_sequence, std::span<const ReturnedPush> returned);
 
-  /// x = shadow - own_work * (in-flight + pending) - rho * residual. `x` and `pending` have shape [size()];
-  /// pending may be empty: nothing.
-  void compute_parameters(std::span<float> x, std::span<const float> pending, MergeWeights weights) const;
+  /// WorkingShard::compute_parameters().
+  void compute_parameters(std::span<float> x, std::span<const float> pending, MergeWeights weights) {
+    values_->compute_parameters(x, pending, weights);
+  }
   /// Adds a round's progress (shape [size()]) to the residual, codes what is to be sent and keeps the rest.
   /// The caller fills in what names the round.
   Push push(std::span<const float> progress, const Codec& codec, const CodingContext& context);
@@ -78,23 +70,12 @@ class ShardReplica {
  private:
   void take_header(const VersionHeader& header);
   void take_back(std::span<const ReturnedPush> returned);
-  void weigh(InFlight& sent, float part);
-  void touch(const Update& update);
-  void touch(std::uint64_t begin, std::uint64_t end);
-  /// Brings base_ up to date where something was touched.
-  void rebase();
 
+  std::unique_ptr<WorkingShard> values_;  // as many in flight, in the same order
+  std::uint64_t size_;
   IncarnationOrder own_;
   bool has_initial_values_;
-  std::vector<float> shadow_;
-  std::vector<float> residual_;
   std::deque<InFlight> in_flight_;
-  // shadow - in-flight, summed in this order from the shadow on at every touched coordinate, so that
-  // roundings do not pile up.
-  std::vector<float> base_;
-  std::vector<std::uint8_t> touched_;  // since the last rebase(), as flags and as a list
-  std::vector<std::uint32_t> touched_indices_;
-  bool all_touched_ = false;
   Returned returned_;
   VersionHeader merged_;
   Sequence next_sequence_;

@@ -21,15 +21,13 @@ namespace nanduti {
 
 namespace {
 
-ClientOptions client_options(const WorkerConfig& config, const Backend& backend, const DeviceModule* device) {
+ClientOptions client_options(const WorkerConfig& config, const ComputeDevice& device) {
   ClientOptions options;
   options.coordinator_endpoint = config.coordinator.tcp();
   options.program_version = kProgramVersion;
   options.registration.name = config.name.empty() ? default_daemon_name() : config.name;
   options.registration.site = config.site;
-  options.registration.device = device == nullptr
-                                    ? backend.name()
-                                    : fmt::format("{}, codes on {}", backend.name(), device->description());
+  options.registration.device = device.description();
   options.registration.hardware = describe_hardware();
   return options;
 }
@@ -80,17 +78,13 @@ Result<JobDataFiles> find_files(std::span<const std::filesystem::path> roots, co
 }
 
 Result<RoundSettings> round_settings(const TuningSpec& spec, std::uint32_t batch_size,
-                                     const ParameterSpace& space, DeviceModule* device) {
+                                     const ParameterSpace& space) {
   RoundSettings settings;
   settings.bound = spec.staleness.bound;
   settings.round_samples = std::uint64_t{spec.staleness.local_steps} * batch_size;
   if (spec.staleness.at_bound == AtBound::kAccumulate) settings.accumulate_rounds_max = kAccumulateRoundsMax;
   settings.weights = {static_cast<float>(spec.staleness.own_work), static_cast<float>(spec.staleness.rho)};
-  const MakeBlockCodec on_device = [device](const BlockCodecOptions& options) {
-    return device->make_codec(options);
-  };
-  Result<JobCodecs> codecs =
-      make_codecs(spec.compression, space, device == nullptr ? make_block_codec : on_device);
+  Result<JobCodecs> codecs = make_codecs(spec.compression, space);
   if (!codecs.ok()) return codecs.error();
   settings.codecs = std::move(codecs).value();
   return settings;
@@ -105,6 +99,7 @@ struct WorkerHost::Work {
 
 struct WorkerHost::Pipeline {
   JobId job;
+  std::shared_ptr<WorkingMemory> memory;
   Replica replica;
   StallMeter meter;
   bool work_expected = false;
@@ -120,16 +115,15 @@ struct WorkerHost::Pipeline {
   }
 };
 
-WorkerHost::WorkerHost(const WorkerConfig& config, ZmqTransport& transport, std::unique_ptr<Backend> backend,
-                       std::shared_ptr<DeviceModule> device, std::function<void()> on_stopped)
+WorkerHost::WorkerHost(const WorkerConfig& config, ZmqTransport& transport,
+                       std::shared_ptr<ComputeDevice> device, std::function<void()> on_stopped)
     : config_(config),
-      backend_(std::move(backend)),
       device_(std::move(device)),
       on_stopped_(std::move(on_stopped)),
       compute_("compute"),
       coding_("coding"),
       runner_("client", transport, 0, SessionOptions(), unpredictable_stream(),
-              ClientCore(client_options(config, *backend_, device_.get()), unpredictable_stream())) {}
+              ClientCore(client_options(config, *device_), unpredictable_stream())) {}
 
 WorkerHost::~WorkerHost() {
   runner_.stop();
@@ -170,20 +164,30 @@ void WorkerHost::carry_out(const ClientCore::Action& action) {
     coding_.post([this] { pipeline_.reset(); });
   } else if (const auto* stopped = std::get_if<ClientCore::Stopped>(&action)) {
     failure_ = stopped->failure;
+    const std::scoped_lock lock(device_mutex_);
+    if (failure_.empty()) failure_ = device_failure_;
     on_stopped_();
   }
 }
 
 void WorkerHost::open_replica(const ReplicaOptions& options, std::stop_token stop) {
   if (stop.stop_requested()) return;
-  try {
-    pipeline_ = std::make_unique<Pipeline>(Pipeline{options.job, Replica(options), {}, false, {}, 0, {}});
-  } catch (const std::bad_alloc&) {
+  const auto give_up = [&](const Error& error) {
     pipeline_.reset();
-    return runner_.post(
-        ClientCore::WorkFailed{options.job, "this worker has not enough memory for a copy of the model"},
-        stop);
+    fail(options.job, error, stop);
+  };
+  Result<std::shared_ptr<WorkingMemory>> memory = device_->make_memory();
+  if (!memory.ok()) return give_up(memory.error());
+  ReplicaOptions with_memory = options;
+  with_memory.memory = *memory;
+  try {
+    pipeline_ = std::make_unique<Pipeline>(
+        Pipeline{options.job, *memory, Replica(with_memory), {}, false, {}, 0, {}});
+  } catch (const std::bad_alloc&) {
+    return give_up(
+        make_error(ErrorCode::kExhausted, "this worker has not enough memory for a copy of the model"));
   }
+  if (const Status status = (*memory)->status(); !status.ok()) return give_up(status.error());
   pipeline_->cpu_seconds_before = thread_cpu_seconds();
 }
 
@@ -194,6 +198,11 @@ void WorkerHost::feed(Replica::Event event, const std::stop_token& stop) {
   const bool merges = std::holds_alternative<Replica::MergeVersion>(event);
   if (codes || merges) pipeline_->meter.set_cause(steady_now(), codes ? Wait::kCodec : Wait::kMerge);
   pipeline_->replica.on_event(std::move(event));
+  if (const Status status = pipeline_->memory->status(); !status.ok()) {
+    const JobId job = pipeline_->job;
+    pipeline_.reset();
+    return fail(job, status.error(), stop);
+  }
   pipeline_->meter.set_cause(steady_now(), pipeline_->resting_cause());
   for (const Replica::Action& action : pipeline_->replica.take_actions()) carry_out(action, stop);
 }
@@ -206,6 +215,18 @@ void WorkerHost::carry_out(const Replica::Action& action, const std::stop_token&
   } else if (std::holds_alternative<Replica::CodeRound>(action)) {
     coding_.post([this, stop] { feed(Replica::TimeToCode(), stop); });
   }
+}
+
+/// The job cannot go on here; nor can anything else, if the device is gone.
+void WorkerHost::fail(JobId job, const Error& error, const std::stop_token& stop) {
+  runner_.post(ClientCore::WorkFailed{job, error.message}, stop);
+  const Status device = device_->check();
+  if (device.ok()) return;
+  {
+    const std::scoped_lock lock(device_mutex_);
+    device_failure_ = fmt::format("{}; the device is lost: {}", error.message, device.error().message);
+  }
+  runner_.post(ClientCore::DrainRequested{});
 }
 
 /// The computing thread was busy with the job from `begin` to `end`.
@@ -244,7 +265,11 @@ Result<LoadedJob> WorkerHost::load_job(const ClientCore::LoadJob& request) {
   if (!data.ok()) return data.error();
   Result<ResolvedModel> model = resolve_model(job->model, (*data)->shape);
   if (!model.ok()) return model.error();
-  Result<std::unique_ptr<Trainer>> trainer = Trainer::create(*backend_, *model, job->training, *data);
+  NANDUTI_RETURN_IF_ERROR(Trainer::fits(*model, job->training, **data));
+  Result<std::unique_ptr<Learner>> learner = device_->make_learner(*model, job->training.optimizer);
+  if (!learner.ok()) return learner.error();
+  Result<std::unique_ptr<Trainer>> trainer =
+      Trainer::create(std::move(learner).value(), *model, job->training, *data);
   if (!trainer.ok()) return trainer.error();
 
   LoadedJob loaded;
@@ -261,14 +286,14 @@ Result<LoadedJob> WorkerHost::load_job(const ClientCore::LoadJob& request) {
   loaded.initial_values = std::make_shared<const std::vector<float>>(
       initial_values(*model, job->training.seed, {0, model->space.size()}));
   const TuningSpec own{job->staleness, job->compression};
-  Result<RoundSettings> settings = round_settings(own, job->training.batch_size, model->space, device_.get());
+  Result<RoundSettings> settings = round_settings(own, job->training.batch_size, model->space);
   if (!settings.ok()) return settings.error();
   static_cast<RoundSettings&>(loaded) = std::move(settings).value();
-  loaded.read_settings = [own, batch_size = job->training.batch_size, space = model->space,
-                          device = device_](const std::string& text) -> Result<RoundSettings> {
+  loaded.read_settings = [own, batch_size = job->training.batch_size,
+                          space = model->space](const std::string& text) -> Result<RoundSettings> {
     Result<TuningSpec> spec = parse_tuning(text, "a tuning", own);
     if (!spec.ok()) return spec.error();
-    return round_settings(*spec, batch_size, space, device.get());
+    return round_settings(*spec, batch_size, space);
   };
   work_ = std::make_unique<Work>();
   work_->job = request.job;
@@ -283,11 +308,14 @@ void WorkerHost::compute(const Replica::ComputeRound& request, std::stop_token s
   if (stop.stop_requested() || !work_ || work_->job != request.job) return;
   const ProtocolTime begin = steady_now();
   const double cpu_begin = thread_cpu_seconds();
-  if (request.merged) work_->trainer->on_merge();
+  if (request.merged) {
+    const Status status = work_->trainer->on_merge();
+    if (!status.ok()) return fail(request.job, status.error(), stop);
+  }
   const Result<BatchLoss> loss = work_->trainer->train_round(
       request.buffers->parameters, {request.range.epoch.value(), request.range.begin, request.range.end},
       request.buffers->progress, stop);
-  if (!loss.ok()) return runner_.post(ClientCore::WorkFailed{request.job, loss.error().message}, stop);
+  if (!loss.ok()) return fail(request.job, loss.error(), stop);
   const ProtocolTime end = steady_now();
   coding_.post([this, stop, begin, end, cpu = thread_cpu_seconds() - cpu_begin, loss_sum = loss->loss_sum,
                 job = request.job, buffers = request.buffers] {
@@ -304,7 +332,7 @@ void WorkerHost::evaluate(const ClientCore::EvaluateCut& request, std::stop_toke
   const double cpu_begin = thread_cpu_seconds();
   const Result<BatchLoss> loss =
       work_->trainer->evaluate(*request.parameters, request.begin, request.end, stop);
-  if (!loss.ok()) return runner_.post(ClientCore::WorkFailed{request.job, loss.error().message}, stop);
+  if (!loss.ok()) return fail(request.job, loss.error(), stop);
   const ProtocolTime end = steady_now();
   coding_.post([this, stop, begin, end, cpu = thread_cpu_seconds() - cpu_begin] {
     if (!stop.stop_requested() && pipeline_) worked(begin, end, cpu);

@@ -2,17 +2,17 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <stop_token>
 #include <string>
 
-#include "common/compute/network.h"
 #include "common/config/worker_config.h"
 #include "common/net/core_runner.h"
 #include "common/net/event_loop.h"
 #include "common/net/zmq_transport.h"
 #include "worker/client/client_core.h"
-#include "worker/device/device_module.h"
+#include "worker/device/compute_device.h"
 
 namespace nanduti {
 
@@ -26,10 +26,9 @@ namespace nanduti {
 /// versions. The computing thread takes no lock but its own queue's.
 class WorkerHost {
  public:
-  /// `device` codes pushes; null: the CPU does. `on_stopped` is called once, on the core's thread, when the
-  /// worker has left or cannot go on.
-  WorkerHost(const WorkerConfig& config, ZmqTransport& transport, std::unique_ptr<Backend> backend,
-             std::shared_ptr<DeviceModule> device, std::function<void()> on_stopped);
+  /// `on_stopped` is called once, on the core's thread, when the worker has left or cannot go on.
+  WorkerHost(const WorkerConfig& config, ZmqTransport& transport, std::shared_ptr<ComputeDevice> device,
+             std::function<void()> on_stopped);
   ~WorkerHost();
   WorkerHost(const WorkerHost&) = delete;
   WorkerHost& operator=(const WorkerHost&) = delete;
@@ -56,12 +55,15 @@ class WorkerHost {
   void feed(Replica::Event event, const std::stop_token& stop);
   void carry_out(const Replica::Action& action, const std::stop_token& stop);
   void worked(ProtocolTime begin, ProtocolTime end, double cpu_seconds);
+  // Computing and coding threads.
+  void fail(JobId job, const Error& error, const std::stop_token& stop);
 
   WorkerConfig config_;
-  std::unique_ptr<Backend> backend_;
-  std::shared_ptr<DeviceModule> device_;
+  std::shared_ptr<ComputeDevice> device_;
   std::function<void()> on_stopped_;
   std::string failure_;
+  std::mutex device_mutex_;
+  std::string device_failure_;  // nothing can be computed any more; under the mutex
   // Core's thread. Ends what still runs for the job, and keeps its completions from a later life of it.
   std::stop_source job_stop_;
   std::unique_ptr<Work> work_;          // computing thread

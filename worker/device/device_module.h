@@ -1,16 +1,15 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <string>
 
 #include "common/base/result.h"
-#include "common/codec/block_codec.h"
-#include "common/codec/codec.h"
+#include "worker/device/compute_device.h"
 
 struct NandutiCudaDevice;
+struct NandutiCudaFunctions;
 
 namespace nanduti {
 
@@ -20,30 +19,42 @@ enum class DeviceModuleKind {
   kEmulated,  ///< libnanduti_cuda_emulated.so: the same, on the CPU, for tests
 };
 
-/// A device, in a module that is opened at run time (cuda/module/abi.h). Any thread.
-class DeviceModule : public std::enable_shared_from_this<DeviceModule> {
+struct DeviceModuleOptions {
+  std::uint32_t index = 0;
+  bool tf32 = false;  ///< products of 19 bits, where the device has them: faster, and not what a CPU computes
+};
+
+/// A device, in a module that is opened at run time (cuda/module/abi.h). Parameters, gradients, residual and
+/// the optimiser's state stay there; what comes back are payloads, sums and one number in a while.
+class DeviceModule final : public ComputeDevice, public std::enable_shared_from_this<DeviceModule> {
  public:
-  /// The module lies beside this program or in ../lib/nanduti. Errors: kUnavailable, in words for whoever
-  /// wrote `device:`.
-  static Result<std::shared_ptr<DeviceModule>> open(DeviceModuleKind kind, std::uint32_t index);
-  ~DeviceModule();
+  /// The module lies beside this program or in ../lib/nanduti. Errors, in words for whoever wrote `device:`:
+  /// kNotFound if there is no module or no driver, kUnavailable.
+  static Result<std::shared_ptr<DeviceModule>> open(DeviceModuleKind kind,
+                                                    const DeviceModuleOptions& options = {});
+  ~DeviceModule() override;
   DeviceModule(const DeviceModule&) = delete;
   DeviceModule& operator=(const DeviceModule&) = delete;
 
-  /// What the device is called.
-  [[nodiscard]] std::string description() const;
-  /// Codes what BlockCodec does, byte for byte, and decodes on the CPU. Where the device fails, it says so
-  /// and goes on with the CPU, which gives the same bytes.
-  [[nodiscard]] std::shared_ptr<const Codec> make_codec(const BlockCodecOptions& options);
+  [[nodiscard]] std::string description() const override;
+  Result<std::unique_ptr<Learner>> make_learner(const ResolvedModel& model,
+                                                const OptimizerSpec& optimizer) override;
+  Result<std::shared_ptr<WorkingMemory>> make_memory() override;
+  Status check() override;
+  Result<DeviceRates> measure_rates() override;
 
  private:
-  struct Functions;
-  class OffloadedCodec;
-  DeviceModule() = default;
+  class Object;
+  class DeviceLearner;
+  class DeviceMemory;
+  class DeviceWorkingShard;
+  DeviceModule(DeviceModuleKind kind, const DeviceModuleOptions& options) : kind_(kind), options_(options) {}
 
-  std::mutex mutex_;  // one thread uses the device at a time
+  const DeviceModuleKind kind_;
+  const DeviceModuleOptions options_;
+  std::mutex mutex_;  // the emulated device is used by one thread at a time
   void* library_ = nullptr;
-  std::unique_ptr<Functions> functions_;
+  const NandutiCudaFunctions* functions_ = nullptr;
   NandutiCudaDevice* device_ = nullptr;
 };
 

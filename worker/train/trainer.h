@@ -7,12 +7,11 @@
 #include <stop_token>
 #include <vector>
 
-#include "common/compute/network.h"
 #include "common/model/resolved_model.h"
 #include "common/model/training_spec.h"
 #include "worker/train/augmentation.h"
 #include "worker/train/job_data.h"
-#include "worker/train/optimizer.h"
+#include "worker/train/learner.h"
 
 namespace nanduti {
 
@@ -26,55 +25,55 @@ struct RoundSamples {
   std::uint64_t end = 0;
 };
 
-/// A worker's part of a job: minibatches from the parameters it is given, and nothing of the protocol. The
-/// same calls give the same bits on the same machine. One thread at a time; steps allocate nothing once
-/// their batch size was seen.
+/// A worker's part of a job: which minibatches its learner sees, and at what rate, from the parameters it is
+/// given; nothing of the protocol. The same calls give the same bits on the same machine. One thread at a
+/// time; steps allocate nothing once their batch size was seen.
 class Trainer {
  public:
   /// kInvalidArgument if the model does not take the data's images or has fewer scores than the data has
-  /// classes; or the backend's errors. The backend is needed only here.
-  static Result<std::unique_ptr<Trainer>> create(Backend& backend, const ResolvedModel& model,
+  /// classes, or training asks for what they do not allow.
+  static Status fits(const ResolvedModel& model, const TrainingSpec& training, const JobData& data);
+  /// What fits() says. `learner`: of the model and training.optimizer.
+  static Result<std::unique_ptr<Trainer>> create(std::unique_ptr<Learner> learner, const ResolvedModel& model,
                                                  const TrainingSpec& training,
                                                  std::shared_ptr<const JobData> data);
 
   /// Trains from `x` with minibatches of batch_size, the last of which may be smaller. Writes
-  /// progress = x before - x after, shape [space.size()] like x, zeros in gaps. Returns the sums over the
-  /// samples, each seen before its own step. The optimiser's velocity goes on from the round before.
+  /// progress = x before - x after, shape [space.size()] like x, to every tensor's place; gaps are not
+  /// touched. Both lie where the learner computes. Returns the sums over the samples, each seen before its
+  /// own step. The optimiser's velocity goes on from the round before. A loss that is no number is found at
+  /// the round's end.
   /// Errors: kCancelled if a stop was requested (looked at between minibatches), kInvalidArgument for samples
   /// that do not exist or when the loss or the parameters are no longer numbers, or the device's. After an
   /// error progress means nothing, and the velocity holds the steps that were made.
   Result<BatchLoss> train_round(std::span<const float> x, const RoundSamples& samples,
                                 std::span<float> progress, std::stop_token stop);
 
-  /// Loss and correct answers of `x` over the test samples [begin, end), in the file's order. Errors as
-  /// above.
+  /// Loss and correct answers of `x`, in the host's memory, over the test samples [begin, end), in the
+  /// file's order. Errors as above.
   Result<BatchLoss> evaluate(std::span<const float> x, std::uint64_t begin, std::uint64_t end,
                              std::stop_token stop);
 
   /// Others' work has been merged into what the next round trains from.
-  void on_merge() { optimizer_.on_merge(); }
+  Status on_merge() { return learner_->on_merge(); }
   /// Forgets the optimiser's velocity.
-  void reset_optimizer() { optimizer_.reset(); }
+  Status reset_optimizer() { return learner_->reset(); }
 
  private:
-  Trainer(const ResolvedModel& model, const TrainingSpec& training, std::shared_ptr<const JobData> data,
-          std::unique_ptr<Network> network);
+  Trainer(std::unique_ptr<Learner> learner, const ResolvedModel& model, const TrainingSpec& training,
+          std::shared_ptr<const JobData> data);
 
-  Result<BatchLoss> step(const RoundSamples& batch);
+  Status step(const RoundSamples& batch);
   Status feed(const ImageSet& set, std::span<const std::uint32_t> indices,
               std::optional<std::uint32_t> epoch_to_augment);
   void write_plain(std::span<const std::byte> pixels, float* out) const;
   void choose_order(std::uint32_t epoch);
-  [[nodiscard]] bool write_progress(std::span<const float> x, std::span<float> progress) const;
 
+  std::unique_ptr<Learner> learner_;
   TrainingSpec training_;
   std::shared_ptr<const JobData> data_;
-  std::unique_ptr<Network> network_;
   std::optional<Augmentation> augmentation_;
-  std::vector<ParameterRange> ranges_;
-  Optimizer optimizer_;
-  std::vector<float> x_;              // moves on during a round
-  std::vector<float> gradient_;       // zeros in gaps
+  std::uint64_t parameters_;
   std::vector<std::uint8_t> labels_;  // of the minibatch
   std::vector<std::uint32_t> order_;  // of order_epoch_
   std::vector<std::uint32_t> test_indices_;

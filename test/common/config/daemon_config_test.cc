@@ -178,6 +178,7 @@ TEST_CASE("a worker's keys are read, the others have their defaults") {
   CHECK(shortest.coordinator == Endpoint{"127.0.0.1", 7070});
   CHECK(shortest.device.kind == DeviceKind::kAuto);
   CHECK(shortest.backend == BackendChoice::kAuto);
+  CHECK_FALSE(shortest.tf32);
 
   const WorkerConfig full = worker(R"(name: asuncion-a40-01
 site: asuncion
@@ -185,6 +186,7 @@ coordinator: tcp://nyc.example:7070
 security: none
 device: cuda:3
 backend: reference
+tf32: true
 data_roots:
   - /usr/share/datasets
   - data
@@ -197,6 +199,7 @@ log_level: error
   CHECK(full.device.kind == DeviceKind::kCuda);
   CHECK(full.device.index == 3);
   CHECK(full.backend == BackendChoice::kReference);
+  CHECK(full.tf32);
   CHECK(full.data_roots == std::vector<std::filesystem::path>{"/usr/share/datasets", "data"});
   CHECK(full.transport.congestion_control == "reno");
   CHECK(full.log_level == LogLevel::kError);
@@ -227,7 +230,7 @@ TEST_CASE("a worker's config that must fail") {
        "underscores"},
       {"data_roots: [/usr]\ncordinator: localhost:1",
        "worker.yaml:2: cordinator: found an unknown key (did you mean \"coordinator\"?), allowed: name, "
-       "site, security, coordinator, device, backend, data_roots, transport, log_level"},
+       "site, security, coordinator, device, backend, tf32, data_roots, transport, log_level"},
   };
   for (const Failure& failure : failures) {
     const auto config = parse_worker_config(std::string(failure.text), "worker.yaml");

@@ -68,33 +68,111 @@ deterministic_jobs_repeat() {
     "$work/data/jobs/$id/model.safetensors" || echo differ)" = differ
 }
 
-# Workers whose updates are coded by CUDA's kernels, on an emulated device, train the same model as others, bit for bit.
-an_emulated_device_codes() {
-  make_data 1500 200
-  MODEL=lenet STALENESS='{bound: 1, local_steps: 4}' job_file twin 1 2 'deterministic: true' 'schedule: cosine'
+# losses ID: of each epoch over the test set, then the accuracy.
+losses() { jq -r '.epochs[].test_loss, .accuracy' "$work/data/jobs/$1/run.json"; }
+# are_near A B TOLERANCE: as many numbers in both files, each pair within this share of the larger one.
+are_near() {
+  paste "$1" "$2" | awk -v tolerance="$3" '
+    { larger = $1 > $2 ? $1 : $2; if (NF != 2 || $1 $2 !~ /^[0-9.eE+-]+$/ || ($1 - $2)^2 > (tolerance * larger)^2) bad = 1 }
+    END { exit !(NR > 2 && !bad) }'
+}
+
+# Whole jobs on an emulated device: layers by cuDNN's and cuBLAS's stand-ins, optimiser, replica and codec by CUDA's kernels.
+# Their losses are those of the reference backend, from the same parameters over the same minibatches.
+an_emulated_device_trains() {
+  make_data 320 100
   start_server server
   WORKER_LINES='device: emulated' start_worker w1
-  if ! wait_until 10 log_has w1 'coded on an emulated device'; then
-    check "without an emulated device a worker ends with the reason" wait_until 10 log_has w1 "CUDA's headers"
+  if ! wait_until 10 log_has w1 'on an emulated device'; then
+    check "without an emulated device a worker ends with the reason" wait_until 10 log_has w1 "CUDA's and cuDNN's headers"
     stop w1
     check "and with status 3" test "$stop_status" = 3
     ((failures > 0)) || exit 77
     return
   fi
-  start_worker w2
-  submit "$work/twin.yaml"
-  local first=$id
-  check "a job of one worker with a device and one without" wait_until 200 is_over "$first"
+  MODEL=lenet STALENESS='{bound: 2, local_steps: 4}' job_file lenet 2 1 'deterministic: true' 'schedule: cosine'
+  {
+    sed '/^model:/d' "$work/lenet.yaml" | sed 's/type: momentum, learning_rate: 0.02, momentum: 0.9/type: adamw, learning_rate: 0.005/'
+    cat << 'END'
+model:
+  layers:
+    - conv2d: {channels: 8, kernel: 5, stride: 3, bias: false}
+    - batch_norm
+    - relu
+    - residual: {body: [{conv2d: {channels: 8, kernel: 3, padding: 1, bias: false}}, batch_norm]}
+    - relu
+    - global_average_pool
+    - dense
+END
+  } > "$work/residual.yaml"
+  local -A first=()
+  local job
+  for job in lenet residual; do
+    submit "$work/$job.yaml"
+    first[$job]=$id
+    check "$job on a device ends" wait_until 200 is_over "$id"
+    check "$job on a device is done: $(field "$id" reason)" state_is "$id" "done"
+    check "$job says what it was computed on" test "$(jq -r '.workers[0].device' "$work/data/jobs/$id/run.json" | grep -c '^an emulated device')" = 1
+  done
   stop w1
   check "the worker ends with status 0" test "$stop_status" = 0
-  start_worker w3
-  submit "$work/twin.yaml"
-  check "the same job without a device" wait_until 200 is_over "$id"
-  check "both are done" test "$(field "$first" state) $(field "$id" state)" = "done done"
-  check "the models are the same bytes" cmp "$work/data/jobs/$first/model.safetensors" \
-    "$work/data/jobs/$id/model.safetensors"
-  check "the job's workers say what they code on" grep -q 'codes on an emulated device' "$work/data/jobs/$first/run.json"
-  check "no device has failed" test "$(grep -c 'the device does not code' "$work/w1.log")" = 0
+  WORKER_LINES=$'device: cpu\nbackend: reference' start_worker w2
+  for job in lenet residual; do
+    submit "$work/$job.yaml"
+    check "$job without a device ends" wait_until 200 is_over "$id"
+    check "and is done" state_is "$id" "done"
+    losses "${first[$job]}" > "$work/device"
+    losses "$id" > "$work/reference"
+    echo "$job, on the device and by the reference:"
+    paste "$work/device" "$work/reference"
+    check "$job: the same losses within 1 in 1000" are_near "$work/device" "$work/reference" 0.001
+  done
+  local status=0
+  "$BIN/nanduti-worker" --selftest --device emulated --seconds 0.01 --json > "$work/selftest.json" 2> "$work/selftest.log" || status=$?
+  check "the emulated device passes the self-test: $(jq -c '[.checks[] | select(.passed | not)]' "$work/selftest.json")" test "$status" = 0
+  # Side by side, by the compression that jobs have, and a device among CPUs.
+  WORKER_LINES='device: emulated' start_worker w3
+  MODEL=lenet STALENESS='{bound: 3, local_steps: 4}' job_file both 1 2
+  submit "$work/both.yaml"
+  check "a job of a device and a CPU ends" wait_until 200 is_over "$id"
+  check "it is done: $(field "$id" reason)" state_is "$id" "done"
+  check "each sample counts once" test "$(field "$id" samples)" = 320
+  check "both have taken part" test "$(jq '.workers | length' "$work/data/jobs/$id/run.json")" = 2
+  stop w3
+  check "a worker with a device ends with status 0" test "$stop_status" = 0
+}
+
+# A device that is not there, for each of the reasons that there are: status 3 and the reason; auto computes on the CPU.
+devices_that_are_not_there() {
+  make_data 200 100
+  # refused NAME PATTERN [FOLDER-OF-LIBRARIES]: a worker with device: cuda:0 ends at once.
+  refused() {
+    printf "name: %s\ndevice: cuda:0\ndata_roots: ['%s']\n" "$1" "$work" > "$work/$1.yaml"
+    local status=0
+    LD_LIBRARY_PATH=${3:-} timeout 60 "${worker:-$BIN/nanduti-worker}" --config "$work/$1.yaml" > "$work/$1.log" 2>&1 || status=$?
+    check "$1: status $status" test "$status" = 3
+    check "$1: the reason: $(tail -1 "$work/$1.log")" grep -qE "device: cuda:0: $2" "$work/$1.log"
+  }
+  if ! PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q 'libcuda\.so\.1'; then
+    refused no-driver 'there is no NVIDIA driver on this machine: libcuda.so.1'
+    start_server server
+    printf "name: auto\ncoordinator: %s\ndata_roots: ['%s']\n" "$data_endpoint" "$work" > "$work/auto.yaml"
+    launch auto nanduti-worker "$work/auto.yaml"
+    check "auto says why it is the CPU" wait_until 20 log_has auto 'device: auto is the CPU here: .*NVIDIA driver'
+    stop auto
+  fi
+  # A driver that has nothing, as on a machine whose devices are gone.
+  mkdir "$work/driver" "$work/no-cudnn" "$work/elsewhere"
+  if echo 'int nothing;' | cc -shared -fPIC -x c - -o "$work/driver/libcuda.so.1" 2> /dev/null; then
+    cp "$BIN/nanduti-worker" "$work/elsewhere"
+    worker=$work/elsewhere/nanduti-worker refused no-module 'libnanduti_cuda.so is not in .*elsewhere.*it is built where' "$work/driver"
+    if [[ -e $BIN/libnanduti_cuda.so ]]; then
+      refused no-device 'looking for devices: ' "$work/driver"
+      cp "$work/driver/libcuda.so.1" "$work/no-cudnn"
+      echo "no library" > "$work/no-cudnn/libcudnn.so.9"
+      refused no-cudnn '.*libcudnn.so.9' "$work/no-cudnn"
+    fi
+  fi
 }
 
 # Data that is not what it should be ends the job with a reason; the daemons live on and do the next job.

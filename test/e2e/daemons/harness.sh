@@ -85,12 +85,15 @@ END
   export NANDUTI_SERVER
 }
 
-# start_worker NAME [COORDINATOR]: WORKER_LINES may hold more YAML.
+# start_worker NAME [COORDINATOR]: WORKER_LINES may hold more YAML. On the CPU, unless that names a device.
 start_worker() {
+  local device='device: cpu'
+  [[ ${WORKER_LINES:-} != *device:* ]] || device=
   cat > "$work/$1.yaml" << END
 name: $1
 coordinator: ${2:-$data_endpoint}
 data_roots: ['$work']
+$device
 ${WORKER_LINES:-}
 END
   launch "$1" nanduti-worker "$work/$1.yaml"

@@ -10,9 +10,9 @@ void nanduti_fakecuda_fail_call(const char* function, std::uint64_t nth, int err
 
 bool nanduti_fakecuda_has_failures_left() { return fakecuda::has_failures_left(); }
 
-std::uint64_t nanduti_fakecuda_loaded(const char* kernel) {
-  const auto found = fakecuda::traffic().find(kernel);
-  return found == fakecuda::traffic().end() ? 0 : found->second.loaded_bytes;
-}
+void nanduti_fakecuda_reset() { fakecuda::reset(); }
+
+std::uint64_t nanduti_fakecuda_to_device() { return fakecuda::crossed().to_device; }
+std::uint64_t nanduti_fakecuda_to_host() { return fakecuda::crossed().to_host; }
 
 std::uint64_t nanduti_fakecuda_leaks() { return fakecuda::leaks().size(); }

@@ -8,8 +8,11 @@ extern "C" {
 void nanduti_fakecuda_fail_call(const char* function, std::uint64_t nth, int error);
 /// fakecuda::has_failures_left().
 bool nanduti_fakecuda_has_failures_left();
-/// Bytes that a kernel has loaded so far.
-std::uint64_t nanduti_fakecuda_loaded(const char* kernel);
+/// fakecuda::reset(), where nothing of the device is held.
+void nanduti_fakecuda_reset();
+/// Of fakecuda::crossed().
+std::uint64_t nanduti_fakecuda_to_device();
+std::uint64_t nanduti_fakecuda_to_host();
 /// How much is still there, of fakecuda::leaks().
 std::uint64_t nanduti_fakecuda_leaks();
 }

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <algorithm>
+
 #include "test/support/catch.h"
 #include "test/support/codecs.h"
+#include "test/support/host_values.h"
 #include "worker/client/replica.h"
 
 /// A replica of two shards that is fed by hand.
@@ -90,7 +93,7 @@ struct Bench {
   void finish(float progress) {
     REQUIRE(computing);
     auto round = *std::exchange(computing, std::nullopt);
-    round.buffers->progress.assign(kSize, progress);
+    std::ranges::fill(round.buffers->progress, progress);
     tell(Replica::RoundComputed{kJob, round.buffers, 0, 0});
   }
   void code() {
@@ -100,7 +103,7 @@ struct Bench {
   std::vector<float> run_round(float progress) {
     offer();
     REQUIRE(computing);
-    std::vector<float> x = computing->buffers->parameters;
+    std::vector<float> x = vector_of(computing->buffers->parameters);
     finish(progress);
     code();
     return x;
@@ -140,6 +143,9 @@ inline Assign nothing_since(VersionHeader h) { return {std::move(h), Version(), 
 inline void publish(Bench& bench, std::uint32_t shard, const VersionHeader& h, float change) {
   REQUIRE(bench.arrives(shard, Publish{h, 1, constant(change)}).empty());
 }
+
+/// Of the round that is being computed.
+inline std::vector<float> x_of(const Bench& bench) { return vector_of(bench.computing->buffers->parameters); }
 
 inline std::vector<float> all_of(float value) { return std::vector<float>(kSize, value); }
 

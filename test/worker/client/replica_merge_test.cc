@@ -105,7 +105,7 @@ TEST_CASE("refused mass returns to the residual once, whichever message says it 
     int returned = 0;
     for (const Replica::Verdicts& verdicts : bench.all<Replica::Verdicts>()) returned += verdicts.returned;
     CHECK(returned == 1);
-    const auto residual = bench.replica.shard(ShardIndex(0)).residual();
+    const auto residual = host_values(bench.replica.shard(ShardIndex(0))).residual();
     return std::vector<float>(residual.begin(), residual.end());
   };
   CHECK(mass_back(true) == std::vector<float>(kSize / 2, 0.5f));
@@ -127,8 +127,8 @@ TEST_CASE(
       bench.tell(ack);
       REQUIRE(state.in_flight().size() == 2);
       CHECK(state.in_flight()[0].weighed);
-      CHECK(state.in_flight()[0].update.values[3] == 0.125f);
-      CHECK(state.residual()[3] == 0.375f);
+      CHECK(host_values(state).in_flight()[0].values[3] == 0.125f);
+      CHECK(host_values(state).residual()[3] == 0.375f);
       // All of it is still part of x, as before.
       const std::vector<float> x = bench.run_round(0);
       CHECK(x[3] == -0.75f);
@@ -136,11 +136,19 @@ TEST_CASE(
     publish(bench, 0, header(1, 1, {1, 1}, 1, {{Sequence(0), 64}}), 0);
     bench.tell(ack);
     CHECK(state.in_flight().front().sequence == Sequence(1));
-    CHECK(state.residual()[3] == (ack_first ? 0.0f : 0.375f));  // the round after has taken it along
+    CHECK(host_values(state).residual()[3] ==
+          (ack_first ? 0.0f : 0.375f));  // the round after has taken it along
     int returned = 0;
     for (const Replica::Verdicts& verdicts : bench.all<Replica::Verdicts>()) returned += verdicts.returned;
     CHECK(returned == 1);
   }
+}
+
+TEST_CASE("buffers of a round begin as zeros: gaps between tensors, which nobody computes, stay so") {
+  HostMemory memory;
+  const auto buffers = memory.make_buffers(100);
+  CHECK(vector_of(buffers->parameters) == std::vector<float>(100, 0.0f));
+  CHECK(vector_of(buffers->progress) == std::vector<float>(100, 0.0f));
 }
 
 TEST_CASE("pushes are part of x until a version says that they are settled") {
@@ -211,7 +219,7 @@ TEST_CASE("a flush leaves no residual, whatever the codec") {
   CHECK(flushed[0].complete);
   REQUIRE(flushed[0].pushes.size() == 2);
   CHECK(flushed[0].pushes[0].lease == LeaseId());
-  for (const float value : bench.replica.shard(ShardIndex(0)).residual()) CHECK(value == 0.0f);
+  for (const float value : host_values(bench.replica.shard(ShardIndex(0))).residual()) CHECK(value == 0.0f);
   // There is nothing left to flush; in step with others an empty one counts too, as long as there is a step.
   bench.tell(Replica::Flush{true});
   CHECK(bench.all<Replica::Flushed>().back().pushes.empty());
@@ -251,7 +259,7 @@ TEST_CASE(
       for (float& value : values) value = static_cast<float>(random.uniform(-1, 1));
       return values;
     };
-    ShardReplica state(kValues, kOwn);
+    ShardReplica state = host_replica(kValues, kOwn);
     RandomCodec codec(random);
     VersionHeader h = header(0, 1, {0, 0});
     REQUIRE(state.merge(Assign{h, Version(), true, {{0, kValues}}, SharedBytes::take(floats())}).ok());
@@ -283,15 +291,14 @@ TEST_CASE(
         }
       }
       const std::vector<float> pending = floats();
-      std::vector<float> x(kValues), scratch(state.shadow().begin(), state.shadow().end());
+      std::vector<float> x(kValues), scratch = vector_of(host_values(state).shadow());
       state.compute_parameters(x, pending, {1, 0.25f});
-      for (const ShardReplica::InFlight& sent_push : state.in_flight()) {
-        const Update& update = sent_push.update;
+      for (const Update& update : host_values(state).in_flight()) {
         for (std::size_t k = 0; k < update.values.size(); ++k)
           scratch[update.dense ? k : update.indices[k]] -= update.values[k];
       }
       for (std::size_t i = 0; i < kValues; ++i)
-        scratch[i] = (scratch[i] - pending[i]) - 0.25f * state.residual()[i];
+        scratch[i] = (scratch[i] - pending[i]) - 0.25f * host_values(state).residual()[i];
       REQUIRE(x == scratch);
     }
   }

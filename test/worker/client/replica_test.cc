@@ -35,9 +35,9 @@ TEST_CASE("a replica that has made the initial values begins with them, on the c
   changed.payload = SharedBytes::take(std::vector<float>{60, 70});
   REQUIRE(bench.arrives(1, changed).empty());
   REQUIRE(bench.computing);
-  CHECK(bench.computing->buffers->parameters == std::vector<float>{1, 2, 3, 4, 5, 60, 70, 8});
+  CHECK(x_of(bench) == std::vector<float>{1, 2, 3, 4, 5, 60, 70, 8});
   publish(bench, 1, header(4, 1, {0}), -1);
-  CHECK(bench.replica.shard(ShardIndex(1)).shadow()[0] == 4);
+  CHECK(host_values(bench.replica.shard(ShardIndex(1))).shadow()[0] == 4);
 }
 
 TEST_CASE("without the initial values a replica takes no difference from them") {
@@ -68,7 +68,7 @@ TEST_CASE("the offered round begins before the one before is coded, and has it a
   bench.finish(0.5f);
   REQUIRE(bench.computing);
   CHECK(bench.computing->round == Round(1));
-  CHECK(bench.computing->buffers->parameters == all_of(3.5f));
+  CHECK(x_of(bench) == all_of(3.5f));
   CHECK(bench.pushes.empty());
   bench.code();
   REQUIRE(bench.pushes.size() == 2);
@@ -78,8 +78,7 @@ TEST_CASE("the offered round begins before the one before is coded, and has it a
   // Once it is coded, what is left in the residual counts by its share.
   bench.finish(0);
   bench.offer(2, 3);
-  CHECK(bench.computing->buffers->parameters ==
-        std::vector<float>{3.5f, 3.75f, 3.75f, 3.75f, 3.5f, 3.75f, 3.75f, 3.75f});
+  CHECK(x_of(bench) == std::vector<float>{3.5f, 3.75f, 3.75f, 3.75f, 3.5f, 3.75f, 3.75f, 3.75f});
 }
 
 TEST_CASE("a round that ends before the one before is coded waits for it") {
@@ -237,8 +236,7 @@ TEST_CASE("a deterministic replica codes a round before the next one begins") {
   bench.finish(0.5f);
   CHECK(bench.pushes.size() == 2);
   REQUIRE(bench.computing);
-  CHECK(bench.computing->buffers->parameters ==
-        std::vector<float>{3.5f, 3.75f, 3.75f, 3.75f, 3.5f, 3.75f, 3.75f, 3.75f});
+  CHECK(x_of(bench) == std::vector<float>{3.5f, 3.75f, 3.75f, 3.75f, 3.5f, 3.75f, 3.75f, 3.75f});
 }
 
 TEST_CASE("a deterministic replica takes part in a step without samples") {
@@ -347,12 +345,12 @@ TEST_CASE("at the bound a round goes on, up to its maximum, and its push has all
   CHECK(bench.computing->extends);
   CHECK(bench.computing->round == Round(0));
   CHECK(bench.computing->range.begin == 2);
-  CHECK(bench.computing->buffers->parameters == all_of(3.5f));
+  CHECK(x_of(bench) == all_of(3.5f));
   // What comes meanwhile is merged under what the round has done so far.
   for (std::uint32_t k = 0; k < 2; ++k) publish(bench, k, header(1, 1, {0, 0}), 1.0f);
   bench.finish(0.25f);
   REQUIRE(bench.computing);
-  CHECK(bench.computing->buffers->parameters == all_of(4.25f));
+  CHECK(x_of(bench) == all_of(4.25f));
   CHECK(bench.pushes.empty());
   bench.finish(0.125f);
   CHECK_FALSE(bench.computing);  // three times its length

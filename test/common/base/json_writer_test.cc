@@ -1,5 +1,5 @@
 // Goal: what JsonWriter writes is JSON, whatever goes in. Method: exact texts.
-#include "server/admin/json_writer.h"
+#include "common/base/json_writer.h"
 
 #include <cmath>
 #include <limits>

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Goal: kernels stay within their budget (cuda/codec/budget.txt) and compute what they say: nothing is contracted, nothing
-# approximate. Method: nvcc's own words about each architecture, and the PTX that it makes.
+# Goal: kernels stay within their budget (cuda/budget.txt), and those whose bits are the CPU's compute what they say: nothing is
+# contracted, nothing approximate. Method: nvcc's own words about each architecture, and the PTX that it makes.
 # Usage: NVCC_FLAGS="..." kernels_test.sh [--print] NVCC ARCHITECTURE...; --print shows rows as the budget has them
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../../.." && pwd)
@@ -66,22 +66,26 @@ for architecture in "$@"; do
     continue
   }
   log=$work/$architecture.log
-  "$nvcc" "${flags[@]}" -arch="sm_$architecture" -Xptxas -v -cubin -o "$work/cubin" \
-    "$top/cuda/codec/codec.cu" > "$log" 2>&1 || {
-    cat "$log"
-    fail "nvcc refuses the kernels for $architecture"
-    continue
-  }
+  : > "$log"
+  for source in codec/codec.cu replica/replica.cu compute/compute.cu; do
+    "$nvcc" "${flags[@]}" -arch="sm_$architecture" -Xptxas -v -cubin -o "$work/cubin" "$top/cuda/$source" >> "$log" 2>&1 || {
+      cat "$log"
+      fail "nvcc refuses the kernels of $source for $architecture"
+      continue 2
+    }
+  done
   seen=0
   while read -r kernel registers shared stack spills; do
     ((spills == 0)) || fail "$architecture $kernel spills $spills bytes"
     [[ $kernel != *_plainly ]] || continue
     seen=$((seen + 1))
     if $print; then
-      echo "$architecture $kernel 256 $registers $shared $stack $(occupancy "$architecture" 256 "$registers" "$shared")"
+      threads=256
+      [[ $kernel != *_of_channels ]] || threads=128
+      echo "$architecture $kernel $threads $registers $shared $stack $(occupancy "$architecture" "$threads" "$registers" "$shared")"
       continue
     fi
-    row=$(grep "^$architecture $kernel " "$top/cuda/codec/budget.txt") || {
+    row=$(grep "^$architecture $kernel " "$top/cuda/budget.txt") || {
       fail "$architecture $kernel has no row in the budget"
       continue
     }
@@ -93,13 +97,13 @@ for architecture in "$@"; do
     ((has >= may_occupancy)) || fail "$architecture $kernel fills $has percent of a multiprocessor, not $may_occupancy"
   done < <(measured "$log")
   ((seen > 0)) || fail "nvcc says nothing of the kernels for $architecture"
-  $print || ((seen == $(grep -c "^$architecture " "$top/cuda/codec/budget.txt"))) ||
+  $print || ((seen == $(grep -c "^$architecture " "$top/cuda/budget.txt"))) ||
     fail "the budget has rows for $architecture that no kernel has"
 done
 
-"$nvcc" "${flags[@]}" -arch=compute_80 -ptx -o "$work/codec.ptx" "$top/cuda/codec/codec.cu"
+for name in codec replica; do "$nvcc" "${flags[@]}" -arch=compute_80 -ptx -o "$work/$name.ptx" "$top/cuda/$name/$name.cu"; done
 # Products and sums that are one operation, results that are not to nearest, subnormal numbers that become 0.
-if grep -nE '\b(fma|mad)[a-z.]*\.f(32|64)|\.approx|\.ftz|\.full\.f32|\b(add|sub|mul|div)\.(rz|rm|rp|f32|f64)' "$work/codec.ptx"; then
+if grep -nE '\b(fma|mad)[a-z.]*\.f(32|64)|\.approx|\.ftz|\.full\.f32|\b(add|sub|mul|div)\.(rz|rm|rp|f32|f64)' "$work/codec.ptx" "$work/replica.ptx"; then
   fail "the kernels compute something else than single operations, rounded to nearest"
 fi
 grep -q 'div\.rn\.f32' "$work/codec.ptx" || fail "the PTX is not what this test has been written for"

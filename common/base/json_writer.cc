@@ -1,4 +1,4 @@
-#include "server/admin/json_writer.h"
+#include "common/base/json_writer.h"
 
 #include <cmath>
 
