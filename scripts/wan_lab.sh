@@ -164,8 +164,9 @@ write_configs() {
   # The job's own folders are open to its workers, beside those of configs/worker.yaml.
   roots=$(jq -r '.data | .. | strings | select(startswith("/")) | sub("/[^/]*$"; "") | gsub("\u0027"; "\u0027\u0027")' \
     "$folder/job.yaml" | sort -u | sed "s/.*/, '&'/" | tr -d '\n' | sed 's/[&#\\]/\\&/g')
+  # They compute on the CPU, wherever the lab is: figures of labs are to be compared.
   for ((i = 1; i <= workers; i++)); do
-    sed -E "s#^name: .*#name: worker-$i#; s#tcp://127\.0\.0\.1:7070#tcp://$server_address:7070#
+    sed -E "s#^name: .*#name: worker-$i#; s#^device: .*#device: cpu#; s#tcp://127\.0\.0\.1:7070#tcp://$server_address:7070#
       s#^data_roots: \[([^]]*)\]#data_roots: [\1$roots]#
       \$a $own" "$top/configs/worker.yaml" > "$folder/worker-$i.yaml"
   done

@@ -80,7 +80,7 @@ are_near() {
 # Whole jobs on an emulated device: layers by cuDNN's and cuBLAS's stand-ins, optimiser, replica and codec by CUDA's kernels.
 # Their losses are those of the reference backend, from the same parameters over the same minibatches.
 an_emulated_device_trains() {
-  make_data 320 100
+  make_data 192 64
   start_server server
   WORKER_LINES='device: emulated' start_worker w1
   if ! wait_until 10 log_has w1 'on an emulated device'; then
@@ -136,7 +136,7 @@ END
   submit "$work/both.yaml"
   check "a job of a device and a CPU ends" wait_until 200 is_over "$id"
   check "it is done: $(field "$id" reason)" state_is "$id" "done"
-  check "each sample counts once" test "$(field "$id" samples)" = 320
+  check "each sample counts once" test "$(field "$id" samples)" = 192
   check "both have taken part" test "$(jq '.workers | length' "$work/data/jobs/$id/run.json")" = 2
   stop w3
   check "a worker with a device ends with status 0" test "$stop_status" = 0
