@@ -47,7 +47,8 @@ TEST_CASE("device: minibatches that the host feeds are computed as they are, in 
   const std::vector<float> start = initial_values(model, 1, {0, model.space.size()});
   RandomStream random(1);
   std::vector<Minibatch> minibatches;
-  for (const std::size_t batch : {4, 4, 4, 3, 6, 1, 4}) minibatches.push_back(some_minibatch(random, batch));
+  for (const std::size_t batch : {4, 4, 4, 4, 4, 4, 3, 6, 1, 4})
+    minibatches.push_back(some_minibatch(random, batch));
 
   fakecuda::reset();
   std::vector<float> expected;
