@@ -37,10 +37,12 @@ pings() { in_workers ping -n -i 0.02 -W 1 -c "$1" "$peer" > "$work/ping" 2>&1; }
 round_trips() { sed -nE 's/.* time=([0-9.]+) ms.*/\1/p' "$work/ping" | sort -n; }
 percentile() { round_trips | awk -v share="$1" '{ t[NR] = $1 } END { print t[int((NR - 1) * share) + 1] + 0 }'; }
 answers() { round_trips | wc -l; }
-# transfer IPERF ARGUMENTS...: into $work/transfer.json; again where iperf3 fails, as it does while its server still has another.
+# transfer IPERF ARGUMENTS...: into $work/transfer.json; again where iperf3 fails or
+# brings no sums, as while its server still has another.
 transfer() {
   for _ in 1 2 3 4 5; do
-    ! in_workers iperf3 -c "$peer" --json "$@" > "$work/transfer.json" || return 0
+    ! in_workers iperf3 -c "$peer" --json "$@" > "$work/transfer.json" ||
+      ! jq -e '.end.sum // .end.sum_received' "$work/transfer.json" > /dev/null || return 0
     echo "iperf3: $(of_transfer .error)"
     sleep 1
   done
