@@ -103,7 +103,7 @@ jq -n --slurpfile float32 "$work/float32.json" --slurpfile tf32 "$work/tf32.json
    passed: ($float32[0].passed and $tf32[0].passed),
    method: ("Medians of whole rounds (two minibatches that the host feeds, loss, gradient, optimiser, progress) and of pushes (residual += progress, "
      + "selection, coding, the payload on the host), by the host'"'"'s clock. FLOP/s: multiplications and additions of convolutions and dense layers, "
-     + "once forward and twice backward. Shares: of cuBLAS'"'"'s float32 product and of a copy within the device'"'"'s memory, measured before in the same run by "
+     + "forward, for the weights'"'"' gradient, and for the features'"'"' where they depend on parameters. Shares: of cuBLAS'"'"'s product of that kind and of a copy within the device'"'"'s memory, measured before in the same run by "
      + "the device'"'"'s clock, and of clock * lanes * 2. Energy: mean power that the driver tells for the whole card while a thing was timed, over its rate."),
    float32: $float32[0] | del(.device, .hardware, .version), tf32: $tf32[0] | del(.device, .hardware, .version)}' > "$out"
 if $json; then
