@@ -37,32 +37,42 @@ Status check(const ServerConfig& config) {
 /// The server's exit status.
 int run(ServerConfig config) {
   StopSignal signal;
-  if (config.name.empty()) config.name = default_daemon_name();
   // ZeroMQ listens at addresses and interfaces, not at names.
   if (config.listen.data.host == "localhost") config.listen.data.host = "127.0.0.1";
   const auto fail = [](const Error& error) {
     log_error("{}", error.message);
     return 1;
   };
-  std::optional<StorageDirectory> storage;
-  if (config.roles.coordinator) {
-    Result<StorageDirectory> opened =
-        StorageDirectory::open(std::filesystem::absolute(config.storage_directory));
-    if (!opened.ok()) return fail(opened.error());
-    storage.emplace(std::move(opened).value());
-  }
+  Result<StorageDirectory> storage =
+      StorageDirectory::open(std::filesystem::absolute(config.storage_directory));
+  if (!storage.ok()) return fail(storage.error());
   Result<std::unique_ptr<ZmqTransport>> started = ZmqTransport::start(
       {.listen = config.listen.data.tcp(), .congestion_control = config.transport.congestion_control});
   if (!started.ok()) return fail(started.error());
   const std::unique_ptr<ZmqTransport> transport = std::move(started).value();
+  // The same one after a restart: a shard that comes back is known by it.
+  const std::string address = transport->endpoint();
+  if (config.name.empty())
+    config.name = fmt::format("{}-{}", host_name(), address.substr(address.rfind(':') + 1));
   EventLoop slow("slow-work");
   slow.start([] {});
 
   const std::string coordinator_endpoint =
       config.coordinator ? config.coordinator->tcp() : dialable(transport->endpoint(), "tcp://127.0.0.1:0");
   std::vector<std::unique_ptr<ShardHost>> shards;
-  for (std::uint32_t k = 0; k < config.roles.shards; ++k)
-    shards.push_back(std::make_unique<ShardHost>(config.name, coordinator_endpoint, k + 1, *transport, slow));
+  for (std::uint32_t k = 1; k <= config.roles.shards; ++k) {
+    const std::filesystem::path folder = storage->path() / "shards" / fmt::format("{}", k);
+    const auto damaged = [&](const Error& error) {
+      return fail(make_error(error.code, "{}; to give up the job that it is of, move {} away", error.message,
+                             folder.string()));
+    };
+    Result<ShardStorage> log = ShardStorage::open(folder);
+    if (!log.ok()) return log.error().code == ErrorCode::kCorrupt ? damaged(log.error()) : fail(log.error());
+    Result<std::unique_ptr<ShardHost>> shard =
+        ShardHost::create(config.name, coordinator_endpoint, k, *transport, slow, std::move(log).value());
+    if (!shard.ok()) return damaged(shard.error());
+    shards.push_back(std::move(shard).value());
+  }
   const auto counters = [&] {
     ProcessCounters all{transport->counters().named(), {}};
     for (const auto& shard : shards) all.cores.push_back(shard->counters());
@@ -73,7 +83,7 @@ int run(ServerConfig config) {
   std::unique_ptr<AdminApi> api;
   std::unique_ptr<HttpServer> http;
   if (config.roles.coordinator) {
-    coordinator = std::make_unique<CoordinatorHost>(config, *transport, slow, std::move(*storage));
+    coordinator = std::make_unique<CoordinatorHost>(config, *transport, slow, std::move(storage).value());
     coordinator->set_process_counters(counters);
     if (config.listen.http) {
       api = std::make_unique<AdminApi>(*coordinator);

@@ -23,10 +23,10 @@ std::string describe_hardware() {
                      bytes / (1u << 30));
 }
 
-std::string default_daemon_name() {
+std::string host_name() {
   std::array<char, 256> host{};
   if (::gethostname(host.data(), host.size() - 1) != 0) host = {'h', 'o', 's', 't'};
-  return fmt::format("{}-{}", host.data(), ::getpid());
+  return host.data();
 }
 
 }  // namespace nanduti

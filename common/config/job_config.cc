@@ -59,7 +59,9 @@ Result<JobConfig> parse_job_text(std::string text, std::string name_for_errors) 
   job.staleness.auto_bound = job.staleness.auto_local_steps = !job.deterministic;
   read_staleness_section(root, job.staleness);
   read_compression_section(root, job.compression);
-  root.choice<Durability>("durability", {{"memory", Durability::kMemory}}, {"log", "sync"}, job.durability);
+  root.choice<Durability>(
+      "durability", {{"memory", Durability::kMemory}, {"log", Durability::kLog}, {"sync", Durability::kSync}},
+      {}, job.durability);
   read_target_section(root, job.target);
   root.finish();
   check_conflicts(root, job);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/durability.h"
 #include "common/base/result.h"
 #include "common/codec/coding_spec.h"
 #include "common/config/config_text.h"
@@ -66,9 +67,6 @@ struct StalenessConfig {
 
 inline constexpr double kWarmupEpochsMax = 1000;
 
-/// kMemory: a server crash loses the pushes since its last snapshot.
-enum class Durability { kMemory };
-
 enum class TargetMetric { kAccuracy };
 struct Target {
   TargetMetric metric = TargetMetric::kAccuracy;
@@ -89,7 +87,7 @@ struct JobConfig {
   std::uint32_t workers_to_start = 1;  ///< workers that have to be there before it starts; training.workers
   StalenessConfig staleness;
   CompressionSpec compression;
-  Durability durability = Durability::kMemory;
+  Durability durability = Durability::kLog;
   std::optional<Target> target;
 };
 

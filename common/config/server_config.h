@@ -35,7 +35,7 @@ struct ServerConfig {
   };
 
   ConfigText source;
-  std::string name;  ///< empty: the program makes one up from host and process
+  std::string name;  ///< empty: the program makes one up from host and data port
   Roles roles;
   /// Where the coordinator is. Empty if it is this server.
   std::optional<Endpoint> coordinator;

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/base/commit_gate.h"
 #include "common/base/log.h"
 #include "common/base/named_count.h"
 #include "common/net/bounded_queue.h"
@@ -27,7 +28,8 @@ inline constexpr std::size_t kMailboxBytesMax = std::size_t{256} << 20;
 
 /// Runs a core in a daemon: a thread of its own with the core and its SessionHub, fed with frames from the
 /// transport, with time, and with events that the host posts. What the core asks of its sessions goes to the
-/// hub, its notes to the log, every other action to the host.
+/// hub, its notes to the log, every other action to the host. Of a core that writes records
+/// (Core::AppendLog), what comes after one waits until the host says that it is durable.
 template <class Core>
 class CoreRunner {
  public:
@@ -71,6 +73,16 @@ class CoreRunner {
       if (unless.stop_requested()) return;
       const ProtocolTime now = loop_.now();
       core_.on_event(now, event);
+      turn(now);
+    });
+  }
+
+  /// Any thread. So many of the core's records are durable, of all since the beginning.
+  void on_durable(std::uint64_t records) {
+    loop_.post([this, records] {
+      const ProtocolTime now = loop_.now();
+      for (const Action& action : gate_.on_durable(records))
+        std::visit([&](const auto& a) { carry_out(now, a, action); }, action);
       turn(now);
     });
   }
@@ -145,6 +157,7 @@ class CoreRunner {
     for (auto events = hub_.take_events(); !events.empty(); events = hub_.take_events()) {
       for (SessionEvent& event : events) {
         watch(now, event);
+        if (const auto* closed = std::get_if<PeerClosed>(&event)) drop_held_for(closed->peer);
         count_traffic();
         std::visit([&](auto& e) { core_.on_event(now, std::move(e)); }, event);
         act(now);
@@ -169,7 +182,23 @@ class CoreRunner {
   void act(ProtocolTime now) {
     for (auto actions = core_.take_actions(); !actions.empty(); actions = core_.take_actions())
       for (const Action& action : actions)
-        std::visit([&](const auto& a) { carry_out(now, a, action); }, action);
+        if (may_pass(action)) std::visit([&](const auto& a) { carry_out(now, a, action); }, action);
+  }
+
+  bool may_pass(const Action& action) {
+    if constexpr (requires { Core::is_storage_work(action); }) {
+      if (std::holds_alternative<typename Core::AppendLog>(action)) gate_.on_appended();
+      if (Core::is_storage_work(action)) return true;
+    }
+    return gate_.pass(action);
+  }
+
+  /// Its next session must not begin with what was meant for this one.
+  void drop_held_for(PeerId peer) {
+    gate_.drop_if([&](const Action& action) {
+      const auto* send = std::get_if<SendMessage>(&action);
+      return send != nullptr && send->peer == peer;
+    });
   }
 
   void carry_out(ProtocolTime now, const SendMessage& send, const Action&) { hub_.send(now, send); }
@@ -208,6 +237,7 @@ class CoreRunner {
   // The core's thread.
   SessionHub hub_;
   DialWatch watch_;
+  CommitGate<Action> gate_;
   Core core_;
 };
 

@@ -18,7 +18,7 @@
 /// but for a job's YAML, made printable (printable_text.h).
 namespace nanduti {
 
-inline constexpr std::uint32_t kProtocolVersion = 9;
+inline constexpr std::uint32_t kProtocolVersion = 10;
 
 /// Version of the codecs' byte formats.
 inline constexpr std::uint32_t kCodecFormat = 2;
@@ -28,7 +28,8 @@ inline constexpr std::size_t kNameBytesMax = 256;
 inline constexpr std::size_t kTextBytesMax = 1 << 20;  ///< job specs, reasons, hardware descriptions
 inline constexpr std::size_t kMembersMax = 1024;       ///< worker incarnations in one message
 inline constexpr std::size_t kShardsMax = 64;
-inline constexpr std::size_t kReturnedMax = 4096;  ///< ReturnedPush of one worker in one message
+inline constexpr std::size_t kEarlierEpochsMax = 65536;  ///< Membership::earlier_active
+inline constexpr std::size_t kReturnedMax = 4096;        ///< ReturnedPush of one worker in one message
 inline constexpr std::size_t kSettleEntriesMax = 4096;
 inline constexpr std::size_t kCutsMax = 4;  ///< cuts that a shard holds at once; beyond: the oldest goes
 inline constexpr std::size_t kPayloadBytesMax = std::size_t{1} << 32;
@@ -240,7 +241,8 @@ struct RegisterShard {
   std::string endpoint;  ///< where workers reach it; a wildcard host is replaced by the coordinator's view
   std::uint32_t destination = 0;  ///< Frame::destination behind that endpoint
   std::string hardware;
-  JobId job;  ///< open here already (the coordinator has been away); 0: none
+  JobId job;                   ///< open here already (coordinator or shard have been away); 0: none
+  MembershipEpoch epoch = {};  ///< the newest of that job that the shard knows
 };
 struct ShardOpened {
   JobId job;
@@ -314,11 +316,14 @@ struct Member {
   MemberState state = MemberState::kIdle;
   Round entry_clock;  ///< rounds below it do not exist for this worker
 };
-/// A numbered membership: all incarnations that may still push, and those that died since the last one.
+/// A numbered membership: all incarnations that may still push, and those that died since the last one. Who
+/// is not named is dead.
 struct Membership {
   JobId job;
   MembershipEpoch epoch;
   std::vector<Member> members;
+  /// How many were active in each of the epochs before this one that a shard has missed, in order.
+  std::vector<std::uint32_t> earlier_active = {};
 };
 /// Answered by FenceDone; the order also dies in the next membership.
 struct Fence {
@@ -355,9 +360,10 @@ struct Subscribe {
   JobId job;
   IncarnationOrder order;
   IncarnationId incarnation;
-  ChainId chain;         ///< 0: has nothing
-  Version version;       ///< of its shadow on that chain
-  Sequence oldest_held;  ///< first push it can still resend; equals its next sequence if it holds none
+  ChainId chain;            ///< 0: has nothing
+  Version version;          ///< of its shadow on that chain
+  Sequence oldest_held;     ///< first push it can still resend; equals its next sequence if it holds none
+  Round oldest_round = {};  ///< of that push, or its next round
   /// Of the shard's initial values, which it has made itself and holds as version 0 of whatever chain it will
   /// be told of: Fingerprint::add_words of the float32. 0: it does not. With a chain it means nothing.
   std::uint64_t initial_fingerprint = 0;

@@ -90,8 +90,12 @@ class Reader {
   void read(const wire::EndJob& t, EndJob& m) { m = {JobId(t.job()), reason(t.reason())}; }
   void read(const wire::Fenced& t, Fenced& m) { m = {reason(t.reason())}; }
   void read(const wire::RegisterShard& t, RegisterShard& m) {
-    m = {text("server_name", t.server_name(), kNameBytesMax), text("endpoint", t.endpoint(), kNameBytesMax),
-         t.destination(), text("hardware", t.hardware(), kTextBytesMax), JobId(t.job())};
+    m = {text("server_name", t.server_name(), kNameBytesMax),
+         text("endpoint", t.endpoint(), kNameBytesMax),
+         t.destination(),
+         text("hardware", t.hardware(), kTextBytesMax),
+         JobId(t.job()),
+         MembershipEpoch(t.epoch())};
   }
   void read(const wire::ShardOpened& t, ShardOpened& m) { m = {JobId(t.job())}; }
   void read(const wire::ShardFailed& t, ShardFailed& m) { m = {JobId(t.job()), reason(t.reason())}; }
@@ -124,7 +128,10 @@ class Reader {
     require(t.begin() <= t.end() && (t.end() - t.begin()) * sizeof(float) <= kPayloadBytesMax, "begin");
   }
   void read(const wire::Membership& t, Membership& m) {
-    m = {JobId(t.job()), MembershipEpoch(t.epoch()), {}};
+    m = {JobId(t.job()), MembershipEpoch(t.epoch()), {}, {}};
+    if (count("earlier_active", t.earlier_active(), kEarlierEpochsMax))
+      m.earlier_active.assign(t.earlier_active()->begin(), t.earlier_active()->end());
+    require(m.earlier_active.size() <= t.epoch(), "earlier_active");
     if (!count("members", t.members(), kMembersMax)) return;
     for (const wire::MemberEntry* e : *t.members()) {
       require(e->state() >= 1 && e->state() <= 4, "members.state");
@@ -145,6 +152,7 @@ class Reader {
          ChainId(t.chain()),
          Version(t.version()),
          Sequence(t.oldest_held()),
+         Round(t.oldest_round()),
          t.initial_fingerprint()};
   }
   void read(const wire::Push& t, Push& m) {

@@ -65,7 +65,7 @@ class Writer {
   auto write(const Fenced& m) { return wire::CreateFenced(b_, text(m.reason)); }
   auto write(const RegisterShard& m) {
     return wire::CreateRegisterShard(b_, text(m.server_name), text(m.endpoint), m.destination,
-                                     text(m.hardware), m.job.value());
+                                     text(m.hardware), m.job.value(), m.epoch.value());
   }
   auto write(const ShardOpened& m) { return wire::CreateShardOpened(b_, m.job.value()); }
   auto write(const ShardFailed& m) { return wire::CreateShardFailed(b_, m.job.value(), text(m.reason)); }
@@ -96,7 +96,8 @@ class Writer {
     for (const Member& e : m.members)
       members.emplace_back(e.order.value(), id128(e.incarnation), static_cast<std::uint8_t>(e.state),
                            e.entry_clock.value());
-    return wire::CreateMembership(b_, m.job.value(), m.epoch.value(), b_.CreateVectorOfStructs(members));
+    return wire::CreateMembership(b_, m.job.value(), m.epoch.value(), b_.CreateVectorOfStructs(members),
+                                  b_.CreateVector(m.earlier_active));
   }
   auto write(const Fence& m) { return wire::CreateFence(b_, m.job.value(), m.order.value()); }
   auto write(const TakeCut& m) { return wire::CreateTakeCut(b_, m.job.value(), m.cut.value()); }
@@ -106,7 +107,7 @@ class Writer {
   auto write(const Subscribe& m) {
     const auto id = id128(m.incarnation);
     return wire::CreateSubscribe(b_, m.job.value(), m.order.value(), &id, m.chain.value(), m.version.value(),
-                                 m.oldest_held.value(), m.initial_fingerprint);
+                                 m.oldest_held.value(), m.initial_fingerprint, m.oldest_round.value());
   }
   auto write(const Push& m) {
     const auto range = samples(m.range);

@@ -19,6 +19,12 @@ add_library(nanduti_zmq INTERFACE)
 target_include_directories(nanduti_zmq SYSTEM INTERFACE ${NANDUTI_ZMQ_INCLUDE})
 target_link_libraries(nanduti_zmq INTERFACE ${NANDUTI_ZMQ_LIBRARY} Threads::Threads)
 
+find_path(NANDUTI_SODIUM_INCLUDE sodium.h REQUIRED)
+find_library(NANDUTI_SODIUM_LIBRARY sodium REQUIRED)
+add_library(nanduti_sodium INTERFACE)
+target_include_directories(nanduti_sodium SYSTEM INTERFACE ${NANDUTI_SODIUM_INCLUDE})
+target_link_libraries(nanduti_sodium INTERFACE ${NANDUTI_SODIUM_LIBRARY})
+
 # FlatBuffers is used header-only.
 add_library(nanduti_flatbuffers INTERFACE)
 

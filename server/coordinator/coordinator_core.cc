@@ -105,13 +105,10 @@ void CoordinatorCore::handle(ProtocolTime, const PeerClosed& event) {
   for (Shard& shard : shards_) {
     if (shard.peer != event.peer) continue;
     shard.connected = false;
+    shard.away_since = now_;
     note(fmt::format("shard {} of '{}' is away: {}", shard.registration.destination,
                      shard.registration.server_name, event.reason),
          true);
-    // Spare shards, and all of them before the model is shared out, are no part of the job.
-    const auto index = static_cast<std::size_t>(&shard - shards_.data());
-    if (run_ && index < run_->places.size())
-      end_job(JobState::kFailed, fmt::format("a shard of '{}' was lost", shard.registration.server_name));
   }
 }
 
@@ -165,12 +162,9 @@ void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) 
     shard.connected = true;
     shard.registration = request;
     shard.registration.hardware = shortened(request.hardware);
-    if (!run_ || index >= run_->places.size()) return;
-    // A new life of the same server has nothing of the job that it was part of.
-    if (request.job != run_->job)
-      end_job(JobState::kFailed, fmt::format("a shard of '{}' was lost", request.server_name));
-    else if (run_->book)
-      tell_tuning(peer, view_of_run().tunings.back().from_round);
+    if (run_ && index < run_->places.size())
+      return take_back_shard(ShardIndex(static_cast<std::uint32_t>(index)));
+    if (request.job != JobId()) tell(peer, CloseShard{request.job});  // it is over, or was another server's
     return;
   }
   if (!run_ || run_->places.empty()) std::erase_if(shards_, [](const Shard& s) { return !s.connected; });
@@ -182,8 +176,42 @@ void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) 
     return;
   }
   if (run_ && run_->phase >= Phase::kOpening) note("a new shard waits for the next job");
-  Shard& shard = shards_.emplace_back(Shard{peer, request, true, false, false});
+  Shard& shard = shards_.emplace_back(Shard{peer, request, true, false, false, {}});
   shard.registration.hardware = shortened(request.hardware);
+  if (request.job != JobId()) tell(peer, CloseShard{request.job});
+}
+
+/// A shard of the running job has been away, and perhaps its process was another one. What was on its way to
+/// it is lost.
+void CoordinatorCore::take_back_shard(ShardIndex index) {
+  Run& run = *run_;
+  Shard& shard = shards_.at(index.value());
+  const bool has_it = shard.registration.job == run.job;
+  if (run.phase == Phase::kSaving) return;
+  if (run.phase == Phase::kOpening) {
+    shard.opened = false;
+    return open_shard(index);
+  }
+  if (!has_it)
+    return end_job(JobState::kFailed,
+                   fmt::format("a shard of '{}' was lost", shard.registration.server_name));
+  note(fmt::format("shard {} of '{}' is back", index, shard.registration.server_name));
+  const auto now_and_here = [&](Worker& worker) { worker.last_progress = worker.last_settled = now_; };
+  for (auto& [order, worker] : workers_) now_and_here(worker);  // nobody could settle anything
+  tell_tuning(shard.peer, view_of_run().tunings.back().from_round);
+  const std::uint64_t known = std::min(shard.registration.epoch.value(), run.epoch.value());
+  if (run.epoch.value() > known) {
+    Membership missed = membership();
+    const auto first = static_cast<std::ptrdiff_t>(std::max<std::uint64_t>(
+        known, run.epoch.value() - std::min(run.epoch.value(), std::uint64_t{kEarlierEpochsMax})));
+    missed.earlier_active.assign(run.active_counts.begin() + first, run.active_counts.end() - 1);
+    tell(shard.peer, missed);
+  }
+  for (auto& [order, wait] : run.fences)
+    if ((wait.shards >> index.value() & 1) != 0) tell(shard.peer, Fence{run.job, order});
+  shard.at_rest = false;
+  if (run.phase == Phase::kResting) tell(shard.peer, Rest{run.job});
+  take_cuts_anew();
 }
 
 // ---- workers ----
@@ -438,6 +466,11 @@ void CoordinatorCore::make_idle(Worker& worker) {
 std::size_t CoordinatorCore::count_connected_shards() const {
   return static_cast<std::size_t>(
       std::count_if(shards_.begin(), shards_.end(), [](const Shard& shard) { return shard.connected; }));
+}
+
+bool CoordinatorCore::is_a_shard_away() const {
+  return std::any_of(shards_.begin(), shards_.begin() + static_cast<std::ptrdiff_t>(run_->places.size()),
+                     [](const Shard& shard) { return !shard.connected; });
 }
 
 std::uint32_t CoordinatorCore::count_active() const {

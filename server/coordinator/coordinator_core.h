@@ -30,7 +30,7 @@ struct CoordinatorOptions {
   Duration lease_timeout = std::chrono::seconds(120);
   /// Reading a job's data: the worker counts as unable until it has.
   Duration prepare_timeout = std::chrono::minutes(30);
-  /// Opening, fencing, a cut or rest on a shard: the job fails.
+  /// Opening, fencing, a cut or rest on a shard, or its return when its server has ended: the job fails.
   Duration shard_timeout = std::chrono::minutes(10);
 };
 
@@ -270,6 +270,7 @@ class CoordinatorCore {
     bool connected = false;
     bool opened = false;
     bool at_rest = false;
+    ProtocolTime away_since;  // where it is not connected
   };
   struct EvaluationPart {
     IncarnationOrder order;  // 0: nobody's
@@ -308,6 +309,7 @@ class CoordinatorCore {
     ProtocolTime tuner_at{};              // it is asked next
     std::vector<IncarnationOrder> ranks;  // deterministic: who takes part; empty once one has died
     MembershipEpoch epoch;
+    std::vector<std::uint32_t> active_counts;  // of epochs 1 to `epoch`
     bool membership_changed = false;
     bool participants_full = false;    // has been warned of
     std::set<IncarnationOrder> dying;  // to be named dead in the next membership
@@ -336,6 +338,7 @@ class CoordinatorCore {
 
   void register_worker(ProtocolTime now, PeerId peer, const RegisterWorker& request);
   void register_shard(PeerId peer, const RegisterShard& request);
+  void take_back_shard(ShardIndex index);
   void on_worker_message(ProtocolTime now, Worker& worker, const Message& message);
   void on_shard_message(ProtocolTime now, ShardIndex shard, const Message& message);
   void on_prepared(Worker& worker, const JobPrepared& m);
@@ -350,6 +353,7 @@ class CoordinatorCore {
   void start_next_job();
   void plan_when_prepared();
   void open_shards();
+  void open_shard(ShardIndex index);
   void begin_training(ProtocolTime now);
   void join(Worker& worker);
   void record_participant(const Worker& worker);
@@ -362,11 +366,13 @@ class CoordinatorCore {
   void cut_complete_epochs();
   void cut_within_epochs();
   void take_cut(std::uint32_t epoch, bool final);
+  void take_cuts_anew();
   void lend_evaluations();
   void finish_cut(CutId id);
   void give_up_evaluations();
   void advance_end();
   void send_membership();
+  [[nodiscard]] Membership membership() const;
   void take_out(Worker& worker);
   void enter(Phase phase);
   void activate(Worker& worker);
@@ -403,6 +409,7 @@ class CoordinatorCore {
   [[nodiscard]] Round clock(const Worker& worker) const;
   [[nodiscard]] std::uint32_t count_active() const;
   [[nodiscard]] std::size_t count_connected_shards() const;
+  [[nodiscard]] bool is_a_shard_away() const;
   [[nodiscard]] Worker* worker_at(PeerId peer);
   [[nodiscard]] bool has_role(PeerId peer, PeerRole role);
   void send_away(PeerId peer, const std::string& reason);

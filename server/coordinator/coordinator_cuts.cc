@@ -57,6 +57,24 @@ void CoordinatorCore::take_cut(std::uint32_t epoch, bool final) {
   tell_shards(TakeCut{run_->job, id});
 }
 
+/// A shard has been away, and with it its cuts: each is taken once more, of all shards.
+void CoordinatorCore::take_cuts_anew() {
+  for (auto& [id, before] : std::exchange(run_->cuts, {})) {
+    Cut cut;
+    cut.epoch = before.epoch;
+    cut.final = before.final;
+    cut.since = now_;
+    cut.figures.samples = before.figures.samples;
+    cut.figures.seconds = before.figures.seconds;
+    cut.figures.evaluation_seconds = before.figures.evaluation_seconds;
+    tell_shards(ReleaseCut{run_->job, id});
+    const CutId anew = run_->next_cut;
+    run_->next_cut = anew.next();
+    run_->cuts.emplace(anew, std::move(cut));
+    tell_shards(TakeCut{run_->job, anew});
+  }
+}
+
 void CoordinatorCore::on_cut_taken(ShardIndex shard, const CutTaken& taken) {
   const auto it = run_->cuts.find(taken.cut);
   if (it == run_->cuts.end()) return;

@@ -56,7 +56,7 @@ void CoordinatorCore::check_answers(Worker& worker) {
     return on_refused(worker, fmt::format("it has not read the job's data within {:g} s",
                                           seconds(options_.prepare_timeout)));
   }
-  if (worker.part != Part::kJoined) return;
+  if (worker.part != Part::kJoined || is_a_shard_away()) return;
   if (run_->phase == Phase::kTraining && worker.state == MemberState::kActive) return check_round(worker);
   if (run_->phase != Phase::kFlushing || worker.flushed) return;
   // Its updates are settled in one step with those of somebody who does not send any.
@@ -116,6 +116,7 @@ void CoordinatorCore::expire_lease(Worker& worker) {
 
 /// A part of the test set that its worker does not finish is lent to another one.
 void CoordinatorCore::check_evaluations() {
+  if (is_a_shard_away()) return;
   for (auto& [id, cut] : run_->cuts) {
     for (auto& [lease, part] : cut.evaluation) {
       if (part.order == IncarnationOrder()) continue;
@@ -143,6 +144,7 @@ void CoordinatorCore::check_shards() {
   const auto is_over = [&](ProtocolTime since) { return now_ - since >= options_.shard_timeout; };
   for (std::size_t k = 0; k < run_->places.size(); ++k) {
     const ShardIndex shard(static_cast<std::uint32_t>(k));
+    if (!shards_[k].connected && is_over(shards_[k].away_since)) return fail(k, "come back");
     if (run_->phase == Phase::kOpening && !shards_[k].opened && is_over(run_->phase_since))
       return fail(k, "taken its part of the model");
     if (run_->phase == Phase::kResting && !shards_[k].at_rest && is_over(run_->phase_since))

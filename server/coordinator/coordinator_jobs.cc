@@ -135,9 +135,14 @@ void CoordinatorCore::open_shards() {
     const RegisterShard& shard = shards_[k].registration;
     run_->places.push_back(
         {shard.endpoint, ShardIndex(k), shard.destination, ranges[k].begin, ranges[k].end});
-    tell(shards_[k].peer, OpenShard{run_->job, view_of_run().plan.spec_text, *run_->data, ShardIndex(k),
-                                    ranges[k].begin, ranges[k].end, run_->layout_hash});
+    open_shard(ShardIndex(k));
   }
+}
+
+void CoordinatorCore::open_shard(ShardIndex index) {
+  const ShardPlace& place = run_->places.at(index.value());
+  tell(shards_.at(index.value()).peer, OpenShard{run_->job, view_of_run().plan.spec_text, *run_->data, index,
+                                                 place.begin, place.end, run_->layout_hash});
 }
 
 void CoordinatorCore::begin_training(ProtocolTime now) {
@@ -286,16 +291,22 @@ void CoordinatorCore::send_membership() {
   if (!run.membership_changed) return;
   run.membership_changed = false;
   run.epoch = run.epoch.next();
-  Membership membership{run.job, run.epoch, {}};
+  run.active_counts.push_back(count_active());
+  Membership next = membership();
+  // Beyond the maximum the dead are left out: each has been fenced by a message of its own.
+  for (const IncarnationOrder order : std::exchange(run.dying, {}))
+    if (next.members.size() < kMembersMax) next.members.push_back({order, {}, MemberState::kDead, {}});
+  tell_shards(next);
+}
+
+/// As it is now, without the dead.
+Membership CoordinatorCore::membership() const {
+  Membership membership{run_->job, run_->epoch, {}, {}};
   for (const auto& [order, worker] : workers_)
     if (worker.part == Part::kJoined)
       membership.members.push_back(
           {order, worker.registration.incarnation, worker.state, worker.entry_clock});
-  // Beyond the maximum the dead are left out: each has been fenced by a message of its own.
-  for (const IncarnationOrder order : std::exchange(run.dying, {}))
-    if (membership.members.size() < kMembersMax)
-      membership.members.push_back({order, {}, MemberState::kDead, {}});
-  tell_shards(membership);
+  return membership;
 }
 
 void CoordinatorCore::end_job(JobState state, const std::string& reason) {

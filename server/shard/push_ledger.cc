@@ -44,6 +44,15 @@ PushLedger::Waiting PushLedger::settle_head(std::uint16_t applied_parts) {
   return settled;
 }
 
+void PushLedger::skip_to(Sequence sequence, Round clock) {
+  while (!waiting_.empty() && waiting_.begin()->first < sequence) {
+    waiting_bytes_ -= waiting_.begin()->second.size_bytes();
+    waiting_.erase(waiting_.begin());
+  }
+  next_sequence_ = std::max(next_sequence_, sequence);
+  clock_ = std::max(clock_, clock);
+}
+
 void PushLedger::enter_at(Round entry) { clock_ = std::max(clock_, entry); }
 
 void PushLedger::fence() {

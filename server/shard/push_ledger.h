@@ -6,7 +6,7 @@
 
 #include "common/base/ids.h"
 #include "common/codec/codec.h"
-#include "common/protocol/message.h"
+#include "common/protocol/message_archive.h"
 
 namespace nanduti {
 
@@ -22,10 +22,10 @@ inline constexpr std::size_t kReturnedKept = 128;
 class PushLedger {
  public:
   struct Waiting {
-    Push push;      ///< without its payload
+    Push push;      ///< its payload, too, where it is to be written into a log
     Update update;  ///< decoded
     [[nodiscard]] std::size_t size_bytes() const {
-      return update.values.size_bytes() + update.indices.size_bytes();
+      return push.payload.size() + update.values.size_bytes() + update.indices.size_bytes();
     }
   };
   enum class Offer {
@@ -47,6 +47,9 @@ class PushLedger {
   /// The head is forgotten, as if it had never come. Precondition: there is one.
   void drop_head() { (void)take_head(); }
 
+  /// Pushes below it are lost with what this shard has lost: they are not waited for, nor are rounds below
+  /// `clock`. What has come of them is dropped.
+  void skip_to(Sequence sequence, Round clock);
   /// Rounds below it do not exist for this worker.
   void enter_at(Round entry);
   /// Nothing settles any more; what waits is dropped.
@@ -62,6 +65,12 @@ class PushLedger {
   /// Pushes of which mass returns: acks and versions repeat those that the worker had no verdict on as it
   /// made the last one that has settled, the last kReturnedKept at most. The worker counts each once.
   [[nodiscard]] const std::vector<ReturnedPush>& returned() const { return returned_; }
+
+  /// Without what waits.
+  template <class Archive>
+  void archive(Archive& a) {
+    a(next_sequence_, clock_, fenced_, returned_);
+  }
 
  private:
   Waiting take_head();

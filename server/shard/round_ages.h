@@ -4,6 +4,7 @@
 #include <deque>
 #include <map>
 
+#include "common/base/archive.h"
 #include "common/base/ids.h"
 #include "common/protocol/message.h"
 
@@ -30,14 +31,29 @@ class RoundAges {
   /// Of these, in rounds of everybody, what others than `order` have done: its own work its replica had.
   [[nodiscard]] double age_by_others(IncarnationOrder order, Version base) const;
 
+  template <class Archive>
+  void archive(Archive& a) {
+    a(settled_, at_, oldest_, own_);
+  }
+  /// What was read from an archive can be used.
+  [[nodiscard]] bool is_valid() const { return !at_.empty(); }
+
  private:
   struct Settled {
     std::uint64_t rounds = 0;
     double parts = 0;  // they add up to so many rounds of everybody
+    template <class Archive>
+    void archive(Archive& a) {
+      a(rounds, parts);
+    }
   };
   struct Own {
     std::uint64_t version = 0;  // the newest as it settled
     double part = 0;
+    template <class Archive>
+    void archive(Archive& a) {
+      a(version, part);
+    }
   };
   /// A version that it knows, from 0 on: `base`, or the nearest.
   [[nodiscard]] std::uint64_t known(Version base) const;

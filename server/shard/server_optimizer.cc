@@ -47,6 +47,15 @@ void ServerOptimizer::apply(std::span<float> w, const Update& update, PushShare 
     w[update.dense ? k : indices[k]] -= share.weight * share.kept * update.values[k];
 }
 
+bool ServerOptimizer::touches_everything(PushShare share) const {
+  return spec_.type == ServerOptimizerType::kNesterov && round_ + share.round >= kWholeRound;
+}
+
+std::vector<std::span<float>> ServerOptimizer::slots() {
+  if (spec_.type != ServerOptimizerType::kNesterov) return {};
+  return {sum_, velocity_};
+}
+
 void ServerOptimizer::train(std::span<float> w, const Update& update, PushShare share) {
   switch (spec_.type) {
     case ServerOptimizerType::kAdd:

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "common/base/archive.h"
 #include "common/codec/codec.h"
 #include "common/model/training_spec.h"
 #include "common/tensor/parameter_space.h"
@@ -37,6 +38,17 @@ class ServerOptimizer {
 
   /// `w` has shape [size], as the update.
   void apply(std::span<float> w, const Update& update, PushShare share);
+  /// Whether apply() changes parameters that the update does not name.
+  [[nodiscard]] bool touches_everything(PushShare share) const;
+
+  /// What it has of shape [size], for snapshots; the rest of its state is in the archive.
+  [[nodiscard]] std::vector<std::span<float>> slots();
+  template <class Archive>
+  void archive(Archive& a) {
+    a(round_, squares_);
+  }
+  /// What was read from an archive is of this optimizer's shape.
+  [[nodiscard]] bool fits() const { return squares_.size() == row_ends_.size(); }
 
  private:
   void train(std::span<float> w, const Update& update, PushShare share);

@@ -25,11 +25,13 @@ void ShardCore::on_event(ProtocolTime now, const Event& event) {
   publish_if_due();
   send_acks();
   send_reports();
+  end_entry();
 }
 
 void ShardCore::on_deadline(ProtocolTime now) {
   now_ = now;
   publish_if_due();
+  end_entry();
 }
 
 ProtocolTime ShardCore::next_deadline() const {
@@ -67,7 +69,10 @@ void ShardCore::handle(const PeerConnected& event) {
   if (event.peer != kCoordinator) return;  // a worker: it subscribes next
   coordinator_connected_ = true;
   RegisterShard registration = options_.registration;
-  if (job_ && job_->values) registration.job = job_->request.job;
+  if (job_ && job_->values) {
+    registration.job = job_->request.job;
+    registration.epoch = job_->epoch;
+  }
   send_to_coordinator(registration);
   for (const auto& [tag, report] : unacked_reports_) send_to_coordinator(report, tag);
 }
@@ -120,12 +125,18 @@ void ShardCore::handle(const ShardLoaded& event) {
   job_->settings = start;
   job_->read_settings = start.read_settings;
   job_->deterministic = start.deterministic;
-  job_->chain = ChainId(random_.next_u64() | 1);
-  job_->published = make_header();
-  Admission admission{event.job, job_->request.layout_hash};
-  admission.worker_payload_bytes_max = shard_payload_bytes_max(job_->request.end - job_->request.begin);
-  actions_.push_back(Admit{admission});
+  job_->durability = start.durability;
+  entry_begins_ = start.durability;
+  begin_chain(ChainId(random_.next_u64() | 1));
+  admit();
   send_to_coordinator(ShardOpened{event.job});
+}
+
+void ShardCore::admit() {
+  const OpenShard& request = job_->request;
+  Admission admission{request.job, request.layout_hash};
+  admission.worker_payload_bytes_max = shard_payload_bytes_max(request.end - request.begin);
+  actions_.push_back(Admit{admission});
 }
 
 void ShardCore::on_coordinator_message(const Message& message) {
@@ -173,29 +184,40 @@ void ShardCore::close() {
     actions_.push_back(ClosePeer{peer, "the job is over", true});
   unacked_reports_.clear();
   unconfirmed_entries_ = 0;
+  if (is_durable()) actions_.push_back(DropLog{});
   job_.reset();
   actions_.push_back(Admit{});
+  entry_.clear();
+  entry_begins_.reset();
+  snapshotting_ = false;
 }
 
 void ShardCore::merge(const Membership& membership) {
   Job& job = *job_;
   if (membership.epoch <= job.epoch) return;
+  log(0, membership);
+  // Of epochs that a shard has missed while it was away.
+  std::uint64_t missed = membership.epoch.value() - membership.earlier_active.size();
+  for (const std::uint32_t count : membership.earlier_active)
+    job.active_counts.try_emplace(MembershipEpoch(missed++), count);
   job.epoch = membership.epoch;
   std::uint32_t active = 0;
   for (auto& [order, worker] : job.workers) worker.member.state = MemberState::kDead;
   for (const Member& member : membership.members) {
     Worker& worker = job.workers[member.order];
     worker.member = member;
-    if (member.state == MemberState::kDead) {
-      worker.ledger.fence();
-      job.ages.forget(member.order);
-      continue;
-    }
+    if (member.state == MemberState::kDead) continue;
     worker.ledger.enter_at(member.entry_clock);
     if (member.state == MemberState::kActive) ++active;
   }
+  // Who is not named has died while the shard was away.
+  for (auto& [order, worker] : job.workers) {
+    if (worker.member.state != MemberState::kDead) continue;
+    worker.ledger.fence();
+    job.ages.forget(order);
+  }
   job.active_counts[job.epoch] = active;
-  if (job.active_counts.size() > options_.epochs_kept) job.active_counts.erase(job.active_counts.begin());
+  while (job.active_counts.size() > options_.epochs_kept) job.active_counts.erase(job.active_counts.begin());
   job.membership_unpublished = true;
   // In lockstep the first membership comes with version 0: versions count steps.
   if (is_lockstep()) job.published = make_header();
@@ -206,6 +228,7 @@ bool ShardCore::is_lockstep() const {
 }
 
 void ShardCore::fence(IncarnationOrder order) {
+  log(0, Fence{job_->request.job, order});
   Worker& worker = job_->workers[order];
   worker.ledger.fence();
   job_->ages.forget(order);
@@ -238,22 +261,20 @@ void ShardCore::take_cut(CutId cut) {
 }
 
 void ShardCore::rest() {
-  if (!job_->at_rest) {
-    publish(true);
-    job_->at_rest = true;
-  }
+  if (!job_->at_rest) publish(true);
   send_to_coordinator(ShardAtRest{job_->request.job, job_->values->version()});
 }
 
 /// From the next version and push on. (What pushes are coded with is their workers' affair.)
 void ShardCore::tune(const Tune& tuning) {
-  if (tuning.number <= job_->tuning || tuning.settings.empty()) return;
+  if ((job_->tuning && tuning.number <= job_->tuning->number) || tuning.settings.empty()) return;
   Result<ShardSettings> settings = job_->read_settings(tuning.settings);
   if (!settings.ok()) {
     send_to_coordinator(ShardFailed{job_->request.job, settings.error().message});
     return;
   }
-  job_->tuning = tuning.number;
+  log(0, tuning);
+  job_->tuning = tuning;
   job_->settings = std::move(settings).value();
 }
 

@@ -10,11 +10,13 @@
 #include <variant>
 #include <vector>
 
+#include "common/base/durability.h"
 #include "common/base/named_count.h"
 #include "common/base/random.h"
 #include "common/protocol/session_hub.h"
 #include "server/shard/push_ledger.h"
 #include "server/shard/round_ages.h"
+#include "server/shard/shard_records.h"
 #include "server/shard/shard_values.h"
 
 namespace nanduti {
@@ -41,7 +43,16 @@ struct ShardOptions {
   /// a step goes through as a whole.
   std::size_t unconfirmed_entries_max = 65536;
   std::size_t epochs_kept = 65536;  ///< memberships whose pushes are applied; those of older ones are refused
+  /// A snapshot of a job that is not in memory only is taken when the log has become so long since the last
+  /// one began, and as long as it is...
+  std::uint64_t snapshot_log_bytes = std::uint64_t{64} << 20;
+  /// ...or holds so many entries, however short.
+  std::uint64_t snapshot_log_entries = 32768;
+  Term term{1};  ///< how many times this server has been started with the shard's storage
 };
+
+/// Parts of a snapshot that are on their way to the disk at a time, beside those that had to be copied.
+inline constexpr std::uint64_t kSnapshotPartsAtOnce = 2;
 
 /// What may change while a job runs.
 struct ShardSettings {
@@ -53,9 +64,25 @@ struct ShardSettings {
 struct ShardStart : ShardSettings {
   std::vector<float> values;  ///< shape [end - begin] of OpenShard
   bool deterministic = false;
+  Durability durability = Durability::kMemory;
   ServerOptimizer optimizer = {};
   /// Reads Tune::settings, where there are any. Pure.
   std::function<Result<ShardSettings>(const std::string&)> read_settings = {};
+};
+
+/// What a shard has left on its disk.
+struct RecoveredShard {
+  /// As for a shard that begins; the values may be left out where there is a snapshot.
+  ShardStart start;
+  struct Snapshot {
+    SharedBytes head;
+    std::vector<ValuesPart> parts;
+  };
+  std::optional<Snapshot> snapshot;
+  std::vector<SharedBytes> entries;  ///< of the log, since the snapshot or all
+  /// Whether nothing that ever left the shard may be missing. If it may, a new chain begins, and pushes that
+  /// workers hold no more are counted as lost.
+  bool complete = true;
 };
 
 /// One shard of the parameter space: settles pushes, publishes versions, answers the coordinator. No I/O,
@@ -67,7 +94,14 @@ class ShardCore {
     JobId job;
     Result<ShardStart> start;
   };
-  using Event = std::variant<PeerConnected, PeerClosed, MessageReceived, MessageAcked, ShardLoaded>;
+  /// Completes a SnapshotPart.
+  struct SnapshotPartWritten {};
+  /// Completes BeginSnapshot: all parts are written and the snapshot is in its place, or it could not be.
+  struct SnapshotEnded {
+    Status status;
+  };
+  using Event = std::variant<PeerConnected, PeerClosed, MessageReceived, MessageAcked, ShardLoaded,
+                             SnapshotPartWritten, SnapshotEnded>;
 
   /// Slow work: make the initial values of the shard.
   struct LoadShard {
@@ -81,9 +115,37 @@ class ShardCore {
     std::string text;
     bool warning = false;
   };
-  using Action = std::variant<SendMessage, OpenPeer, ClosePeer, LoadShard, Admit, Note>;
+  /// Slow work: one entry for the log (shard_records.h). What comes after it among the actions, of this event
+  /// and later ones, must not leave before it is durable (CommitGate).
+  struct AppendLog {
+    std::vector<SharedBytes> pieces;
+    std::optional<Durability> begins;  ///< a job, of which this is wanted: what the log held before goes
+  };
+  /// The job is over: the log and its snapshots go.
+  struct DropLog {};
+  /// Slow work: a snapshot of what the log's entries so far have made, in so many SnapshotParts to come.
+  struct BeginSnapshot {
+    SharedBytes head;
+    std::uint64_t parts = 0;
+  };
+  struct SnapshotPart {
+    ValuesPart part;
+  };
+  using Action = std::variant<SendMessage, OpenPeer, ClosePeer, LoadShard, Admit, Note, AppendLog, DropLog,
+                              BeginSnapshot, SnapshotPart>;
+
+  /// Done in the order in which it comes, and before what waits for it.
+  static bool is_storage_work(const Action& action) {
+    return std::holds_alternative<AppendLog>(action) || std::holds_alternative<BeginSnapshot>(action) ||
+           std::holds_alternative<SnapshotPart>(action);
+  }
 
   ShardCore(const ShardOptions& options, RandomStream random);
+  /// What the recovered shard is of. Errors: kCorrupt.
+  static Result<OpenShard> request_of(const RecoveredShard& recovered);
+  /// A shard that goes on where its storage ends. Errors: kCorrupt, where that makes no sense.
+  static Result<ShardCore> recover(const ShardOptions& options, RandomStream random,
+                                   RecoveredShard recovered);
 
   void on_event(ProtocolTime now, const Event& event);
   void on_deadline(ProtocolTime now);
@@ -108,6 +170,8 @@ class ShardCore {
     std::uint64_t versions = 0, catch_ups = 0;
     std::uint64_t held = 0;      ///< versions that were due and waited for a link that was full
     std::uint64_t repeated = 0;  ///< requests whose last answer was still under way: answered after it
+    std::uint64_t lost = 0;      ///< pushes that this shard had acknowledged and has lost with its storage
+    std::uint64_t snapshots = 0;
 
     /// All of them by name, for people.
     [[nodiscard]] std::vector<NamedCount> named() const {
@@ -116,7 +180,8 @@ class ShardCore {
               {"no_room", no_room},     {"fenced", fenced},
               {"malformed", malformed}, {"versions", versions},
               {"catch_ups", catch_ups}, {"held", held},
-              {"repeated", repeated}};
+              {"repeated", repeated},   {"lost", lost},
+              {"snapshots", snapshots}};
     }
   };
   [[nodiscard]] const Counters& counters() const { return counters_; }
@@ -133,6 +198,10 @@ class ShardCore {
     PushLedger ledger;
     Version base;  // of its last settled push
     bool ack_due = false;
+    template <class Archive>
+    void archive(Archive& a) {
+      a(member, ledger, base);
+    }
   };
   struct Fetch {
     std::uint64_t tag = 0;  // of CutValues under way
@@ -159,8 +228,9 @@ class ShardCore {
     OpenShard request;
     ShardSettings settings;
     std::function<Result<ShardSettings>(const std::string&)> read_settings;
-    std::uint64_t tuning = 0;  // its number
+    std::optional<Tune> tuning;  // the newest that the shard has taken
     bool deterministic = false;
+    Durability durability = Durability::kMemory;
     std::deque<Publish> kept;  // the newest versions; none is missing between them
     std::size_t kept_bytes = 0;
     std::optional<ShardValues> values;  // empty while loading
@@ -179,8 +249,16 @@ class ShardCore {
     bool membership_unpublished = false;
     std::optional<ProtocolTime> held_since;  // a version is due, and waits for a link that is full
     bool at_rest = false;
+    bool lossy = false;  // pushes may be lost that workers think are settled
     std::vector<SettleEntry> report;
     RoundAges ages;
+
+    /// But for what sessions have made of it, and for what the job's YAML says.
+    template <class Archive>
+    void archive(Archive& a) {
+      a(request, tuning, kept, initial_fingerprint, chain, epoch, active_counts, workers, published,
+        epochs_done, published_through, unpublished, membership_unpublished, at_rest, lossy, report, ages);
+    }
   };
 
   void handle(const PeerConnected& event);
@@ -188,6 +266,8 @@ class ShardCore {
   void handle(const MessageReceived& event);
   void handle(const MessageAcked& event);
   void handle(const ShardLoaded& event);
+  void handle(const SnapshotPartWritten& event);
+  void handle(const SnapshotEnded& event);
 
   void on_coordinator_message(const Message& message);
   void open(const OpenShard& request);
@@ -207,6 +287,8 @@ class ShardCore {
   void settle();
   [[nodiscard]] const PushLedger::Waiting* next_to_settle(IncarnationOrder order, Worker& worker);
   [[nodiscard]] bool settle_head(IncarnationOrder order, Worker& worker);
+  [[nodiscard]] std::uint16_t parts_to_apply(IncarnationOrder order, const Push& push) const;
+  void take_head(IncarnationOrder order, Worker& worker, std::uint16_t applied_parts);
   [[nodiscard]] bool is_unconfirmed() const {
     return unconfirmed_entries_ >= options_.unconfirmed_entries_max;
   }
@@ -218,7 +300,9 @@ class ShardCore {
   void forget_oldest_kept();
   void catch_up(PeerId peer, Subscriber& subscriber, Version since);
   void publish(bool exactly);
+  void finish_version(Publish& message, bool exactly);
   void answer_subscribers();
+  void skip_lost(Worker& worker, const Subscribe& request);
   [[nodiscard]] bool has_initial_values(const Subscribe& request) const;
   void send_assign(PeerId peer, Subscriber& subscriber, Version since, bool whole);
   void send_version(PeerId peer, Subscriber& subscriber, Message message, std::size_t bytes);
@@ -229,6 +313,19 @@ class ShardCore {
   void send_to_coordinator(Message message, std::uint64_t tag = 0);
   void note(std::string text, bool warning = false);
 
+  // What outlives the process (shard_durability.cc).
+  [[nodiscard]] bool is_durable() const { return job_ && job_->durability != Durability::kMemory; }
+  void log(std::uint64_t number, const Message& message);
+  void end_entry();
+  void snapshot_if_due();
+  void send_parts();
+  Status restore(RecoveredShard::Snapshot& snapshot);
+  Status replay(const ShardRecord& record);
+  Status replay(std::uint16_t applied_parts, const Push& push);
+  Status replay(bool exactly, Publish version);
+  void begin_chain(ChainId chain);
+  void admit();
+
   ShardOptions options_;
   RandomStream random_;
   bool coordinator_connected_ = false;
@@ -237,6 +334,12 @@ class ShardCore {
   std::size_t unconfirmed_entries_ = 0;  // of the reports, those not sent yet included
   std::optional<Job> job_;
   Counters counters_;
+  bool replaying_ = false;
+  std::vector<SharedBytes> entry_;  // of the log, what the event in hand has changed
+  std::optional<Durability> entry_begins_;
+  std::uint64_t log_bytes_ = 0, log_entries_ = 0;  // since the last snapshot began
+  bool snapshotting_ = false;
+  std::uint64_t parts_under_way_ = 0;
   ProtocolTime now_;  // of the event in hand
   std::vector<Action> actions_;
 };

@@ -89,6 +89,7 @@ void ShardCore::answer_subscribers() {
     if (!subscriber.unacked.empty()) continue;
     subscriber.asks = subscriber.lagging = false;
     subscriber.answered = true;
+    if (job.lossy) skip_lost(worker->second, subscriber.request);
     const PushLedger& ledger = worker->second.ledger;
     // The acknowledgement that named them may have gone with a session: what Subscribed counts as settled
     // would be taken for applied.
@@ -104,6 +105,18 @@ void ShardCore::answer_subscribers() {
     else
       send_assign(peer, subscriber, Version(), !has_initial_values(subscriber.request));
   }
+}
+
+/// What the shard has acknowledged and lost since, the worker does not have any more either.
+void ShardCore::skip_lost(Worker& worker, const Subscribe& request) {
+  const Sequence next = worker.ledger.next_sequence();
+  if (request.oldest_held <= next) return;
+  log(0, request);
+  const std::uint64_t lost = request.oldest_held.value() - next.value();
+  counters_.lost += lost;
+  if (!replaying_)
+    note(fmt::format("{} pushes of worker incarnation {} are lost", lost, request.order), true);
+  worker.ledger.skip_to(request.oldest_held, request.oldest_round);
 }
 
 /// A worker that begins has made version 0 itself. Every chain of a shard begins with it.
@@ -193,16 +206,8 @@ void ShardCore::publish(bool exactly) {
   } else {
     job.values->publish_nothing();
   }
-  ++counters_.versions;
-  job.ages.on_version();
-  job.unpublished = false;
-  job.membership_unpublished = false;
-  job.published_through = smallest_active_clock();
-  message.header = job.published = make_header();
-  if (exactly)
-    while (!job.kept.empty()) forget_oldest_kept();
-  else
-    keep(message);
+  log(exactly ? kAssignsAll : 0, message);
+  finish_version(message, exactly);
   std::size_t bytes = size_bytes(message);
   if (exactly)
     for (const AssignedRange& range : job.values->changed_since(before))
@@ -219,6 +224,22 @@ void ShardCore::publish(bool exactly) {
     else
       send_version(peer, subscriber, message, bytes);
   }
+}
+
+/// The shadow has become the next version's, which is this message.
+void ShardCore::finish_version(Publish& message, bool exactly) {
+  Job& job = *job_;
+  ++counters_.versions;
+  job.ages.on_version();
+  job.unpublished = false;
+  job.membership_unpublished = false;
+  if (exactly) job.at_rest = true;
+  job.published_through = smallest_active_clock();
+  message.header = job.published = make_header();
+  if (exactly)
+    while (!job.kept.empty()) forget_oldest_kept();
+  else
+    keep(message);
 }
 
 /// In lockstep a version is kept until every active worker says that it has computed on it or a later one.
@@ -248,6 +269,7 @@ VersionHeader ShardCore::make_header() {
   const Job& job = *job_;
   VersionHeader header;
   header.job = job.request.job;
+  header.term = options_.term;
   header.chain = job.chain;
   header.version = job.values->version();
   header.epoch = job.epoch;

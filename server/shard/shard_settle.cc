@@ -16,7 +16,7 @@ void ShardCore::on_push(PeerId peer, const Push& push) {
   // Not answered: who it is has not been announced.
   if (worker == job_->workers.end() || !subscriber->second.answered) return;
   PushLedger::Waiting waiting{push, {}};
-  waiting.push.payload = {};
+  if (!is_durable()) waiting.push.payload = {};
   // A flush is exact whatever the job's codec.
   const DenseFloat32Codec exact;
   const Codec& codec = push.lease == LeaseId() ? exact : *job_->settings.codecs.push;
@@ -48,13 +48,9 @@ void ShardCore::settle() {
   if (!job_ || !job_->values) return;
   Job& job = *job_;
   if (!is_lockstep()) {
-    bool any = false;
     for (auto& [order, worker] : job.workers)
-      while (!is_unconfirmed() && settle_head(order, worker)) any = true;
-    if (any && !job.unpublished) {
-      job.unpublished = true;
-      job.unpublished_since = now_;
-    }
+      while (!is_unconfirmed() && settle_head(order, worker)) {
+      }
     return;
   }
   // Deterministic: one push of every active worker at a time, in order of incarnation, then a version.
@@ -101,23 +97,37 @@ const PushLedger::Waiting* ShardCore::next_to_settle(IncarnationOrder order, Wor
 
 /// Settles the worker's next push if it can be.
 bool ShardCore::settle_head(IncarnationOrder order, Worker& worker) {
-  Job& job = *job_;
   const PushLedger::Waiting* head = next_to_settle(order, worker);
   if (head == nullptr) return false;
-  const auto active = job.active_counts.find(head->push.epoch);
-  const std::uint32_t age = job.ages.age(head->push.base_version);
-  const bool flush = head->push.lease == LeaseId();
-  std::uint16_t applied_parts = 0;
-  double part = 0;                          // of a round of everybody
-  if (active != job.active_counts.end()) {  // else older than epochs_kept memberships: refused
-    const std::uint32_t workers = std::max(active->second, head->push.stands_for);
-    part = flush ? 0 : static_cast<double>(head->push.stands_for) / workers;
-    applied_parts = kAppliedWhole;
-    if (!flush && job.settings.age_power > 0)
-      applied_parts =
-          weigh_age(job.ages.age_by_others(order, head->push.base_version), part, job.settings.age_power);
-    const float multiplier = static_cast<float>(head->push.stands_for) / static_cast<float>(workers);
-    job.values->apply(head->update, {multiplier, kept_part(applied_parts), part});
+  const std::uint16_t applied_parts = parts_to_apply(order, head->push);
+  log(applied_parts, head->push);
+  take_head(order, worker, applied_parts);
+  return true;
+}
+
+/// 0: it is older than epochs_kept memberships, and refused.
+std::uint16_t ShardCore::parts_to_apply(IncarnationOrder order, const Push& push) const {
+  const Job& job = *job_;
+  const auto active = job.active_counts.find(push.epoch);
+  if (active == job.active_counts.end()) return 0;
+  if (push.lease == LeaseId() || job.settings.age_power <= 0) return kAppliedWhole;
+  const double part = static_cast<double>(push.stands_for) / std::max(active->second, push.stands_for);
+  return weigh_age(job.ages.age_by_others(order, push.base_version), part, job.settings.age_power);
+}
+
+/// The worker's next push is settled. Precondition: there is one; its membership is known if any of it is
+/// applied.
+void ShardCore::take_head(IncarnationOrder order, Worker& worker, std::uint16_t applied_parts) {
+  Job& job = *job_;
+  const PushLedger::Waiting& head = *worker.ledger.head();
+  const std::uint32_t age = job.ages.age(head.push.base_version);
+  const bool flush = head.push.lease == LeaseId();
+  double part = 0;  // of a round of everybody
+  if (applied_parts > 0) {
+    const std::uint32_t workers = std::max(job.active_counts.at(head.push.epoch), head.push.stands_for);
+    part = flush ? 0 : static_cast<double>(head.push.stands_for) / workers;
+    const float multiplier = static_cast<float>(head.push.stands_for) / static_cast<float>(workers);
+    job.values->apply(head.update, {multiplier, kept_part(applied_parts), part});
   }
   const PushLedger::Waiting settled = worker.ledger.settle_head(applied_parts);
   ++(applied_parts == 0 ? counters_.refused : counters_.settled);
@@ -133,7 +143,8 @@ bool ShardCore::settle_head(IncarnationOrder order, Worker& worker) {
         std::max(job.epochs_done, settled.push.range.epochs_before(job.request.data.train_samples));
   }
   ++unconfirmed_entries_;
-  return true;
+  if (!job.unpublished) job.unpublished_since = now_;
+  job.unpublished = true;
 }
 
 void ShardCore::send_acks() {

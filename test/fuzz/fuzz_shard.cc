@@ -2,7 +2,9 @@
 // (P2, P8). Method: a shard with an open job, an honest worker and two hostile ones; the input decides their
 // messages, what the network does and when time passes. Checked after every step: parameters change with a
 // settled push only, each push of the honest worker settles once and at once, counters and ledgers agree. A
-// second kind of input has a hostile coordinator as well: the shard has to stay, no more.
+// second kind of input has a hostile coordinator as well: the shard has to stay, no more. In the end a shard
+// that is made from the log and the snapshots is the same; made from bytes that somebody has changed it is an
+// error or any shard.
 #include "common/base/check.h"
 #include "server/shard/shard_core.h"
 #include "test/common/protocol/any_message.h"
@@ -37,7 +39,8 @@ class Scene {
         age_power_(input_.below(3) == 0 ? 1.0 : 0.0),
         optimizer_type_(static_cast<ServerOptimizerType>(input_.below(3))),
         hostile_coordinator_(input_.below(4) == 0),
-        core_({"tcp://coordinator", {"nyc", "tcp://shard", 1, "", JobId()}}, RandomStream(1)) {
+        durability_(input_.flag() ? Durability::kLog : Durability::kMemory),
+        core_(options(), RandomStream(1)) {
     happen(PeerConnected{kCoordinator, {}});
     tell(kCoordinator, OpenShard{JobId(1), "", {}, ShardIndex(0), 0, kSize, 5});
     happen(PeerConnected{kHonestPeer, {}});
@@ -50,7 +53,11 @@ class Scene {
   }
 
   void run() {
+    const bool damages = input_.below(4) == 0;
+    const std::uint64_t where = input_.next_u64();
     while (!input_.empty()) step();
+    check_recovery();
+    if (damages) recover_damaged(where);
     if (hostile_coordinator_ || deterministic_) return;
     push_honestly();
     tell(kCoordinator, Rest{JobId(1)});
@@ -60,6 +67,104 @@ class Scene {
 
  private:
   static PeerId hostile(std::uint64_t index) { return PeerId(kHonestPeer.value() + 1 + index); }
+
+  static ShardOptions options() {
+    ShardOptions options{"tcp://coordinator", {"nyc", "tcp://shard", 1, "", JobId()}};
+    options.snapshot_log_bytes = 0;
+    options.snapshot_log_entries = 7;
+    return options;
+  }
+
+  [[nodiscard]] RecoveredShard stored() const {
+    RecoveredShard recovered;
+    std::size_t first = 0;
+    if (snapshot_) {
+      recovered.snapshot = snapshot_->content;
+      first = snapshot_->entries;
+    }
+    recovered.entries.assign(entries_.begin() + static_cast<std::ptrdiff_t>(first), entries_.end());
+    return recovered;
+  }
+
+  void check_recovery() {
+    if (entries_.empty()) return;
+    RecoveredShard recovered = stored();
+    const Result<OpenShard> request = ShardCore::request_of(recovered);
+    NANDUTI_CHECK(request.ok());
+    recovered.start = start_for(*request);
+    const Result<ShardCore> core = ShardCore::recover(options(), RandomStream(2), std::move(recovered));
+    NANDUTI_CHECK(core.ok(), "{}", core.error().message);
+    const ShardValues &ours = *core->values(), &theirs = *core_.values();
+    const auto same = [](std::span<const float> a, std::span<const float> b) {
+      return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
+    };
+    NANDUTI_CHECK(same(ours.w(), theirs.w()) && same(ours.shadow(), theirs.shadow()) &&
+                      ours.version() == theirs.version(),
+                  "a recovered shard is another one");
+    for (std::uint64_t order = 1; order <= 4; ++order) {
+      const PushLedger *a = core->ledger(IncarnationOrder(order)), *b = core_.ledger(IncarnationOrder(order));
+      NANDUTI_CHECK((a == nullptr) == (b == nullptr));
+      if (a != nullptr)
+        NANDUTI_CHECK(a->next_sequence() == b->next_sequence() && a->clock() == b->clock() &&
+                          a->fenced() == b->fenced() && a->returned() == b->returned(),
+                      "a recovered ledger is another one");
+    }
+  }
+
+  void recover_damaged(std::uint64_t where) {
+    if (entries_.empty()) return;
+    RecoveredShard recovered = stored();
+    const Result<OpenShard> request = ShardCore::request_of(recovered);
+    recovered.start = start_for(*request);
+    const auto damage = [&](SharedBytes& bytes) {
+      if (bytes.empty()) return;
+      std::vector<std::byte> changed(bytes.view().begin(), bytes.view().end());
+      changed[where / 256 % changed.size()] ^= static_cast<std::byte>(where % 255 + 1);
+      bytes = SharedBytes::take(std::move(changed));
+    };
+    if (recovered.snapshot && where % 2 == 0)
+      damage(recovered.snapshot->head);
+    else if (!recovered.entries.empty())
+      damage(recovered.entries[where % recovered.entries.size()]);
+    (void)ShardCore::recover(options(), RandomStream(2), std::move(recovered));
+  }
+
+  ShardStart start_for(const OpenShard& request) {
+    const std::uint64_t size = std::min<std::uint64_t>(request.end - request.begin, kLoadedMax);
+    const ShardSettings settings{both_ways(), age_power_};
+    return {settings,
+            std::vector<float>(size, 1.0f),
+            deterministic_,
+            durability_,
+            some_optimizer(optimizer_type_, size),
+            [settings](const std::string&) { return settings; }};
+  }
+
+  /// Storage that writes at once.
+  void store(const ShardCore::Action& action) {
+    if (const auto* append = std::get_if<ShardCore::AppendLog>(&action)) {
+      if (append->begins) drop();
+      std::vector<std::byte> bytes;
+      for (const SharedBytes& piece : append->pieces)
+        bytes.insert(bytes.end(), piece.view().begin(), piece.view().end());
+      entries_.push_back(SharedBytes::take(std::move(bytes)));
+    } else if (const auto* snapshot = std::get_if<ShardCore::BeginSnapshot>(&action)) {
+      writing_ = {entries_.size(), snapshot->parts, {snapshot->head, {}}};
+    } else if (const auto* part = std::get_if<ShardCore::SnapshotPart>(&action)) {
+      writing_.content.parts.push_back(part->part);
+      core_.on_event(now_, ShardCore::SnapshotPartWritten{});
+      if (writing_.content.parts.size() < writing_.parts) return;
+      snapshot_ = writing_;
+      core_.on_event(now_, ShardCore::SnapshotEnded{});
+    } else if (std::holds_alternative<ShardCore::DropLog>(action)) {
+      drop();
+    }
+  }
+
+  void drop() {
+    entries_.clear();
+    snapshot_.reset();
+  }
 
   void step() {
     const PeerId peer = hostile(input_.below(kHostilePeers));
@@ -191,16 +296,9 @@ class Scene {
                         "the shard sends a {} that nobody decodes", message_name(send->message));
         if (send != nullptr && send->tag != 0 && input_.below(4) != 0)
           core_.on_event(now_, MessageAcked{send->peer, send->tag});
-        const auto* load = std::get_if<ShardCore::LoadShard>(&action);
-        if (load == nullptr) continue;
-        const std::uint64_t size =
-            std::min<std::uint64_t>(load->request.end - load->request.begin, kLoadedMax);
-        const ShardSettings settings{both_ways(), age_power_};
-        core_.on_event(
-            now_, ShardCore::ShardLoaded{load->request.job,
-                                         ShardStart{settings, std::vector<float>(size, 1.0f), deterministic_,
-                                                    some_optimizer(optimizer_type_, size),
-                                                    [settings](const std::string&) { return settings; }}});
+        store(action);
+        if (const auto* load = std::get_if<ShardCore::LoadShard>(&action))
+          core_.on_event(now_, ShardCore::ShardLoaded{load->request.job, start_for(load->request)});
       }
     }
   }
@@ -213,6 +311,15 @@ class Scene {
   double age_power_;
   ServerOptimizerType optimizer_type_;
   bool hostile_coordinator_;
+  Durability durability_;
+  struct Snapshot {
+    std::size_t entries = 0;
+    std::uint64_t parts = 0;
+    RecoveredShard::Snapshot content;
+  };
+  std::vector<SharedBytes> entries_;
+  std::optional<Snapshot> snapshot_;
+  Snapshot writing_;
   ProtocolTime now_{1h};
   ShardCore core_;
   MembershipEpoch epoch_;

@@ -1,12 +1,17 @@
 // Goal: nothing in a storage directory crashes a server that starts on it (P8).
 // Method: safetensors files from the input, as they are and with a header of the input's making before data
-// of the right size; and directories whose files and names come from the input. Checked: tensors cover the
-// data and survive another trip; ids are new; an error names the path.
+// of the right size; directories whose files and names come from the input; and a shard's log and snapshots
+// with damage. Checked: tensors cover the data and survive another trip; ids are new; an error names the
+// path; what is read of a log is what was written.
+#include <algorithm>
+#include <array>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 
 #include "common/base/check.h"
 #include "server/storage/safetensors.h"
+#include "server/storage/shard_storage.h"
 #include "server/storage/storage_directory.h"
 #include "test/fuzz/fuzz_input.h"
 
@@ -142,6 +147,69 @@ void try_directory(FuzzInput input) {
                 "an id is given twice");
 }
 
+SharedBytes entry_of(std::uint64_t number) {
+  return SharedBytes::take(std::vector<std::uint64_t>(number % 5, number));
+}
+
+/// Appends, snapshots and restarts as the input says; then it damages a file.
+void try_shard(FuzzInput input) {
+  static const Scratch scratch;
+  const fs::path folder = scratch.path() / "s";
+  fs::remove_all(folder);
+  std::uint64_t written = 0;
+  std::optional<ShardStorage> storage(ShardStorage::open(folder).value());
+  for (std::uint64_t steps = 1 + input.below(24); steps > 0; --steps) {
+    const std::uint64_t what = input.below(8);
+    if (what == 0) {
+      storage.reset();
+      storage.emplace(ShardStorage::open(folder).value());
+    } else if (what == 1 && written > 0) {
+      NANDUTI_CHECK(storage->begin_snapshot(SharedBytes::take(std::vector<std::uint64_t>{written}), 1).ok());
+      if (input.flag()) NANDUTI_CHECK(storage->write_part(0, entry_of(written).view()).value());
+    } else {
+      const auto begins = written == 0 ? std::optional(Durability::kSync) : std::nullopt;
+      NANDUTI_CHECK(storage->append(std::array{entry_of(written)}, begins).ok());
+      ++written;
+    }
+  }
+  storage.reset();
+  if (written == 0) return;
+  std::vector<fs::path> files{folder / "term"};
+  for (const auto& file : fs::directory_iterator(folder / "log")) files.push_back(file.path());
+  std::sort(files.begin(), files.end());
+  for (std::uint64_t damages = input.below(3); damages > 0; --damages) {
+    const fs::path& file = files[input.below(files.size())];
+    std::error_code ignored;
+    const std::uint64_t size = fs::file_size(file, ignored);
+    if (input.below(4) == 0) {
+      fs::remove(file, ignored);
+    } else if (input.flag()) {
+      fs::resize_file(file, input.below(2 * size + 1), ignored);
+    } else if (size > 0) {
+      std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+      stream.seekp(static_cast<std::streamoff>(input.below(size)));
+      stream << input.text(1 + input.below(16));
+    }
+  }
+  Result<ShardStorage> again = ShardStorage::open(folder);
+  if (!again.ok()) {
+    NANDUTI_CHECK(again.error().message.find(folder.string()) != std::string::npos, "{}",
+                  again.error().message);
+    return;
+  }
+  std::uint64_t number = 0;
+  if (const std::optional<StoredShard> stored = again->take_stored()) {
+    if (stored->snapshot) std::memcpy(&number, stored->snapshot->head.data(), sizeof number);
+    for (const SharedBytes& entry : stored->entries) {
+      const SharedBytes wanted = entry_of(number++);
+      NANDUTI_CHECK(std::ranges::equal(entry.view(), wanted.view()), "entry {} is another one", number - 1);
+    }
+  }
+  NANDUTI_CHECK(number <= written);
+  const auto begins = number == 0 ? std::optional(Durability::kSync) : std::nullopt;
+  NANDUTI_CHECK(again->append(std::array{entry_of(number)}, begins).ok());
+}
+
 }  // namespace
 }  // namespace nanduti
 
@@ -155,6 +223,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 'd':
       try_directory(input);
+      break;
+    case 'l':
+      try_shard(input);
       break;
     default:
       try_safetensors(input.rest());

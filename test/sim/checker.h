@@ -43,6 +43,11 @@ class Checker {
   void after_shard(ProtocolTime now, ShardIndex shard, const ShardCore& core,
                    std::span<const ShardCore::Action> actions);
 
+  /// A message leaves the shard's process: what it says must not be undone any more.
+  void on_left(ShardIndex shard, const Message& message);
+  /// Another process has recovered the shard from these entries, all that its job's log holds.
+  void on_recovered(ShardIndex shard, std::span<const SharedBytes> entries, const ShardCore& core);
+
   // ---- workers ----
   /// The round that is computed has given this; its replica hears of it next.
   void on_computed(IncarnationOrder order, std::span<const float> progress);
@@ -64,11 +69,12 @@ class Checker {
 
  private:
   struct PushRecord {
-    std::shared_ptr<const Update> update;
+    std::shared_ptr<const Update> made;
     SharedBytes payload;
     Round round;
     SampleRange range;
     bool flush = false;
+    std::shared_ptr<const Update> update = made;  // what its worker still counts of it
     std::optional<MembershipEpoch> epoch = {};    // as stamped; the same on every shard
     Version base = {};                            // as stamped, of its shard
     Sequence acknowledged = {};                   // as stamped
@@ -141,11 +147,16 @@ class Checker {
     PlanCodec codec = PlanCodec::kDense;  // of versions
     std::map<Version, std::shared_ptr<const VersionRecord>> history;
     std::map<CutId, CutRecord> cuts;
+    // What has left the process.
+    Version version_left;
+    std::map<IncarnationOrder, std::uint64_t> settled_left;  // next sequence
   };
 
   Incarnation& incarnation(IncarnationOrder order);
   void make_push(Incarnation& of, std::size_t shard, std::span<const float> progress, Round round,
                  const SampleRange& range, const Codec& codec, bool flush);
+  void begin_shard(std::size_t k);
+  void replay(std::size_t k, const ShardRecord& record, const ShardCore& core);
   void settle(std::size_t k, IncarnationOrder order, std::uint64_t sequence, std::uint16_t applied_parts);
   /// In lockstep: every version is a step, with one push of everybody.
   [[nodiscard]] bool takes_steps(const Shard& shard) const {

@@ -36,7 +36,7 @@ void Checker::settle(std::size_t k, IncarnationOrder order, std::uint64_t sequen
   std::vector<ReturnedPush>& returned = shard.returned[order];
   std::erase_if(returned, [&](const ReturnedPush& r) { return r.sequence < push.acknowledged; });
   if (push.returns()) returned.push_back({Sequence(sequence), parts});
-  if (!push.refused()) shard.server->apply(shard.w, 0, *push.update, workers, parts, push.flush);
+  if (!push.refused()) shard.server->apply(shard.w, 0, *push.made, workers, parts, push.flush);
   if (push.flush) return;
   shard.rounds.push_back({order, too_old ? 0 : 1.0 / workers});
   shard.clocks[order] = std::max(shard.clocks[order], push.round.next());
@@ -169,6 +169,105 @@ void Checker::publish(std::size_t k, const Publish* message, const ShardCore& co
   shard.shadow = shard.w;
 }
 
+void Checker::begin_shard(std::size_t k) {
+  Shard& shard = shards_[k];
+  shard.loaded = true;
+  shard.w = shard.shadow = initial_values(shard.begin, shard.end);
+  shard.server.emplace(plan_, shard.begin, shard.end);
+  record_version(k);
+}
+
+void Checker::on_left(ShardIndex index, const Message& message) {
+  Shard& shard = shards_.at(index.value());
+  const auto on_settled = [&](IncarnationOrder order, Sequence next) {
+    std::uint64_t& left = shard.settled_left[order];
+    left = std::max(left, next.value());
+  };
+  const auto on_header = [&](const VersionHeader& header) {
+    shard.version_left = std::max(shard.version_left, header.version);
+    for (const Verdict& verdict : header.verdicts) on_settled(verdict.order, verdict.next_sequence);
+  };
+  if (const auto* version = std::get_if<Publish>(&message)) on_header(version->header);
+  if (const auto* assign = std::get_if<Assign>(&message)) on_header(assign->header);
+  if (const auto* report = std::get_if<SettleReport>(&message))
+    for (const SettleEntry& entry : report->entries) on_settled(entry.order, entry.sequence.next());
+}
+
+/// The model begins anew and does what the log says. What had been done beyond it is undone; it must not be
+/// known outside.
+void Checker::on_recovered(ShardIndex index, std::span<const SharedBytes> entries, const ShardCore& core) {
+  const std::size_t k = index.value();
+  for (auto& [order, of] : incarnations_) {
+    for (std::size_t s = 0; s < of.pushes[k].size(); ++s) {
+      PushRecord& push = of.pushes[k][s];
+      if (!push.settled) continue;
+      const bool counted =
+          !push.flush && std::all_of(of.pushes.begin(), of.pushes.end(), [&](const auto& pushes) {
+            return s < pushes.size() && pushes[s].settled;
+          });
+      if (counted)
+        for (std::uint64_t i = push.range.begin; i < push.range.end; ++i)
+          --counted_.at(push.range.epoch.value()).at(i);
+      push.settled = false;
+    }
+  }
+  const Shard before = std::exchange(shards_[k], Shard());
+  Shard& shard = shards_[k];
+  shard.begin = before.begin;
+  shard.end = before.end;
+  shard.chain = before.chain;
+  shard.cuts = before.cuts;
+  shard.codec = plan_.codec;
+  for (const SharedBytes& entry : entries) {
+    const Result<std::vector<ShardRecord>> records = decode_entry(entry);
+    if (!records.ok()) fail("a log entry of shard {} does not decode: {}", k, records.error().message);
+    for (const ShardRecord& record : *records) replay(k, record, core);
+  }
+  if (shard.version < before.version_left)
+    fail("P2: shard {} recovers at version {}; version {} has left it", k, shard.version,
+         before.version_left);
+  for (const auto& [order, next] : before.settled_left)
+    if (value_or_zero(shard.settled, order) < next)
+      fail("P2: shard {} recovers before push {} of incarnation {}, of which it has spoken", k, next - 1,
+           order);
+  shard.version_left = before.version_left;
+  shard.settled_left = before.settled_left;
+  for (const auto& [version, record] : before.history)
+    if (version <= before.version_left && !same_bits(record->shadow, shard.history.at(version)->shadow))
+      fail("P4: version {} of shard {} is another one after its recovery", version, k);
+  const ShardValues& values = *core.values();
+  if (!same_bits(values.w(), shard.w)) fail("P2: shard {} recovers another w than its log makes", k);
+  if (!same_bits(values.shadow(), shard.shadow) || values.version() != shard.version)
+    fail("P4: shard {} recovers another shadow than its log makes", k);
+  for (const auto& [order, next] : shard.settled)
+    if (core.ledger(order) == nullptr || core.ledger(order)->next_sequence().value() != next)
+      fail("P2: shard {} recovers another ledger of incarnation {} than its log makes", k, order);
+}
+
+void Checker::replay(std::size_t k, const ShardRecord& record, const ShardCore& core) {
+  Shard& shard = shards_[k];
+  const ShardIndex index(static_cast<std::uint32_t>(k));
+  if (std::holds_alternative<OpenShard>(record.message)) {
+    begin_shard(k);
+  } else if (const auto* push = std::get_if<Push>(&record.message)) {
+    settle(k, push->order, push->sequence.value(), static_cast<std::uint16_t>(record.number));
+  } else if (const auto* membership = std::get_if<Membership>(&record.message)) {
+    on_membership_received(index, membership->epoch);
+  } else if (const auto* fence = std::get_if<Fence>(&record.message)) {
+    shard.fenced.insert(fence->order);
+  } else if (const auto* tuning = std::get_if<Tune>(&record.message)) {
+    on_tune_received(index, *tuning);
+  } else if (const auto* version = std::get_if<Publish>(&record.message)) {
+    if (record.number == kAssignsAll) {
+      shard.version = shard.version.next();
+      shard.shadow = shard.w;
+    } else {
+      publish(k, version, core);
+    }
+    record_version(k);
+  }
+}
+
 void Checker::after_shard(ProtocolTime now, ShardIndex index, const ShardCore& core,
                           std::span<const ShardCore::Action> actions) {
   const std::size_t k = index.value();
@@ -176,11 +275,8 @@ void Checker::after_shard(ProtocolTime now, ShardIndex index, const ShardCore& c
   const ShardValues* values = core.values();
   if (values == nullptr) return;
   if (!shard.loaded) {
-    shard.loaded = true;
-    shard.w = shard.shadow = initial_values(shard.begin, shard.end);
-    shard.server.emplace(plan_, shard.begin, shard.end);
+    begin_shard(k);
     if (!same_bits(values->w(), shard.w)) fail("shard {} does not begin with the initial values", k);
-    record_version(k);
   }
 
   // What the shard says it has settled, and the versions it has sent.

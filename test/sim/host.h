@@ -5,6 +5,7 @@
 #include <functional>
 #include <vector>
 
+#include "common/base/commit_gate.h"
 #include "common/base/wakeful_clock.h"
 #include "common/protocol/session_hub.h"
 #include "test/sim/plan.h"
@@ -17,10 +18,11 @@ inline constexpr int kFirstWorkerNode = 1000;
 /// world beyond messages is the derived class's affair.
 class Host {
  public:
-  Host(int number, std::uint32_t destination, const Plan& plan)
+  /// `life`: how many processes have had this number before.
+  Host(int number, std::uint32_t destination, const Plan& plan, std::uint64_t life = 0)
       : node(number),
         hub(destination, number < kFirstWorkerNode ? plan.session : plan.worker_session,
-            RandomStream(plan.network_seed, 1000 + static_cast<std::uint64_t>(number))),
+            RandomStream(plan.network_seed, 1000 + static_cast<std::uint64_t>(number) + life * 1000000)),
         rate_(1.0 + plan.drift * RandomStream(plan.network_seed, 20000 + static_cast<std::uint64_t>(number))
                                      .uniform(-1, 1)) {}
   virtual ~Host() = default;
@@ -65,12 +67,17 @@ class Simulation;
 template <class Core>
 class CoreHost : public Host {
  public:
-  template <class... Args>
-  CoreHost(Simulation& owner, int number, std::uint32_t destination, const Plan& plan, Args&&... args)
-      : Host(number, destination, plan), core(std::forward<Args>(args)...), simulation(owner) {}
+  CoreHost(Simulation& owner, int number, std::uint32_t destination, const Plan& plan, Core made,
+           std::uint64_t life = 0)
+      : Host(number, destination, plan, life), core(std::move(made)), simulation(owner) {}
 
   void on_session_event(ProtocolTime now, SessionEvent event) override {
     if (holds_up(event)) return;
+    if (const auto* closed = std::get_if<PeerClosed>(&event))
+      gate_.drop_if([&](const typename Core::Action& action) {
+        const auto* send = std::get_if<SendMessage>(&action);
+        return send != nullptr && send->peer == closed->peer;
+      });
     std::visit([&](auto& e) { give(now, std::move(e)); }, event);
   }
   void on_core_deadline(ProtocolTime now) override {
@@ -89,6 +96,8 @@ class CoreHost : public Host {
 
   template <class Event>
   void give(ProtocolTime now, Event event);
+  /// So many of the core's records are durable.
+  void on_durable(std::uint64_t records);
 
   Core core;
 
@@ -99,6 +108,7 @@ class CoreHost : public Host {
   void observe();
   Simulation& simulation;
   std::vector<typename Core::Action> actions_;
+  CommitGate<typename Core::Action> gate_;
 };
 
 }  // namespace nanduti::sim

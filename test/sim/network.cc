@@ -12,6 +12,21 @@ constexpr std::size_t kFrameOverhead = 60;
 
 }  // namespace
 
+void Network::remove_node(int node) {
+  places_.erase(node);
+  for (auto it = by_dialled_.begin(); it != by_dialled_.end();) {
+    const Shared connection = it->second;
+    const bool own = it->first.first == node;
+    if (own || connection->server == node) {
+      by_accepted_.erase(connection->accepted);
+      connection->accepted = RouteId(next_accepted_++);
+      if (!own) by_accepted_.emplace(connection->accepted, connection);
+    }
+    connection->hung_up = connection->hung_up || own;
+    it = own ? by_dialled_.erase(it) : std::next(it);
+  }
+}
+
 void Network::handle(int node, const TransportRequest& request) {
   if (const auto* dial = std::get_if<DialRoute>(&request)) {
     auto connection = std::make_shared<Connection>();

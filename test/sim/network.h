@@ -31,8 +31,9 @@ class Network {
 
   /// `place` of the worker; empty for shards.
   void add_node(int node, std::optional<std::size_t> place) { places_[node] = place; }
-  /// What it sent before still arrives; what is on its way to it does not.
-  void remove_node(int node) { places_.erase(node); }
+  /// What it sent before still arrives; what is on its way to it does not. Its connections are no more:
+  /// others dial a process that comes after it anew.
+  void remove_node(int node);
   void handle(int node, const TransportRequest& request);
   /// A frame that was delivered is about to be taken in: a stopped process does that later.
   void on_taken(const Frame& frame, bool up) { wire_.on_arrived(frame, up); }

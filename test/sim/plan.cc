@@ -107,6 +107,24 @@ void add_happenings(Plan& plan, RandomStream& random, Duration span) {
   }
 }
 
+/// Of shards, often in the midst of writing.
+void add_crashes(Plan& plan, RandomStream& random) {
+  if (random.chance(0.7))
+    plan.write = between(random, milliseconds(0), milliseconds(random.chance(0.3) ? 800 : 80));
+  if (random.chance(0.5)) plan.snapshot_log_entries = 1 + random.below(60);
+  if (!random.chance(0.4)) return;
+  for (std::uint64_t i = 1 + random.below(4); i > 0; --i) {
+    ServerCrash crash;
+    const Duration span = plan.heal_at - kBeginning;
+    crash.at = kBeginning + between(random, milliseconds(200), random.chance(0.5) ? span : span / 4);
+    crash.amid_write = random.chance(0.5);
+    crash.down = random.chance(0.5) ? between(random, milliseconds(1), milliseconds(300))
+                                    : server_absence(plan, random);
+    crash.target = {Target::Kind::kShard, random.below(plan.shards)};
+    plan.crashes.push_back(crash);
+  }
+}
+
 void add_faults(Plan& plan, RandomStream& random, Mood mood) {
   const Duration span = between(random, seconds(3), seconds(30));
   plan.heal_at = kBeginning + span;
@@ -267,6 +285,7 @@ Plan make_plan(std::uint64_t seed) {
   if (RandomStream ages(seed, 14); !plan.deterministic && ages.chance(0.15))
     plan.age_power = 0.5 * static_cast<double>(1 + ages.below(4));
   if (RandomStream tuning(seed, 12); !plan.deterministic) add_tunings(plan, tuning);
+  if (RandomStream crashes(seed, 15); mood != Mood::kCalm) add_crashes(plan, crashes);
   sort_happenings(plan);
   return plan;
 }
@@ -285,6 +304,7 @@ Plan make_deterministic_plan(std::uint64_t seed, std::uint64_t network_seed) {
   plan.replays = plan.hangs = 0;
   plan.partitions.clear();
   plan.pauses.clear();
+  plan.crashes.clear();
   plan.happenings.clear();
   plan.places.clear();
   plan.step = between(random, milliseconds(5), milliseconds(100));

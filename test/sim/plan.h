@@ -54,6 +54,15 @@ struct Pause {
   Target target;
 };
 
+/// The process of a shard ends at once; what its storage holds by then is left, and some of what was being
+/// written. Another one goes on with it.
+struct ServerCrash {
+  ProtocolTime at;
+  Duration down{0};
+  Target target;
+  bool amid_write = false;  ///< not before it writes something, if it does before healing
+};
+
 enum class HappeningKind { kStart, kCrash, kDrain };
 
 /// Something an operator or fate does to the worker process of a place.
@@ -125,10 +134,13 @@ struct Plan {
   std::vector<PlacePlan> places;
   std::vector<Partition> partitions;
   std::vector<Pause> pauses;
-  std::vector<Happening> happenings;      ///< by time
-  std::vector<TuningPlan> tunings;        ///< of the job that counts, while it trains
-  std::optional<ProtocolTime> cancel_at;  ///< of a first job, alike; the second one counts
-  ProtocolTime heal_at;                   ///< no fault from here on
+  std::vector<ServerCrash> crashes;
+  Duration write{0};                          ///< of a record or a part of a snapshot, at most
+  std::uint64_t snapshot_log_entries = 1000;  ///< ShardOptions
+  std::vector<Happening> happenings;          ///< by time
+  std::vector<TuningPlan> tunings;            ///< of the job that counts, while it trains
+  std::optional<ProtocolTime> cancel_at;      ///< of a first job, alike; the second one counts
+  ProtocolTime heal_at;                       ///< no fault from here on
 };
 
 inline constexpr std::uint32_t kAutoStepsMax = 6;

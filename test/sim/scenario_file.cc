@@ -229,6 +229,8 @@ void visit_faults(Visitor& v, Plan& plan) {
   v.real("hangs", plan.hangs, usual.hangs);
   v.duration("hang", plan.hang, usual.hang);
   v.whole("queue_frames_max", plan.queue_frames_max, usual.queue_frames_max, 1);
+  v.duration("write", plan.write, usual.write);
+  v.whole("snapshot_log_entries", plan.snapshot_log_entries, usual.snapshot_log_entries, 1);
   v.optional_time("cancel_at", plan.cancel_at);
 }
 
@@ -264,6 +266,12 @@ void visit_plan(Visitor& v, Plan& plan) {
     item.time("to", pause.end);
     item.target("of", pause.target);
   });
+  v.list("crashes", plan.crashes, [](auto& item, ServerCrash& crash) {
+    item.time("at", crash.at);
+    item.duration("down", crash.down, Duration(0));
+    item.target("of", crash.target);
+    item.truth("amid_write", crash.amid_write, false);
+  });
   v.list("events", plan.happenings, [](auto& item, Happening& happening) {
     item.time("at", happening.at);
     item.choice("what",
@@ -297,6 +305,9 @@ Status check(const std::string& file, Plan& plan) {
     if (!known(partition.target)) return wrong("partitions: there is no " + to_string(partition.target));
   for (const Pause& pause : plan.pauses)
     if (!known(pause.target)) return wrong("pauses: there is no " + to_string(pause.target));
+  for (const ServerCrash& crash : plan.crashes)
+    if (crash.target.kind != Target::Kind::kShard || !known(crash.target))
+      return wrong("crashes: of a shard, not of " + to_string(crash.target));
   if (plan.auto_staleness && plan.bound.value_or(0) == 0)
     return wrong("job.auto_staleness: needs a bound above 0, the largest that may be chosen");
   if (plan.deterministic && (plan.auto_staleness || plan.accumulate || !plan.tunings.empty()))

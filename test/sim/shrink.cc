@@ -59,6 +59,7 @@ bool remove_shard(Plan& plan) {
   plan.parameters = std::min<std::uint64_t>(plan.parameters, plan.shards * kBlockSize);
   forget(plan.partitions, Target::Kind::kShard, plan.shards);
   forget(plan.pauses, Target::Kind::kShard, plan.shards);
+  forget(plan.crashes, Target::Kind::kShard, plan.shards);
   return true;
 }
 
@@ -120,6 +121,8 @@ void add_job_steps(std::vector<Step>& steps) {
   const Plan usual;
   steps.push_back([usual](Plan& plan) { return set(plan.epochs_kept, usual.epochs_kept); });
   steps.push_back([usual](Plan& plan) { return set(plan.window_rounds_max, usual.window_rounds_max); });
+  steps.push_back([usual](Plan& plan) { return set(plan.snapshot_log_entries, usual.snapshot_log_entries); });
+  steps.push_back([](Plan& plan) { return set(plan.write, Duration(0)); });
   steps.push_back([usual](Plan& plan) { return set(plan.queue_frames_max, usual.queue_frames_max); });
   for (SessionOptions Plan::*session : {&Plan::session, &Plan::worker_session}) {
     steps.push_back([usual, session](Plan& plan) {
@@ -142,6 +145,7 @@ std::vector<Step> steps_for(const Plan& plan) {
   steps.push_back(remove_shard);
   add_removals(steps, &Plan::pauses, plan.pauses.size());
   add_removals(steps, &Plan::partitions, plan.partitions.size());
+  add_removals(steps, &Plan::crashes, plan.crashes.size());
   add_removals(steps, &Plan::happenings, plan.happenings.size());
   add_removals(steps, &Plan::tunings, plan.tunings.size());
   add_job_steps(steps);

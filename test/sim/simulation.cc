@@ -36,21 +36,11 @@ Outcome Simulation::run() {
 }
 
 void Simulation::play() {
-  coordinator_ = std::make_shared<CoordinatorHost>(*this, 0, 0, plan_, plan_.coordinator);
+  coordinator_ = std::make_shared<CoordinatorHost>(*this, 0, 0, plan_, CoordinatorCore(plan_.coordinator));
   coordinator_->hub.set_admission(CoordinatorCore::admission());
   add(coordinator_, std::nullopt);
-  for (std::uint32_t k = 0; k < plan_.shards; ++k) {
-    ShardOptions options;
-    options.coordinator_endpoint = "server";
-    options.registration = {"server", "server", k + 1, "", JobId()};
-    options.unpublished_age_max = plan_.unpublished_age_max;
-    options.subscriber_bytes_max = 1 << 16;
-    options.epochs_kept = plan_.epochs_kept;
-    auto shard = std::make_shared<ShardHost>(*this, static_cast<int>(k) + 1, k + 1, plan_, options,
-                                             RandomStream(plan_.network_seed, 100 + k));
-    shards_.push_back(shard);
-    add(shard, std::nullopt);
-  }
+  for (std::uint32_t k = 0; k < plan_.shards; ++k) start_shard(k);
+  for (const ServerCrash& c : plan_.crashes) events_.at(c.at, [this, c] { crash(c); });
   for (const Happening& happening : plan_.happenings)
     events_.at(happening.at, [this, happening] { happen(happening); });
   for (const TuningPlan& tuning : plan_.tunings) events_.at(tuning.at, [this, tuning] { tune(tuning); });

@@ -1,6 +1,7 @@
 // What an operator or fate does to processes.
 #include <algorithm>
 
+#include "test/sim/checker_values.h"
 #include "test/sim/problem.h"
 #include "test/sim/simulation_parts.h"
 
@@ -62,8 +63,8 @@ void Simulation::start(std::size_t at) {
   options.window_bytes_max = plan_.window_bytes_max;
   options.unmerged_bytes_max = plan_.unmerged_bytes_max;
   place.host = std::make_shared<WorkerHost>(
-      *this, node, 0, plan_, options,
-      RandomStream(plan_.network_seed, 10000 + static_cast<std::uint64_t>(node)));
+      *this, node, 0, plan_,
+      ClientCore(options, RandomStream(plan_.network_seed, 10000 + static_cast<std::uint64_t>(node))));
   unload(place);
   node_places_[node] = at;
   verdicts_.on_start(node, at);
@@ -82,6 +83,84 @@ void Simulation::end(Host& host) {
   place.host.reset();
   unload(place);
   hosts_.erase(host.node);
+}
+
+void Simulation::crash(const ServerCrash& crash) {
+  const auto it = hosts_.find(static_cast<int>(crash.target.index) + 1);
+  if (it == hosts_.end()) return;  // it is down
+  const std::shared_ptr<Host> host = it->second;
+  if (crash.amid_write && !disks_[host->node].busy && events_.now() < plan_.heal_at) {
+    events_.at(events_.now() + std::chrono::milliseconds(5), [this, crash] { this->crash(crash); });
+    return;
+  }
+  const auto k = static_cast<std::uint32_t>(crash.target.index);
+  coverage_.count("fault: shard crash");
+  tell("{} crashes", name_of(*host));
+  count_host(*host);
+  host->gone = true;
+  host->backlog.clear();
+  network_.remove_node(host->node);
+  hosts_.erase(it);
+  // Of what was being written the beginning may be there, whole entries as far as anybody can tell.
+  ShardDisk& disk = disks_[host->node];
+  const std::size_t survive = disk.writing.empty() ? 0 : random_.below(disk.writing.size() + 1);
+  if (survive > 0) coverage_.count("crash: records without an acknowledgement survive");
+  if (survive < disk.writing.size()) coverage_.count("crash: records are lost");
+  disk.entries.insert(disk.entries.end(), disk.writing.begin(),
+                      disk.writing.begin() + static_cast<std::ptrdiff_t>(survive));
+  disk.writing.clear();
+  if (disk.being_written) coverage_.count("crash: within a snapshot");
+  disk.being_written.reset();
+  verdicts_.on_server_trouble(events_.now(), events_.now() + crash.down);
+  events_.at(events_.now() + crash.down, [this, k] { start_shard(k); });
+}
+
+void Simulation::start_shard(std::uint32_t k) {
+  const int node = static_cast<int>(k) + 1;
+  ShardDisk& disk = disks_[node];
+  disk.busy = false;
+  disk.written = 0;
+  const std::uint64_t life = disk.life++;
+  ShardOptions options = shard_options(k);
+  options.term = Term(disk.life);
+  const RandomStream random(plan_.network_seed, 100 + k + life * 1000000);
+  if (disk.entries.empty()) {
+    if (life > 0) tell("shard {} starts with nothing", k);
+    add(std::make_shared<ShardHost>(*this, node, k + 1, plan_, ShardCore(options, random), life),
+        std::nullopt);
+    return;
+  }
+  RecoveredShard recovered;
+  const std::size_t first = disk.snapshot ? disk.snapshot->entries : 0;
+  if (disk.snapshot) {
+    coverage_.count("recovery: from a snapshot");
+    recovered.snapshot = disk.snapshot->content;
+  }
+  recovered.entries.assign(disk.entries.begin() + static_cast<std::ptrdiff_t>(first), disk.entries.end());
+  const OpenShard request = ShardCore::request_of(recovered).value();
+  recovered.start = shard_start(request);
+  if (disk.snapshot) recovered.start.values.clear();
+  Result<ShardCore> core = ShardCore::recover(options, random, std::move(recovered));
+  if (!core.ok()) fail("P2: shard {} does not recover: {}", k, core.error().message);
+  jobs_[node] = request.job;
+  shard_indices_[node] = request.index;
+  tell("shard {} recovers job {} at version {} from {} entries, {} of them in a snapshot", k, request.job,
+       core->values()->version(), disk.entries.size(), first);
+  checkers_.at(request.job).on_recovered(request.index, disk.entries, *core);
+  coverage_.count("recovery: of a shard");
+  add(std::make_shared<ShardHost>(*this, node, k + 1, plan_, std::move(core).value(), life), std::nullopt);
+}
+
+ShardOptions Simulation::shard_options(std::uint32_t k) const {
+  ShardOptions options;
+  options.coordinator_endpoint = "server";
+  options.registration = {"server", "server", k + 1, "", JobId(), {}};
+  options.unpublished_age_max = plan_.unpublished_age_max;
+  options.subscriber_bytes_max = kSubscriberBytesMax;
+  options.epochs_kept = plan_.epochs_kept;
+  options.snapshot_log_bytes = std::uint64_t{1} << 18;
+  options.snapshot_log_entries = plan_.snapshot_log_entries;
+  return options;
 }
 
 void Simulation::heal() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -36,6 +37,23 @@ using WorkerHost = CoreHost<ClientCore>;
 inline std::string shown(Duration duration) {
   return fmt::format("{:.3f} s", std::chrono::duration<double>(duration).count());
 }
+
+/// A shard's storage: it outlives the shard's processes. What has come while entries are written is written
+/// next, in one go.
+struct ShardDisk {
+  struct Snapshot {
+    std::size_t entries = 0;  // that it holds
+    std::uint64_t parts = 0;
+    RecoveredShard::Snapshot content;
+  };
+  std::uint64_t life = 0;  // of the process that writes
+  bool busy = false;
+  std::vector<SharedBytes> entries;  // of the log, all of the job's
+  std::deque<SharedBytes> writing;   // after these, as they were handed on
+  std::uint64_t written = 0;         // by this process, all jobs
+  std::optional<Snapshot> snapshot;
+  std::optional<Snapshot> being_written;
+};
 
 /// The worker process of a place, if one runs.
 struct Place {
@@ -115,6 +133,10 @@ class Simulation {
 
   // ---- slow work ----
 
+  void act(ShardHost& host, const ShardCore::AppendLog& append);
+  void act(ShardHost& host, const ShardCore::DropLog&);
+  void act(ShardHost& host, const ShardCore::BeginSnapshot& snapshot);
+  void act(ShardHost& host, const ShardCore::SnapshotPart& part);
   void act(ShardHost& host, const ShardCore::LoadShard& load);
   void act(CoordinatorHost& host, const CoordinatorCore::PlanModel& plan);
   void act(CoordinatorHost&, const CoordinatorCore::SaveCheckpoint& save);
@@ -146,6 +168,17 @@ class Simulation {
 
   /// The process is gone with all its state.
   void end(Host& host);
+
+  void crash(const ServerCrash& crash);
+  /// A process for shard `k`, with what its storage holds.
+  void start_shard(std::uint32_t k);
+  [[nodiscard]] ShardOptions shard_options(std::uint32_t k) const;
+  [[nodiscard]] ShardStart shard_start(const OpenShard& request);
+  [[nodiscard]] Duration write_time() {
+    return Duration(static_cast<std::int64_t>(random_.uniform() * static_cast<double>(plan_.write.count())));
+  }
+  void write_entries(ShardHost& host);
+  void end_snapshot(ShardHost& host);
 
   /// From now on all is well, and as many workers as the job wants are there to do the rest.
   void heal();
@@ -198,10 +231,9 @@ class Simulation {
   [[nodiscard]] Duration step_of(const WorkerHost& host);
   template <class AnyHost, class Done>
   void later(AnyHost& host, Duration after, Done done) {
-    events_.at(events_.now() + after, [this, node = host.node, done] {
-      const auto it = hosts_.find(node);
-      if (it == hosts_.end()) return;
-      on_host(it->second, [alive = it->second, done] { done(static_cast<AnyHost&>(*alive)); });
+    events_.at(events_.now() + after, [this, of = hosts_.at(host.node), done] {
+      if (of->gone) return;
+      on_host(of, [of, done] { done(static_cast<AnyHost&>(*of)); });
     });
   }
   /// Computing: one thing after the other, and void once the job has been unloaded.
@@ -247,7 +279,7 @@ class Simulation {
   RandomStream random_;
   Network network_;
   std::shared_ptr<CoordinatorHost> coordinator_;
-  std::vector<std::shared_ptr<ShardHost>> shards_;
+  std::map<int, ShardDisk> disks_;  // by node
   std::vector<Place> places_;
   std::uint64_t nodes_started_ = 0;
   std::size_t figures_seen_ = 0;             // of kJob
@@ -292,8 +324,21 @@ template <class Core>
 bool CoreHost<Core>::act(ProtocolTime) {
   observe();  // what the constructor asked for
   const auto actions = std::exchange(actions_, {});
-  for (const auto& action : actions) std::visit([&](const auto& a) { simulation.act(*this, a); }, action);
+  for (const auto& action : actions) {
+    bool passes = false;
+    if constexpr (requires { Core::is_storage_work(action); }) {
+      if (std::holds_alternative<typename Core::AppendLog>(action)) gate_.on_appended();
+      passes = Core::is_storage_work(action);
+    }
+    if (passes || gate_.pass(action)) std::visit([&](const auto& a) { simulation.act(*this, a); }, action);
+  }
   return !actions.empty();
+}
+
+template <class Core>
+void CoreHost<Core>::on_durable(std::uint64_t records) {
+  for (const auto& action : gate_.on_durable(records))
+    std::visit([&](const auto& a) { simulation.act(*this, a); }, action);
 }
 
 }  // namespace nanduti::sim

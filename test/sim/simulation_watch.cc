@@ -50,6 +50,9 @@ void Simulation::before(ShardHost& host, const MessageReceived& event) {
 }
 
 void Simulation::before(CoordinatorHost&, const MessageReceived& event) {
+  if (const auto* shard = std::get_if<RegisterShard>(&event.message);
+      shard && shard_indices_.contains(static_cast<int>(shard->destination)))
+    members_.on_shard(event.peer, shard_indices_.at(static_cast<int>(shard->destination)));
   verdicts_.on_heard(event.peer, event.message, moment());
   const auto* report = std::get_if<SettleReport>(&event.message);
   if (report == nullptr) return;
@@ -95,10 +98,6 @@ void Simulation::observe(CoordinatorHost& host, const std::vector<CoordinatorCor
 void Simulation::observe(ShardHost& host, const std::vector<ShardCore::Action>& actions) {
   if (!shard_indices_.contains(host.node)) return;
   checker(host).after_shard(now(host), shard_of(host), host.core, actions);
-  for (const auto& action : actions)
-    if (const auto* send = std::get_if<SendMessage>(&action))
-      if (const auto* report = std::get_if<SettleReport>(&send->message))
-        ledger(host).on_report(shard_of(host), *report);
 }
 
 void Simulation::observe(WorkerHost& host, const std::vector<ClientCore::Action>& actions) {
@@ -128,6 +127,13 @@ void Simulation::note_received(const Host& host, const MessageReceived& event) {
 
 void Simulation::act(Host& host, const SendMessage& send) {
   note_event(host, "sends", message_name(send.message), send.peer.value(), detail(send.message));
+  // What leaves a shard is final.
+  if (shard_indices_.contains(host.node)) {
+    const ShardIndex shard = shard_indices_.at(host.node);
+    if (const auto* report = std::get_if<SettleReport>(&send.message))
+      ledgers_.at(report->job).on_report(shard, *report);
+    checker(host).on_left(shard, send.message);
+  }
   host.hub.send(now(host), send);
   check_queue(host, send.peer);
 }

@@ -12,16 +12,95 @@ constexpr std::uint64_t kLayoutHash = 5;
 
 void Simulation::act(ShardHost& host, const ShardCore::LoadShard& load) {
   later(host, duration(1, 300), [this, load](ShardHost& h) {
-    const auto [begin, end] = std::pair(load.request.begin, load.request.end);
-    ShardStart start{
-        shard_settings(plan_, plan_.codec), initial_values(begin, end), plan_.deterministic,
-        ServerOptimizer(server_optimizer_of(plan_), end - begin, end - begin, rows_of(begin, end)),
-        [this](const std::string& text) -> Result<ShardSettings> {
-          const Result<PlanCodec> codec = read_settings(text);
-          return codec.ok() ? Result<ShardSettings>(shard_settings(plan_, *codec)) : codec.error();
-        }};
-    give(h, ShardCore::ShardLoaded{load.request.job, std::move(start)});
+    give(h, ShardCore::ShardLoaded{load.request.job, shard_start(load.request)});
   });
+}
+
+ShardStart Simulation::shard_start(const OpenShard& request) {
+  const auto [begin, end] = std::pair(request.begin, request.end);
+  return {shard_settings(plan_, plan_.codec),
+          initial_values(begin, end),
+          plan_.deterministic,
+          Durability::kLog,
+          ServerOptimizer(server_optimizer_of(plan_), end - begin, end - begin, rows_of(begin, end)),
+          [this](const std::string& text) -> Result<ShardSettings> {
+            const Result<PlanCodec> codec = read_settings(text);
+            return codec.ok() ? Result<ShardSettings>(shard_settings(plan_, *codec)) : codec.error();
+          }};
+}
+
+// ---- storage ----
+
+void Simulation::act(ShardHost& host, const ShardCore::AppendLog& append) {
+  std::vector<std::byte> bytes;
+  for (const SharedBytes& piece : append.pieces)
+    bytes.insert(bytes.end(), piece.view().begin(), piece.view().end());
+  ShardDisk& disk = disks_[host.node];
+  if (append.begins) {
+    // The log before it was dropped.
+    if (!disk.entries.empty() || !disk.writing.empty()) fail("a log begins where there is one");
+  }
+  disk.writing.push_back(SharedBytes::take(std::move(bytes)));
+  if (!disk.busy) write_entries(host);
+}
+
+void Simulation::write_entries(ShardHost& host) {
+  ShardDisk& disk = disks_[host.node];
+  disk.busy = true;
+  later(host, write_time(), [this, count = disk.writing.size()](ShardHost& h) {
+    ShardDisk& d = disks_[h.node];
+    d.busy = false;
+    d.written += count;
+    for (std::size_t left = count; left > 0 && !d.writing.empty(); --left) {
+      d.entries.push_back(std::move(d.writing.front()));
+      d.writing.pop_front();
+    }
+    h.on_durable(d.written);
+    if (!d.busy && !d.writing.empty()) write_entries(h);
+  });
+}
+
+void Simulation::act(ShardHost& host, const ShardCore::DropLog&) {
+  ShardDisk& disk = disks_[host.node];
+  disk.entries.clear();
+  disk.writing.clear();
+  disk.snapshot.reset();
+  disk.being_written.reset();
+}
+
+void Simulation::act(ShardHost& host, const ShardCore::BeginSnapshot& snapshot) {
+  ShardDisk& disk = disks_[host.node];
+  disk.being_written =
+      ShardDisk::Snapshot{disk.entries.size() + disk.writing.size(), snapshot.parts, {snapshot.head, {}}};
+  if (snapshot.parts == 0) later(host, write_time(), [this](ShardHost& h) { end_snapshot(h); });
+}
+
+void Simulation::act(ShardHost& host, const ShardCore::SnapshotPart& part) {
+  later(host, write_time(), [this, part](ShardHost& h) {
+    ShardDisk& disk = disks_[h.node];
+    if (!disk.being_written) return;
+    disk.being_written->content.parts.push_back(part.part);
+    give(h, ShardCore::SnapshotPartWritten{});
+    if (disk.being_written && disk.being_written->content.parts.size() == disk.being_written->parts)
+      end_snapshot(h);
+  });
+}
+
+/// Some cannot be put in their place.
+void Simulation::end_snapshot(ShardHost& host) {
+  ShardDisk& disk = disks_[host.node];
+  if (!disk.being_written) return;
+  // The entries before it come first.
+  if (disk.entries.size() < disk.being_written->entries)
+    return later(host, std::chrono::milliseconds(5), [this](ShardHost& h) { end_snapshot(h); });
+  if (events_.now() < plan_.heal_at && random_.chance(0.1)) {
+    coverage_.count("fault: snapshot not written");
+    disk.being_written.reset();
+    return give(host, ShardCore::SnapshotEnded{make_error(ErrorCode::kIo, "the disk is full")});
+  }
+  coverage_.count("snapshot: taken");
+  disk.snapshot = std::exchange(disk.being_written, std::nullopt);
+  give(host, ShardCore::SnapshotEnded{});
 }
 
 void Simulation::act(CoordinatorHost& host, const CoordinatorCore::PlanModel& plan) {

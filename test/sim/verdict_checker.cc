@@ -35,6 +35,9 @@ void VerdictChecker::on_heard(PeerId peer, const Message& message, const Moment&
     worker.sign = worker.settled = now;
     workers_.insert_or_assign(peer, worker);
   }
+  // A shard is back: nobody could settle anything.
+  if (std::holds_alternative<RegisterShard>(message))
+    for (auto& [other, worker] : workers_) worker.sign = worker.settled = now;
   const auto it = workers_.find(peer);
   if (it == workers_.end()) return;
   Worker& worker = it->second;
@@ -183,7 +186,8 @@ bool VerdictChecker::is_disturbed(int node, ProtocolTime from, ProtocolTime to) 
     if (meets(pause) && concerns(pause.target)) return true;
   const LinkPlan& link = plan_.places.at(process.place).link;
   if (from <= plan_.heal_at && link.loss + link.refusals + link.breaks > 0) return true;
-  return std::any_of(process.troubles.begin(), process.troubles.end(), meets);
+  return std::any_of(process.troubles.begin(), process.troubles.end(), meets) ||
+         std::any_of(server_troubles_.begin(), server_troubles_.end(), meets);
 }
 
 void VerdictChecker::audit(const Moment& now) {

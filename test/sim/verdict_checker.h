@@ -38,6 +38,8 @@ class VerdictChecker {
   void on_trouble(int node, ProtocolTime begin, ProtocolTime end) {
     processes_[node].troubles.push_back({begin, end});
   }
+  /// A server is down: nobody can do much.
+  void on_server_trouble(ProtocolTime begin, ProtocolTime end) { server_troubles_.push_back({begin, end}); }
   void on_registers(int node, const IncarnationId& incarnation) { nodes_[incarnation] = node; }
 
   // ---- what the coordinator hears and says ----
@@ -93,6 +95,7 @@ class VerdictChecker {
   const MembershipChecker& members_;
   Coverage& coverage_;
   std::map<int, Process> processes_;
+  std::vector<Span> server_troubles_;
   std::map<IncarnationId, int> nodes_;
   std::map<PeerId, Worker> workers_;
   std::map<std::pair<JobId, LeaseId>, Part> parts_;

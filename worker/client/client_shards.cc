@@ -86,9 +86,10 @@ void ClientCore::on_shard_message(ShardIndex shard, const Message& message) {
 void ClientCore::subscribe(ShardIndex shard) {
   ShardLink& link = job_->links.at(shard.value());
   link.has_gap = false;
+  const Round oldest_round = link.held.empty() ? job_->status.clock : link.held.front().round;
   actions_.push_back(SendMessage{link.peer, kControl,
                                  Subscribe{job_->id, order_, incarnation_, link.chain, link.version,
-                                           link.acknowledged, link.initial_fingerprint}});
+                                           link.acknowledged, oldest_round, link.initial_fingerprint}});
 }
 
 void ClientCore::on_version(ShardIndex shard, std::variant<Publish, Assign> version) {

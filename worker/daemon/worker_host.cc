@@ -4,6 +4,7 @@
 #include <new>
 
 #include <time.h>
+#include <unistd.h>
 
 #include "common/base/hardware.h"
 #include "common/base/log.h"
@@ -25,7 +26,8 @@ ClientOptions client_options(const WorkerConfig& config, const ComputeDevice& de
   ClientOptions options;
   options.coordinator_endpoint = config.coordinator.tcp();
   options.program_version = kProgramVersion;
-  options.registration.name = config.name.empty() ? default_daemon_name() : config.name;
+  options.registration.name =
+      config.name.empty() ? fmt::format("{}-{}", host_name(), ::getpid()) : config.name;
   options.registration.site = config.site;
   options.registration.device = device.description();
   options.registration.hardware = describe_hardware();

@@ -147,6 +147,7 @@ target: {metric: accuracy, at_least: 0.89}
   CHECK(job.training.seed == ~std::uint64_t{0});
   CHECK(job.workers_to_start == 3);
   CHECK(job.deterministic);
+  CHECK(job.durability == Durability::kMemory);
   CHECK(job.training.optimizer.type == OptimizerType::kSgd);
   CHECK(job.training.optimizer.learning_rate == 1e-3);
   CHECK(job.training.optimizer.weight_decay == 5e-4);

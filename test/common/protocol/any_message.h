@@ -143,7 +143,12 @@ class AnyMessageFrom {
   }
   void fill(Fenced& m) { m = {"too slow"}; }
   void fill(RegisterShard& m) {
-    m = {"nyc", "tcp://x:1", static_cast<std::uint32_t>(random_.below(4)), "", JobId(random_.below(2))};
+    m = {"nyc",
+         "tcp://x:1",
+         static_cast<std::uint32_t>(random_.below(4)),
+         "",
+         JobId(random_.below(2)),
+         id<MembershipEpoch>()};
   }
   void fill(SettleReport& m) {
     m = {job(), {}};
@@ -160,15 +165,17 @@ class AnyMessageFrom {
          begin, begin + 4096, 5};
   }
   void fill(Membership& m) {
-    m = {job(), id<MembershipEpoch>(), {}};
+    m = {job(), id<MembershipEpoch>(), {}, {}};
+    for (std::uint64_t i = std::min<std::uint64_t>(random_.below(4), m.epoch.value()); i > 0; --i)
+      m.earlier_active.push_back(static_cast<std::uint32_t>(number()));
     for (std::uint64_t i = random_.below(4); i > 0; --i)
       m.members.push_back({id<IncarnationOrder>(), incarnation(),
                            static_cast<MemberState>(1 + random_.below(4)), id<Round>()});
   }
   void fill(Fence& m) { m = {job(), id<IncarnationOrder>()}; }
   void fill(Subscribe& m) {
-    m = {job(),         id<IncarnationOrder>(), incarnation(),     id<ChainId>(),
-         id<Version>(), id<Sequence>(),         random_.next_u64()};
+    m = {job(),         id<IncarnationOrder>(), incarnation(), id<ChainId>(),
+         id<Version>(), id<Sequence>(),         id<Round>(),   random_.next_u64()};
   }
   void fill(Push& m) {
     m = {job(),

@@ -65,7 +65,7 @@ std::vector<Message> examples() {
           ReleaseCut{job, CutId(2)},
           Rest{job},
           CloseShard{job},
-          Subscribe{job, IncarnationOrder(1), id, ChainId(8), Version(9), Sequence(4), 5},
+          Subscribe{job, IncarnationOrder(1), id, ChainId(8), Version(9), Sequence(4), Round(3), 5},
           Push{job, IncarnationOrder(1), Sequence(4), Round(5), MembershipEpoch(3), Version(9), LeaseId(4),
                range, 1, Round(5), 1, Sequence(2), bytes_of(64)},
           FetchCut{job, CutId(2)},

@@ -386,45 +386,103 @@ END
   check "the model has its running statistics" grep -qa '"9.body.4.running_var"' "$work/data/jobs/$id/model.safetensors"
 }
 
-# The coordinator and the shards on servers of their own. One that dies ends the job; its successor does the next.
-servers_apart() {
-  make_data 1000 200
-  job_file small 2 1
-  job_file long 500 1
+# start_coordinator: one without shards.
+start_coordinator() {
   cat > "$work/coordinator.yaml" << END
 name: coordinator
 roles: {coordinator: true, shards: 0}
 listen: {data: "tcp://127.0.0.1:0", http: "127.0.0.1:0"}
 storage: {directory: '$work/data'}
-membership: {suspend_after: 2 s, dead_after: 5 s}
+membership: {suspend_after: 2 s, dead_after: 5 s, shard_timeout: 15 s}
 END
   launch coordinator nanduti-server "$work/coordinator.yaml"
   check "the coordinator starts" wait_until 10 log_has coordinator 'jobs at http'
   data_endpoint=$(grep -oE 'tcp://[^ ,]+' "$work/coordinator.log" | head -1)
   NANDUTI_SERVER=$(grep -oE 'http://[^ ,]+' "$work/coordinator.log" | head -1)
   export NANDUTI_SERVER
+}
+# start_shards NAME COUNT: shards on a server of their own; again, at the same address and with the same storage.
+start_shards() {
+  local port
+  port=$(grep -oE 'shards at tcp://127.0.0.1:[0-9]+' "$work/$1.log" 2> /dev/null | tail -1 | grep -oE '[0-9]+$')
+  cat > "$work/$1.yaml" << END
+name: $1
+roles: {coordinator: false, shards: $2}
+coordinator: $data_endpoint
+listen: {data: "tcp://127.0.0.1:${port:-0}"}
+storage: {directory: '$work/$1-data'}
+END
+  launch "$1" nanduti-server "$work/$1.yaml"
+}
+
+# A server with shards is killed at full load, again and again, and started: the job goes on where it was, and a
+# deterministic one ends with the bytes of an undisturbed one.
+killed_shards_go_on() {
+  make_data 3000 300
+  STALENESS='{bound: 2, local_steps: 1}' job_file calm 4 2 'deterministic: true'
+  STALENESS='{bound: 4, local_steps: 1}' job_file wild 8 2
+  STALENESS='{bound: 4, local_steps: 1}' job_file forgetful 200 2
+  echo 'durability: memory' >> "$work/forgetful.yaml"
+  start_coordinator
+  start_shards shards 2
+  start_worker w1
+  start_worker w2
+  submit "$work/calm.yaml"
+  local calm=$id
+  check "the undisturbed job ends" wait_until 200 state_is "$calm" "done"
+  # kill_at SAMPLES: and starts it again; training must go on soon.
+  kill_at() {
+    local begin before
+    check "the job comes to $1 samples" wait_until 60 samples_above "$id" "$1"
+    stop shards KILL
+    before=$(field "$id" samples)
+    begin=$EPOCHREALTIME
+    start_shards shards 2
+    goes_on() { samples_above "$id" "$before" || is_over "$id"; }
+    check "the job goes on" wait_until 30 goes_on
+    awk "BEGIN { printf \"it went on %.2f s after the restart\\n\", $EPOCHREALTIME - $begin }"
+  }
+  submit "$work/calm.yaml"
+  for samples in 1000 4000 9000; do kill_at "$samples"; done
+  check "the disturbed one ends" wait_until 200 state_is "$id" "done"
+  check "with the same model" cmp "$work/data/jobs/$calm/model.safetensors" "$work/data/jobs/$id/model.safetensors"
+  check "the shards had recovered" log_has shards 'shard 2 goes on with job'
+  submit "$work/wild.yaml"
+  for samples in 1500 8000 12000 19000; do kill_at "$samples"; done
+  check "an asynchronous one ends" wait_until 200 state_is "$id" "done"
+  check "every sample counts once" test "$(field "$id" samples)" = 24000
+  check "none was repeated: nobody died" test "$(field "$id" repeated_samples)" = 0
+  check "nobody was declared dead" test "$(grep -c 'dead to us' "$work/coordinator.log")" = 0
+  check "it has learnt" test "$(jq -n "$(field "$id" accuracy) > 0.6")" = true
+  check "nothing is left of the jobs in the shards' storage" wait_until 10 test ! -e "$work/shards-data/shards/1/log"
+  submit "$work/forgetful.yaml"
+  check "a job in memory runs" wait_until 30 samples_above "$id" 1000
+  check "it writes no log" test ! -e "$work/shards-data/shards/1/log"
+  stop shards KILL
+  start_shards shards 2
+  check "it ends when its shards have forgotten it" wait_until 30 is_over "$id"
+  check "it says why" test "$(field "$id" reason)" = "a shard of 'shards' was lost"
+}
+
+# The coordinator and the shards on servers of their own. One that dies for good ends the job; its successor does the
+# next.
+servers_apart() {
+  make_data 1000 200
+  job_file small 2 1
+  job_file long 500 1
+  start_coordinator
   start_worker w1
   submit "$work/small.yaml"
   check "a job without shards says what it waits for" test "$(field "$id" waiting_for)" = "1 shard (0 are here)"
-  # start_shards NAME
-  start_shards() {
-    cat > "$work/$1.yaml" << END
-name: $1
-roles: {coordinator: false, shards: 3}
-coordinator: $data_endpoint
-listen: {data: "tcp://127.0.0.1:0"}
-END
-    launch "$1" nanduti-server "$work/$1.yaml"
-  }
-  start_shards shards1
+  start_shards shards1 3
   check "the job runs once they are there" wait_until 60 state_is "$id" "done"
   submit "$work/long.yaml"
   check "a long job runs" wait_until 30 samples_above "$id" 1000
   stop shards1 KILL
-  start_shards shards2
+  start_shards shards2 3
   check "the job whose shards died ends" wait_until 60 is_over "$id"
   check "it failed, with the reason" test "$(field "$id" state): $(field "$id" reason)" = \
-    "failed: a shard of 'shards1' was lost"
+    "failed: shard 0 of 'shards1' has not come back within 15 s"
   submit "$work/small.yaml"
   check "the next job runs on the new shards" wait_until 60 state_is "$id" "done"
   check "the coordinator is the same process" is_running coordinator

@@ -37,7 +37,7 @@ TEST_CASE("no message of any peer in any state brings a shard down") {
               now, ShardCore::ShardLoaded{
                        load->request.job,
                        ShardStart{settings, std::vector<float>(load->request.end - load->request.begin, 1.0f),
-                                  seed % 4 == 0,
+                                  seed % 4 == 0, seed % 2 == 0 ? Durability::kLog : Durability::kMemory,
                                   some_optimizer(static_cast<ServerOptimizerType>(seed % 5 % 3),
                                                  load->request.end - load->request.begin),
                                   [settings](const std::string&) { return settings; }}});

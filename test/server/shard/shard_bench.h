@@ -28,23 +28,30 @@ inline std::span<const float> floats(const SharedBytes& bytes) {
 
 struct Bench {
   explicit Bench(bool deterministic = false, ShardOptions options = {}, const JobCodecs& codecs = both_ways(),
-                 double age_power = 0)
-      : core(with_names(std::move(options)), RandomStream(1)) {
+                 double age_power = 0, Durability with_durability = Durability::kMemory)
+      : is_deterministic(deterministic),
+        all_codecs(codecs),
+        power(age_power),
+        durability(with_durability),
+        core(with_names(std::move(options)), RandomStream(1)) {
     (void)core.take_actions();
     tell(PeerConnected{kCoordinator, {}});
     tell(MessageReceived{kCoordinator, OpenShard{JobId(1), "", {}, ShardIndex(0), 0, kSize, 5}});
-    ShardStart start{{codecs, age_power},
-                     std::vector<float>(kSize, 1.0f),
-                     deterministic,
-                     {},
-                     [](const std::string& text) -> Result<ShardSettings> {
-                       if (text != "good")
-                         return make_error(ErrorCode::kInvalidArgument, "settings '{}'", text);
-                       BlockCodecOptions half;
-                       half.density = 0.5;
-                       return ShardSettings{both_ways(std::make_shared<BlockCodec>(half))};
-                     }};
-    tell(ShardCore::ShardLoaded{JobId(1), std::move(start)});
+    tell(ShardCore::ShardLoaded{JobId(1), start()});
+  }
+
+  [[nodiscard]] ShardStart start() const {
+    return {{all_codecs, power},
+            std::vector<float>(kSize, 1.0f),
+            is_deterministic,
+            durability,
+            {},
+            [](const std::string& text) -> Result<ShardSettings> {
+              if (text != "good") return make_error(ErrorCode::kInvalidArgument, "settings '{}'", text);
+              BlockCodecOptions half;
+              half.density = 0.5;
+              return ShardSettings{both_ways(std::make_shared<BlockCodec>(half))};
+            }};
   }
 
   static ShardOptions with_names(ShardOptions options) {
@@ -71,10 +78,27 @@ struct Bench {
         sent.emplace_back(send->peer, std::move(send->message));
       } else if (auto* close = std::get_if<ClosePeer>(&action)) {
         closed.push_back(close->peer);
+      } else if (auto* append = std::get_if<ShardCore::AppendLog>(&action)) {
+        std::vector<std::byte> bytes;
+        for (const SharedBytes& piece : append->pieces)
+          bytes.insert(bytes.end(), piece.view().begin(), piece.view().end());
+        entries.push_back(SharedBytes::take(std::move(bytes)));
+      } else if (auto* begin = std::get_if<ShardCore::BeginSnapshot>(&action)) {
+        writing = Snapshot{entries.size(), begin->parts, {begin->head, {}}};
+      } else if (auto* part = std::get_if<ShardCore::SnapshotPart>(&action)) {
+        writing->content.parts.push_back(part->part);
       }
   }
+  /// What there is of a snapshot reaches the disk.
+  void write_parts() {
+    if (!writing) return;
+    for (std::size_t i = 0; i < writing->content.parts.size(); ++i) tell(ShardCore::SnapshotPartWritten{});
+    REQUIRE(writing->content.parts.size() == writing->parts);
+    snapshot = std::exchange(writing, std::nullopt);
+    tell(ShardCore::SnapshotEnded{});
+  }
   void members(std::uint64_t epoch, const std::vector<Member>& list) {
-    tell(MessageReceived{kCoordinator, Membership{JobId(1), MembershipEpoch(epoch), list}});
+    tell(MessageReceived{kCoordinator, Membership{JobId(1), MembershipEpoch(epoch), list, {}}});
   }
   static Member active(std::uint64_t order, std::uint64_t entry = 0) {
     return {IncarnationOrder(order), incarnation(order), MemberState::kActive, Round(entry)};
@@ -84,7 +108,7 @@ struct Bench {
                  std::uint64_t initial_fingerprint = 0) {
     tell(PeerConnected{peer(order), {}});
     tell(MessageReceived{peer(order), Subscribe{JobId(1), IncarnationOrder(order), incarnation(order), chain,
-                                                version, Sequence(), initial_fingerprint}});
+                                                version, Sequence(), Round(), initial_fingerprint}});
   }
   static Push make_push(std::uint64_t order, std::uint64_t sequence, float value, std::uint64_t epoch = 1) {
     Push p;
@@ -119,8 +143,20 @@ struct Bench {
   }
   float w() const { return core.values()->w()[17]; }
 
+  struct Snapshot {
+    std::size_t entries = 0;
+    std::uint64_t parts = 0;
+    RecoveredShard::Snapshot content;
+  };
+
+  bool is_deterministic;
+  JobCodecs all_codecs;
+  double power;
+  Durability durability;
   ProtocolTime now{1h};
   ShardCore core;
+  std::vector<SharedBytes> entries;  // of its log
+  std::optional<Snapshot> writing, snapshot;
   std::vector<std::pair<PeerId, Message>> sent;
   std::vector<std::pair<PeerId, std::uint64_t>> tags;
   std::vector<PeerId> closed;
