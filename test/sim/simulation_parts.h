@@ -175,6 +175,7 @@ class Simulation {
   [[nodiscard]] ShardOptions shard_options(std::uint32_t k) const;
   [[nodiscard]] ShardStart shard_start(const OpenShard& request);
   [[nodiscard]] Duration write_time() {
+    if (plan_.write == Duration(0)) return Duration(0);
     return Duration(static_cast<std::int64_t>(random_.uniform() * static_cast<double>(plan_.write.count())));
   }
   void write_entries(ShardHost& host);

@@ -93,7 +93,7 @@ void Simulation::end_snapshot(ShardHost& host) {
   // The entries before it come first.
   if (disk.entries.size() < disk.being_written->entries)
     return later(host, std::chrono::milliseconds(5), [this](ShardHost& h) { end_snapshot(h); });
-  if (events_.now() < plan_.heal_at && random_.chance(0.1)) {
+  if (plan_.write > Duration(0) && events_.now() < plan_.heal_at && random_.chance(0.1)) {
     coverage_.count("fault: snapshot not written");
     disk.being_written.reset();
     return give(host, ShardCore::SnapshotEnded{make_error(ErrorCode::kIo, "the disk is full")});
