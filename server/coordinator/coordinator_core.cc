@@ -196,8 +196,8 @@ void CoordinatorCore::take_back_shard(ShardIndex index) {
     return end_job(JobState::kFailed,
                    fmt::format("a shard of '{}' was lost", shard.registration.server_name));
   note(fmt::format("shard {} of '{}' is back", index, shard.registration.server_name));
-  const auto now_and_here = [&](Worker& worker) { worker.last_progress = worker.last_settled = now_; };
-  for (auto& [order, worker] : workers_) now_and_here(worker);  // nobody could settle anything
+  for (auto& [order, worker] : workers_)
+    worker.last_progress = worker.last_settled = now_;  // nobody could settle anything
   tell_tuning(shard.peer, view_of_run().tunings.back().from_round);
   const std::uint64_t known = std::min(shard.registration.epoch.value(), run.epoch.value());
   if (run.epoch.value() > known) {

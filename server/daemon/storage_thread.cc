@@ -1,6 +1,7 @@
 #include "server/daemon/storage_thread.h"
 
 #include <chrono>
+#include <cstdlib>
 #include <optional>
 #include <utility>
 
@@ -57,7 +58,10 @@ void StorageThread::run() {
     }
     for (const ShardCore::Action& action : work)
       if (!write(action)) return;
-    if (!insist([&] { return storage_.sync(); })) return;
+    if (const Status status = storage_.sync(); !status.ok()) {
+      log_error("{}: nothing tells what the disk has but a new start; ending", status.error().message);
+      std::_Exit(1);
+    }
     runner_.on_durable(appended_);
   }
 }

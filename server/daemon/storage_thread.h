@@ -13,8 +13,8 @@
 namespace nanduti {
 
 /// Writes what a shard wants to be kept, on a thread of its own: whatever has come meanwhile in one go, and
-/// what is behind a snapshot's parts in front of them. A disk that is full or fails is tried again until it
-/// has taken everything: the shard acknowledges nothing meanwhile.
+/// what is behind a snapshot's parts in front of them. A disk that is full is tried again until it has taken
+/// everything: the shard acknowledges nothing meanwhile. One that fails to sync ends the program.
 class StorageThread {
  public:
   /// `runner` outlives it, and has been stopped when stop() is called.

@@ -70,10 +70,12 @@ void ShardCore::handle(const SnapshotPartWritten&) {
 
 void ShardCore::handle(const SnapshotEnded& event) {
   if (!std::exchange(snapshotting_, false)) return;
-  if (event.status.ok())
+  if (event.status.ok()) {
     ++counters_.snapshots;
-  else
-    note("no snapshot of this shard: " + event.status.error().message, true);
+    return;
+  }
+  job_->values->give_up_copy();
+  note("no snapshot of this shard: " + event.status.error().message, true);
 }
 
 // ---- recovery ----
@@ -127,6 +129,9 @@ Result<ShardCore> ShardCore::recover(const ShardOptions& options, RandomStream r
   }
   if (job.chain == ChainId()) return senseless("it does not begin");
   core.replaying_ = false;
+  // However often it restarts, its log does not grow beyond what makes a snapshot due.
+  core.log_entries_ = recovered.entries.size();
+  for (const SharedBytes& entry : recovered.entries) core.log_bytes_ += entry.size();
   if (!recovered.complete) core.begin_chain(ChainId(core.random_.next_u64() | 1));
   core.send_reports();
   core.admit();

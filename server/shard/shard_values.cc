@@ -109,6 +109,12 @@ void ShardValues::begin_copy() {
   copied_.clear();
 }
 
+void ShardValues::give_up_copy() {
+  to_copy_.clear();
+  next_to_copy_ = 0;
+  copied_.clear();
+}
+
 std::optional<ValuesPart> ShardValues::take_part() {
   if (copied_.empty()) {
     while (next_to_copy_ < to_copy_.size() && !to_copy_[next_to_copy_]) ++next_to_copy_;

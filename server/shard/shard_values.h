@@ -69,6 +69,7 @@ class ShardValues {
   /// Of all parts together.
   [[nodiscard]] std::uint64_t copy_bytes() { return arrays().size() * w_.size() * sizeof(float); }
   void begin_copy();
+  void give_up_copy();
   /// The next part, or nothing; first those that have had to be copied already.
   std::optional<ValuesPart> take_part();
   [[nodiscard]] bool has_copied_part() const { return !copied_.empty(); }

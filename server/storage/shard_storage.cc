@@ -64,14 +64,10 @@ std::optional<std::uint64_t> number_in(std::string_view name, std::string_view p
 
 /// Of this start of the machine: a log that another one has written may have lost its end.
 Hash boot_id() {
-  const Result<SharedBytes> text = [] {
-    std::vector<std::byte> bytes(64);  // a file of /proc has no size
-    const FileDescriptor file(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
-    const ssize_t count = file.is_open() ? ::read(file.get(), bytes.data(), bytes.size()) : 0;
-    bytes.resize(count < 0 ? 0 : static_cast<std::size_t>(count));
-    return Result<SharedBytes>(SharedBytes::take(std::move(bytes)));
-  }();
-  return hash_of({}, std::array{text->view()});
+  std::array<std::byte, 64> text{};  // a file of /proc has no size
+  const FileDescriptor file(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
+  const ssize_t count = file.is_open() ? ::read(file.get(), text.data(), text.size()) : 0;
+  return hash_of({}, std::array{Bytes(text).first(count < 0 ? 0 : static_cast<std::size_t>(count))});
 }
 
 std::uint64_t new_job_id() {
@@ -228,7 +224,7 @@ Status ShardStorage::read() {
   const auto after =
       std::upper_bound(segments.begin(), segments.end(), start,
                        [](std::uint64_t number, const Segment& s) { return number < s.first; });
-  if (after == segments.begin() && (stored.snapshot || !segments.empty()))
+  if (after == segments.begin() && (stored.snapshot || unusable || !segments.empty()))
     return unusable ? *unusable
                     : damaged(log_folder(), fmt::format("the log from entry {} on is missing", start));
   for (auto segment = after == segments.begin() ? after : std::prev(after); segment != segments.end();
@@ -267,6 +263,8 @@ Status ShardStorage::read() {
       if (has_entry(cursor, job_, segment->first + end.count + 1))
         return damaged(segment->path,
                        fmt::format("entry {} is not what was written", segment->first + end.count));
+      if (!stored.snapshot && stored.entries.empty())
+        return damaged(segment->path, "its first entry is not what was written");
       stored.complete = false;
     }
     if (end.why != SegmentEnd::Why::kEnd && file->size() > end.position)
@@ -344,8 +342,9 @@ Status ShardStorage::append(std::span<const SharedBytes> pieces, std::optional<D
 
 Status ShardStorage::sync() {
   if (durability_ != Durability::kSync || !file_.is_open()) return {};
-  if (::fdatasync(file_.get()) != 0) return failed("sync", segments_.back().path);
-  return {};
+  // A second attempt would succeed, without what the first one has lost.
+  if (!sync_failed_ && ::fdatasync(file_.get()) != 0) sync_failed_ = failed("sync", segments_.back().path);
+  return sync_failed_ ? Status(*sync_failed_) : Status();
 }
 
 Status ShardStorage::drop() {
@@ -370,7 +369,8 @@ Status ShardStorage::drop() {
 
 Status ShardStorage::begin_snapshot(const SharedBytes& head, std::uint64_t parts) {
   give_up_snapshot();
-  // The log behind it has a file of its own.
+  // The log behind it has a file of its own; nobody syncs the one before any more.
+  NANDUTI_RETURN_IF_ERROR(sync());
   if (!file_.is_open() || segments_.back().first != next_entry_) NANDUTI_RETURN_IF_ERROR(begin_segment());
   fs::path path = snapshot_path(next_entry_);
   path += kTemporarySuffix;

@@ -60,7 +60,8 @@ class ShardStorage {
 
   /// One more entry: written when it returns. `begins`: of a new job, of which this is wanted.
   Status append(std::span<const SharedBytes> pieces, std::optional<Durability> begins = {});
-  /// What has been written is as durable as it is to be.
+  /// What has been written is as durable as it is to be. An error stays: what the disk has is not known any
+  /// more, and nothing but reading it again, as open() does, tells.
   Status sync();
   /// The job is over: log and snapshots go.
   Status drop();
@@ -102,6 +103,7 @@ class ShardStorage {
   std::vector<Segment> segments_;  // the last one is written to, if file_ is open
   std::vector<std::uint64_t> snapshots_;
   FileDescriptor file_;
+  std::optional<Error> sync_failed_;
   std::uint64_t size_ = 0;  // of the segment, in whole entries
   std::optional<Writing> writing_;
 };

@@ -1,6 +1,8 @@
 // Goal: a shard that has lost the end of its log goes on without it: nobody takes its versions for others,
 // pushes that are gone are counted and not waited for. (That a whole log loses nothing is the simulator's
 // affair, and fuzz_shard's.) Method: a shard whose entries the test keeps.
+#include <algorithm>
+
 #include "test/server/shard/shard_bench.h"
 #include "test/server/shard/some_optimizer.h"
 
@@ -121,6 +123,22 @@ TEST_CASE("a snapshot is of one instant, while everything changes") {
   REQUIRE(core.ok());
   CHECK(bits_equal(core->values()->w(), bench.core.values()->w()));
   CHECK(bits_equal(core->values()->shadow(), bench.core.values()->shadow()));
+}
+
+TEST_CASE("a shard that restarts again and again takes its snapshots all the same") {
+  Durable bench;
+  bench.members(1, {Bench::active(1)});
+  bench.subscribe(1);
+  for (std::uint64_t s = 0; s < 3; ++s) bench.push(1, s, 1.0f);
+  ShardOptions options;
+  options.snapshot_log_entries = bench.entries.size();
+  Result<ShardCore> core =
+      ShardCore::recover(Bench::with_names(options), RandomStream(2), bench.stored(bench.entries.size()));
+  REQUIRE(core.ok());
+  const std::vector<ShardCore::Action> actions = core->take_actions();
+  CHECK(std::any_of(actions.begin(), actions.end(), [](const ShardCore::Action& action) {
+    return std::holds_alternative<ShardCore::BeginSnapshot>(action);
+  }));
 }
 
 TEST_CASE("a log that makes no sense is an error") {

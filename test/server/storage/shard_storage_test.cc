@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/base/random.h"
+#include "server/storage/checked_file.h"
 #include "test/support/catch.h"
 #include "test/support/temporary_folder.h"
 
@@ -240,7 +241,49 @@ TEST_CASE("a log in `log` mode that another start of the machine has written may
     }
     CHECK(opened(shard).take_stored()->complete);
     CHECK(opened(shard).take_stored()->term > 1);
+    // As if it had been written before the machine was started.
+    std::array<std::uint64_t, 6> head{};
+    std::fstream stream(files_of(shard).front(), std::ios::in | std::ios::out | std::ios::binary);
+    stream.read(reinterpret_cast<char*>(head.data()), sizeof head);
+    ++head[4];
+    const Hash hash = hash_of(head, {});
+    stream.seekp(0);
+    stream.write(reinterpret_cast<const char*>(head.data()), sizeof head);
+    stream.write(reinterpret_cast<const char*>(hash.data()), sizeof hash);
+    stream.close();
+    const std::optional<StoredShard> stored = opened(shard).take_stored();
+    REQUIRE(stored);
+    CHECK(stored->entries.size() == 1);
+    CHECK(stored->complete == (durability == Durability::kSync));
   }
+}
+
+TEST_CASE("what is damaged altogether is an error, and stays where it is") {
+  const TemporaryFolder folder;
+  const fs::path shard = folder.path() / "1";
+  {
+    ShardStorage storage = opened(shard);
+    REQUIRE(storage.append(std::array{SharedBytes::take(std::vector<int>{1, 2})}, Durability::kSync).ok());
+  }
+  const fs::path log = files_of(shard).front();
+  with_changed(shard, log, [&](const fs::path& changed, const fs::path& copy) {
+    std::fstream stream(changed, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekp(static_cast<std::streamoff>(fs::file_size(changed) - 1));
+    stream.put('x');
+    stream.close();
+    CHECK(ShardStorage::open(copy).error().code == ErrorCode::kCorrupt);
+    CHECK(fs::exists(changed));
+  });
+  {
+    ShardStorage storage = opened(shard);
+    REQUIRE(storage.begin_snapshot(SharedBytes::take(std::vector<int>{3}), 0).ok());
+  }
+  for (const fs::path& file : files_of(shard))
+    if (file.filename().string().starts_with("log-")) fs::remove(file);
+  const fs::path snapshot = files_of(shard).front();
+  fs::resize_file(snapshot, 20);
+  CHECK(ShardStorage::open(shard).error().code == ErrorCode::kCorrupt);
+  CHECK(fs::exists(snapshot));
 }
 
 TEST_CASE("a disk that is full costs nothing but time") {
