@@ -27,7 +27,8 @@ namespace {
 const DaemonDescription kDaemon{
     "nanduti-server", "Holds the model in shards and coordinates jobs, as its config says.",
     "configs/server.yaml",
-    "SIGINT and SIGTERM: end the running job, write its record, end. A second one ends the server at once."};
+    "SIGINT and SIGTERM: write what there is, end; jobs go on when the server is started again. A second one ends it "
+    "at once."};
 
 Status check(const ServerConfig& config) {
   NANDUTI_RETURN_IF_ERROR(choose_congestion_control(config.transport.congestion_control));
@@ -66,7 +67,7 @@ int run(ServerConfig config) {
       return fail(make_error(error.code, "{}; to give up the job that it is of, move {} away", error.message,
                              folder.string()));
     };
-    Result<ShardStorage> log = ShardStorage::open(folder);
+    Result<LogStorage> log = LogStorage::open(folder);
     if (!log.ok()) return log.error().code == ErrorCode::kCorrupt ? damaged(log.error()) : fail(log.error());
     Result<std::unique_ptr<ShardHost>> shard =
         ShardHost::create(config.name, coordinator_endpoint, k, *transport, slow, std::move(log).value());
@@ -83,7 +84,17 @@ int run(ServerConfig config) {
   std::unique_ptr<AdminApi> api;
   std::unique_ptr<HttpServer> http;
   if (config.roles.coordinator) {
-    coordinator = std::make_unique<CoordinatorHost>(config, *transport, slow, std::move(storage).value());
+    const std::filesystem::path folder = storage->path() / "coordinator";
+    const auto unusable = [&](const Error& error) {
+      return fail(make_error(error.code, "{}; to give up the jobs that it is of, move {} away", error.message,
+                             folder.string()));
+    };
+    Result<LogStorage> log = LogStorage::open(folder);
+    if (!log.ok()) return log.error().code == ErrorCode::kCorrupt ? unusable(log.error()) : fail(log.error());
+    Result<std::unique_ptr<CoordinatorHost>> host = CoordinatorHost::create(
+        config, *transport, slow, std::move(storage).value(), std::move(log).value());
+    if (!host.ok()) return unusable(host.error());
+    coordinator = std::move(host).value();
     coordinator->set_process_counters(counters);
     if (config.listen.http) {
       api = std::make_unique<AdminApi>(*coordinator);
@@ -110,9 +121,9 @@ int run(ServerConfig config) {
       std::_Exit(1);
     }
   });
-  // Followers hear of the end before their connections go.
-  if (coordinator && coordinator->end_jobs("the server was stopped"))
-    std::this_thread::sleep_for(2 * HttpLimits().event_period);
+  if (coordinator)
+    for (const JobId job : coordinator->unfinished_jobs())
+      log_info("job {} goes on when this server is started again", job);
   if (http) http->stop();
   for (const auto& shard : shards) shard->stop();
   if (coordinator) coordinator->stop();

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "common/base/bytes.h"
+#include "common/base/protocol_time.h"
 #include "common/base/strong_id.h"
 
 /// State as bytes and back, from one list of its fields: `archive(a, b, c)` writes them or reads them.
@@ -23,6 +24,14 @@
 /// with `template <class Archive> void archive(Archive& a) { a(field_, other_); }`, a plain struct also with
 /// a function archive(a, value) beside it. No versions: whoever stores the bytes says what wrote them.
 namespace nanduti {
+
+/// As it is: whoever reads it in another process has to know how far apart the two clocks are.
+template <class Archive>
+void archive(Archive& a, ProtocolTime& time) {
+  std::int64_t since = time.time_since_epoch().count();
+  a(since);
+  time = ProtocolTime(Duration(since));
+}
 
 namespace archive_detail {
 
@@ -58,6 +67,8 @@ inline constexpr bool kIsNumber = (std::is_arithmetic_v<T> && !std::is_same_v<T,
 
 class ArchiveWriter {
  public:
+  static constexpr bool kReads = false;
+
   template <class... Fields>
   void operator()(const Fields&... fields) {
     (put(fields), ...);
@@ -106,6 +117,8 @@ class ArchiveWriter {
 /// gives is default or of no meaning; no list is made longer than there are bytes.
 class ArchiveReader {
  public:
+  static constexpr bool kReads = true;
+
   explicit ArchiveReader(std::span<const std::byte> bytes) : rest_(bytes) {}
 
   template <class... Fields>

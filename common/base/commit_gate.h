@@ -14,11 +14,13 @@ template <class Action>
 class CommitGate {
  public:
   /// A record has been handed on to be written; whatever comes after it depends on it.
-  void on_appended() { ++appended_; }
+  void on_appended() { needed_ = ++appended_; }
+  /// Whatever comes after this depends on the next record, which is still to come.
+  void on_owed() { needed_ = appended_ + 1; }
   /// False: it is held.
   bool pass(const Action& action) {
-    if (durable_ == appended_) return true;
-    held_.emplace_back(appended_, action);
+    if (durable_ >= needed_) return true;
+    held_.emplace_back(needed_, action);
     return false;
   }
   /// So many records are durable: gives what may go now.
@@ -36,9 +38,13 @@ class CommitGate {
   }
   /// Records that have been handed on.
   [[nodiscard]] std::uint64_t appended() const { return appended_; }
+  /// Records that have to be durable before what comes now may go.
+  [[nodiscard]] std::uint64_t needed() const { return needed_; }
+  [[nodiscard]] std::uint64_t durable() const { return durable_; }
 
  private:
   std::uint64_t appended_ = 0;
+  std::uint64_t needed_ = 0;
   std::uint64_t durable_ = 0;
   std::deque<std::pair<std::uint64_t, Action>> held_;
 };

@@ -2,7 +2,9 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <stop_token>
 #include <string>
@@ -29,7 +31,8 @@ inline constexpr std::size_t kMailboxBytesMax = std::size_t{256} << 20;
 /// Runs a core in a daemon: a thread of its own with the core and its SessionHub, fed with frames from the
 /// transport, with time, and with events that the host posts. What the core asks of its sessions goes to the
 /// hub, its notes to the log, every other action to the host. Of a core that writes records
-/// (Core::AppendLog), what comes after one waits until the host says that it is durable.
+/// (Core::AppendLog), what comes after one, or after Core::StateChanged, waits until the host says that it is
+/// durable.
 template <class Core>
 class CoreRunner {
  public:
@@ -83,21 +86,28 @@ class CoreRunner {
       const ProtocolTime now = loop_.now();
       for (const Action& action : gate_.on_durable(records))
         std::visit([&](const auto& a) { carry_out(now, a, action); }, action);
+      if constexpr (requires { core_.on_durable(records); }) core_.on_durable(records);
+      while (!waiting_calls_.empty() && waiting_calls_.front().first <= records) {
+        finish_call(*waiting_calls_.front().second);
+        waiting_calls_.pop_front();
+      }
       turn(now);
     });
   }
 
-  /// Runs `work(core, now)` on the core's thread and waits for it; false if the runner has stopped instead.
-  /// Not from the core's thread.
-  bool run(std::function<void(Core&, ProtocolTime)> work) {
+  /// Runs `work(core, now)` on the core's thread and waits for it, and where it is to be `durable` until
+  /// nothing that it has done can be forgotten; false if the runner has stopped instead. Not from the core's
+  /// thread.
+  bool run(std::function<void(Core&, ProtocolTime)> work, bool durable = false) {
     auto done = std::make_shared<bool>(false);
-    loop_.post([this, done, work = std::move(work)] {
+    loop_.post([this, done, durable, work = std::move(work)] {
       const ProtocolTime now = loop_.now();
       work(core_, now);
       turn(now);
-      const std::lock_guard lock(calls_mutex_);
-      *done = true;
-      calls_done_.notify_all();
+      if (durable && gate_.needed() > gate_.durable())
+        waiting_calls_.emplace_back(gate_.needed(), done);
+      else
+        finish_call(*done);
     });
     std::unique_lock lock(calls_mutex_);
     calls_done_.wait(lock, [&] { return *done || stopped_; });
@@ -151,6 +161,12 @@ class CoreRunner {
     turn(now);
   }
 
+  void finish_call(bool& done) {
+    const std::lock_guard lock(calls_mutex_);
+    done = true;
+    calls_done_.notify_all();
+  }
+
   /// Carries everything from hub to core to hub until nothing moves, then to the transport.
   void turn(ProtocolTime now) {
     act(now);
@@ -188,6 +204,8 @@ class CoreRunner {
   bool may_pass(const Action& action) {
     if constexpr (requires { Core::is_storage_work(action); }) {
       if (std::holds_alternative<typename Core::AppendLog>(action)) gate_.on_appended();
+      if constexpr (requires { typename Core::StateChanged; })
+        if (std::holds_alternative<typename Core::StateChanged>(action)) gate_.on_owed();
       if (Core::is_storage_work(action)) return true;
     }
     return gate_.pass(action);
@@ -238,6 +256,7 @@ class CoreRunner {
   SessionHub hub_;
   DialWatch watch_;
   CommitGate<Action> gate_;
+  std::deque<std::pair<std::uint64_t, std::shared_ptr<bool>>> waiting_calls_;  // for so many records
   Core core_;
 };
 

@@ -18,7 +18,7 @@
 /// but for a job's YAML, made printable (printable_text.h).
 namespace nanduti {
 
-inline constexpr std::uint32_t kProtocolVersion = 10;
+inline constexpr std::uint32_t kProtocolVersion = 11;
 
 /// Version of the codecs' byte formats.
 inline constexpr std::uint32_t kCodecFormat = 2;
@@ -81,6 +81,9 @@ struct RegisterWorker {
   IncarnationId incarnation;
   std::string device;    ///< "cpu (oneDNN)"
   std::string hardware;  ///< processor model, cores
+  /// What it is called and takes part in, where it goes on after a lost session; 0: it begins.
+  IncarnationOrder order = {};
+  JobId job = {};
 };
 /// The worker has read the job's data.
 struct JobPrepared {
@@ -266,10 +269,12 @@ struct SettleEntry {
   std::uint16_t applied_parts = kAppliedWhole;
   std::uint32_t age = 0;  ///< rounds that the shard had settled since the push's base version
 };
-/// Pushes settled durably since the last report, in settling order.
+/// Pushes settled durably since the last report, in settling order. Sent again with a new session until
+/// SettleConfirmed names it.
 struct SettleReport {
   JobId job;
   std::vector<SettleEntry> entries;
+  std::uint64_t number = 0;  ///< larger than the one's before
 };
 /// The incarnation is fenced here: nothing of it settles after `next_sequence`.
 struct FenceDone {
@@ -344,6 +349,11 @@ struct Rest {
 };
 struct CloseShard {
   JobId job;
+};
+/// The coordinator cannot forget what reports up to this one say, whatever befalls it.
+struct SettleConfirmed {
+  JobId job;
+  std::uint64_t number = 0;  ///< SettleReport::number
 };
 
 // ---- worker to shard ----
@@ -471,7 +481,7 @@ using Message =
                  NoLease, EvaluationLease, FlushResidual, EndJob, Fenced, RegisterShard, ShardOpened,
                  ShardFailed, SettleReport, FenceDone, CutTaken, ShardAtRest, OpenShard, Membership, Fence,
                  TakeCut, ReleaseCut, Rest, CloseShard, Subscribe, Push, FetchCut, Subscribed, PushAck,
-                 Publish, Assign, CutValues, ShardRefusal, Tune, Tuned>;
+                 Publish, Assign, CutValues, ShardRefusal, Tune, Tuned, SettleConfirmed>;
 
 /// The name of the message's type, as messages.fbs spells it.
 std::string_view message_name(const Message& message);

@@ -23,6 +23,30 @@ void archive(Archive& a, OpenShard& m) {
   a(m.job, m.spec_text, m.data, m.index, m.begin, m.end, m.layout_hash);
 }
 template <class Archive>
+void archive(Archive& a, StallSeconds& m) {
+  a(m.gate, m.codec, m.data, m.merge, m.window);
+}
+template <class Archive>
+void archive(Archive& a, WorkerStatus& m) {
+  a(m.job, m.clock, m.samples, m.loss_sum, m.compute_seconds, m.stall, m.compute_cpu_seconds,
+    m.codec_cpu_seconds, m.evaluation_seconds, m.bytes_up, m.bytes_down, m.staleness, m.at_gate,
+    m.round_trip_seconds, m.pushes_in_flight, m.turnaround_p50_seconds, m.turnaround_p99_seconds,
+    m.residual_norm, m.exact_bytes_up, m.exact_bytes_down, m.round_trip_deviation_seconds,
+    m.path_bytes_per_second);
+}
+template <class Archive>
+void archive(Archive& a, RegisterWorker& m) {
+  a(m.name, m.site, m.incarnation, m.device, m.hardware, m.order, m.job);
+}
+template <class Archive>
+void archive(Archive& a, RegisterShard& m) {
+  a(m.server_name, m.endpoint, m.destination, m.hardware, m.job, m.epoch);
+}
+template <class Archive>
+void archive(Archive& a, ShardPlace& m) {
+  a(m.endpoint, m.index, m.destination, m.begin, m.end);
+}
+template <class Archive>
 void archive(Archive& a, Member& m) {
   a(m.order, m.incarnation, m.state, m.entry_clock);
 }

@@ -23,7 +23,7 @@ class Reader {
   void read(const wire::RegisterWorker& t, RegisterWorker& m) {
     m = {text("name", t.name(), kNameBytesMax), text("site", t.site(), kNameBytesMax),
          id128<IncarnationId>("incarnation", t.incarnation()), text("device", t.device(), kNameBytesMax),
-         text("hardware", t.hardware(), kTextBytesMax)};
+         text("hardware", t.hardware(), kTextBytesMax), IncarnationOrder(t.order()), JobId(t.job())};
   }
   void read(const wire::JobPrepared& t, JobPrepared& m) {
     m = {JobId(t.job()), data(t.data()), t.layout_hash()};
@@ -101,6 +101,7 @@ class Reader {
   void read(const wire::ShardFailed& t, ShardFailed& m) { m = {JobId(t.job()), reason(t.reason())}; }
   void read(const wire::SettleReport& t, SettleReport& m) {
     m.job = JobId(t.job());
+    m.number = t.number();
     if (!count("entries", t.entries(), kSettleEntriesMax)) return;
     for (const wire::Settled* e : *t.entries())
       m.entries.push_back({IncarnationOrder(e->order()), Sequence(e->sequence()), Round(e->round()),
@@ -201,6 +202,7 @@ class Reader {
     m.settings = yaml_text("settings", t.settings());
   }
   void read(const wire::Tuned& t, Tuned& m) { m = {JobId(t.job()), t.number(), Round(t.from_round())}; }
+  void read(const wire::SettleConfirmed& t, SettleConfirmed& m) { m = {JobId(t.job()), t.number()}; }
   void read(const wire::ShardRefusal& t, ShardRefusal& m) {
     m = {JobId(t.job()), reason(t.reason()), CutId(t.cut())};
   }
@@ -353,6 +355,7 @@ Message read_one(const wire::Envelope& envelope, Reader& reader) {
   NANDUTI_READ(ShardRefusal)
   NANDUTI_READ(Tune)
   NANDUTI_READ(Tuned)
+  NANDUTI_READ(SettleConfirmed)
 #undef NANDUTI_READ
   // clang-format on
   return message;

@@ -16,7 +16,8 @@ class Writer {
 
   auto write(const RegisterWorker& m) {
     const auto id = id128(m.incarnation);
-    return wire::CreateRegisterWorker(b_, text(m.name), text(m.site), &id, text(m.device), text(m.hardware));
+    return wire::CreateRegisterWorker(b_, text(m.name), text(m.site), &id, text(m.device), text(m.hardware),
+                                      m.order.value(), m.job.value());
   }
   auto write(const JobPrepared& m) {
     return wire::CreateJobPrepared(b_, m.job.value(), data(m.data), m.layout_hash);
@@ -74,7 +75,7 @@ class Writer {
     for (const SettleEntry& e : m.entries)
       entries.emplace_back(e.order.value(), e.sequence.value(), e.round.value(), e.lease.value(),
                            samples(e.range), e.applied_parts, e.age);
-    return wire::CreateSettleReport(b_, m.job.value(), b_.CreateVectorOfStructs(entries));
+    return wire::CreateSettleReport(b_, m.job.value(), b_.CreateVectorOfStructs(entries), m.number);
   }
   auto write(const FenceDone& m) {
     return wire::CreateFenceDone(b_, m.job.value(), m.order.value(), m.next_sequence.value());
@@ -139,6 +140,7 @@ class Writer {
                             m.bound.value_or(0), m.round_samples, text(m.settings));
   }
   auto write(const Tuned& m) { return wire::CreateTuned(b_, m.job.value(), m.number, m.from_round.value()); }
+  auto write(const SettleConfirmed& m) { return wire::CreateSettleConfirmed(b_, m.job.value(), m.number); }
 
  private:
   Offset<flatbuffers::String> text(const std::string& t) { return b_.CreateString(t); }

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <optional>
 
 namespace nanduti {
@@ -25,6 +26,22 @@ class AgeHistogram {
       if (static_cast<double>(below) >= part * static_cast<double>(total_)) return age;
     }
     return kAgeMax;
+  }
+
+  template <class Archive>
+  void archive(Archive& a) {
+    std::map<std::uint32_t, std::uint64_t> known;
+    for (std::uint32_t age = 0; age <= kAgeMax; ++age)
+      if (counts_[age] > 0) known.emplace(age, counts_[age]);
+    a(known);
+    if (!Archive::kReads) return;
+    counts_ = {};
+    total_ = 0;
+    for (const auto& [age, count] : known) {
+      if (age > kAgeMax) continue;
+      counts_[age] = count;
+      total_ += count;
+    }
   }
 
  private:

@@ -51,6 +51,7 @@ void CoordinatorCore::on_event(ProtocolTime now, const Event& event) {
   std::visit([&](const auto& e) { handle(now, e); }, event);
   if (next_check_ == kNever) next_check_ = now + kCheckEvery;
   advance(now);
+  end_event();
 }
 
 const CoordinatorCore::JobView* CoordinatorCore::view(JobId job) const {
@@ -64,6 +65,7 @@ CoordinatorCore::Worker* CoordinatorCore::worker_at(PeerId peer) {
   return nullptr;
 }
 
+/// Who is away (nobody is peer 0, and sessions that are over take nothing) is told what matters when it is back.
 void CoordinatorCore::tell(PeerId peer, Message message) {
   actions_.push_back(SendMessage{peer, kControl, std::move(message)});
 }
@@ -134,6 +136,13 @@ void CoordinatorCore::register_worker(ProtocolTime now, PeerId peer, const Regis
     note(fmt::format("worker '{}' begins a new life", before->registration.name));
     bury(*before, "it has begun a new life");
   }
+  if (Worker* known = find_away(request)) {
+    if (known->order == request.order && run_ && request.job == run_->job)
+      return take_back_worker(*known, peer, request);
+    bury(*known, "it has begun a new life");
+  }
+  // What it was called before says that it is somebody else now.
+  if (next_order_ == request.order) next_order_ = next_order_.next();
   Worker worker;
   worker.order = next_order_;
   next_order_ = next_order_.next();
@@ -145,6 +154,31 @@ void CoordinatorCore::register_worker(ProtocolTime now, PeerId peer, const Regis
   tell(peer, Registered{worker.order});
   note(fmt::format("worker '{}' of site '{}' is here ({})", request.name, request.site, request.device));
   workers_.emplace(worker.order, std::move(worker));
+}
+
+/// One that was there before this process began.
+CoordinatorCore::Worker* CoordinatorCore::find_away(const RegisterWorker& request) {
+  for (auto& [order, worker] : workers_)
+    if (worker.peer == PeerId() && worker.registration.incarnation == request.incarnation) return &worker;
+  return nullptr;
+}
+
+/// It takes part still. What was on its way to it may be lost, and is said again.
+void CoordinatorCore::take_back_worker(Worker& worker, PeerId peer, const RegisterWorker& request) {
+  const Run& run = *run_;
+  worker.peer = peer;
+  worker.registration = request;
+  worker.registration.hardware = shortened(request.hardware);
+  worker.last_heard = worker.last_progress = worker.last_settled = now_;
+  worker.silent = false;
+  note(fmt::format("worker '{}' is back", request.name));
+  tell(peer, Registered{worker.order});
+  if (worker.state == MemberState::kSuspended) activate(worker);
+  tell_tuning(peer, view_of_run().tunings.back().from_round);
+  for (const LeaseBook::Lease& lease : run.book->leases_of(worker.order))
+    tell(peer,
+         LeaseGrant{run.job, lease.id, lease.range, worker.active_from, worker.entry_clock, lease.ahead});
+  if (run.phase == Phase::kFlushing && !worker.flushed) tell(peer, FlushResidual{run.job});
 }
 
 void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) {
@@ -160,6 +194,7 @@ void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) 
                                          shard.registration.server_name, request.job));
     shard.peer = peer;
     shard.connected = true;
+    shard.settled = shard.confirmed = 0;
     shard.registration = request;
     shard.registration.hardware = shortened(request.hardware);
     if (run_ && index < run_->places.size())
@@ -176,7 +211,7 @@ void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) 
     return;
   }
   if (run_ && run_->phase >= Phase::kOpening) note("a new shard waits for the next job");
-  Shard& shard = shards_.emplace_back(Shard{peer, request, true, false, false, {}});
+  Shard& shard = shards_.emplace_back(Shard{peer, request, true, false, false, {}, 0, 0});
   shard.registration.hardware = shortened(request.hardware);
   if (request.job != JobId()) tell(peer, CloseShard{request.job});
 }
@@ -199,7 +234,12 @@ void CoordinatorCore::take_back_shard(ShardIndex index) {
   for (auto& [order, worker] : workers_)
     worker.last_progress = worker.last_settled = now_;  // nobody could settle anything
   tell_tuning(shard.peer, view_of_run().tunings.back().from_round);
-  const std::uint64_t known = std::min(shard.registration.epoch.value(), run.epoch.value());
+  // Where this coordinator's own log has lost its end.
+  for (; run.epoch < shard.registration.epoch; run.membership_changed = true) {
+    run.epoch = run.epoch.next();
+    run.active_counts.push_back(count_active());
+  }
+  const std::uint64_t known = shard.registration.epoch.value();
   if (run.epoch.value() > known) {
     Membership missed = membership();
     const auto first = static_cast<std::ptrdiff_t>(std::max<std::uint64_t>(
@@ -395,6 +435,7 @@ void CoordinatorCore::on_shard_message(ProtocolTime now, ShardIndex index, const
 
 void CoordinatorCore::on_settled(ProtocolTime now, ShardIndex shard, const SettleReport& report) {
   if (!run_->book) return;
+  shards_.at(shard.value()).settled = report.number;
   for (const SettleEntry& entry : report.entries) {
     const auto it = workers_.find(entry.order);
     const bool joined = it != workers_.end() && it->second.part == Part::kJoined;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/base/named_count.h"
+#include "common/base/storage_work.h"
 #include "common/protocol/session_hub.h"
 #include "server/coordinator/auto_tuner.h"
 #include "server/coordinator/job_figures.h"
@@ -32,7 +33,18 @@ struct CoordinatorOptions {
   Duration prepare_timeout = std::chrono::minutes(30);
   /// Opening, fencing, a cut or rest on a shard, or its return when its server has ended: the job fails.
   Duration shard_timeout = std::chrono::minutes(10);
+  /// Whether what jobs are like outlives the process: if not, AppendLog never comes.
+  bool durable = false;
+  /// What others wait for is written once in so long, at most.
+  Duration save_every = std::chrono::milliseconds(20);
+  /// What a wall clock shows, less ProtocolTime: seconds that are told of a job go on when it does.
+  Duration wall_offset{0};
 };
+
+/// What nobody waits for is written once in so long.
+inline constexpr Duration kSaveIdleEvery = std::chrono::milliseconds(250);
+/// A snapshot is due when the log since the last one has become so long, and longer than it.
+inline constexpr std::uint64_t kCoordinatorLogBytes = std::uint64_t{4} << 20;
 
 /// Signs of work without a round that counts put the end off for so many lease times: they are claims.
 inline constexpr int kUnsettledLeasesMax = 10;
@@ -145,8 +157,9 @@ class CoordinatorCore {
     JobId job;
     Status status;
   };
+  using SnapshotEnded = nanduti::SnapshotEnded;
   using Event = std::variant<PeerConnected, PeerClosed, MessageReceived, MessageAcked, SubmitJob, CancelJob,
-                             TuneJob, ModelPlanned, ResultSaved>;
+                             TuneJob, ModelPlanned, ResultSaved, SnapshotEnded>;
 
   struct PlanModel {
     JobId job;
@@ -172,8 +185,19 @@ class CoordinatorCore {
     std::string text;
     bool warning = false;
   };
-  using Action =
-      std::variant<SendMessage, OpenPeer, ClosePeer, PlanModel, SaveCheckpoint, SaveResult, JobChanged, Note>;
+  /// What comes after this must not leave before the next entry of the log is durable.
+  struct StateChanged {};
+  /// An entry is the state as a whole, but for jobs that are as the log has them already.
+  using AppendLog = nanduti::AppendLog;
+  using BeginSnapshot = nanduti::BeginSnapshot;
+  using Action = std::variant<SendMessage, OpenPeer, ClosePeer, PlanModel, SaveCheckpoint, SaveResult,
+                              JobChanged, Note, StateChanged, AppendLog, BeginSnapshot>;
+
+  /// Done in the order in which it comes, and before what waits for it.
+  static bool is_storage_work(const Action& action) {
+    return std::holds_alternative<StateChanged>(action) || std::holds_alternative<AppendLog>(action) ||
+           std::holds_alternative<BeginSnapshot>(action);
+  }
 
   /// What followers see.
   struct JobView {
@@ -190,16 +214,27 @@ class CoordinatorCore {
     std::vector<Tuning> tunings;        ///< the newest last; empty before training
     std::vector<std::string> warnings;  ///< what the job's owner should know, such as lost reproducibility
     std::vector<ParticipantReport> participants;
+    std::optional<ProtocolTime> started;  ///< it runs since then
+
+    void shift(Duration by);
   };
 
   explicit CoordinatorCore(const CoordinatorOptions& options) : options_(options) {}
+  /// A coordinator that goes on where its log ends: jobs that train go on when their shards and workers are
+  /// back, those that had not begun to train begin again. `complete`: nothing that ever left it is missing.
+  /// Errors: kCorrupt, where that makes no sense; kRefused, where a newer program has written it.
+  static Result<CoordinatorCore> recover(const CoordinatorOptions& options, ProtocolTime now,
+                                         const std::optional<SharedBytes>& snapshot,
+                                         const std::vector<SharedBytes>& entries, bool complete);
 
   /// Workers and shards of any job; workers send no payload, shards the cuts of theirs.
   static Admission admission() { return {JobId(), 0, 0, kPayloadBytesMax}; }
 
   void on_event(ProtocolTime now, const Event& event);
   void on_deadline(ProtocolTime now);
-  [[nodiscard]] ProtocolTime next_deadline() const { return next_check_; }
+  [[nodiscard]] ProtocolTime next_deadline() const { return std::min(next_check_, save_due()); }
+  /// So many entries of the log are durable, of all since the beginning.
+  void on_durable(std::uint64_t entries) { durable_ = entries; }
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
 
   [[nodiscard]] const JobView* view(JobId job) const;
@@ -222,13 +257,17 @@ class CoordinatorCore {
     }
   };
   [[nodiscard]] const Counters& counters() const { return counters_; }
+  /// The running job's data, once its workers have named it.
+  [[nodiscard]] std::optional<DataDescription> data_of(JobId job) const {
+    return run_ && run_->job == job ? run_->data : std::nullopt;
+  }
 
  private:
   static constexpr Duration kCheckEvery = std::chrono::seconds(1);
   enum class Part { kNone, kPreparing, kPrepared, kRefused, kJoined };
   struct Worker {
     IncarnationOrder order;
-    PeerId peer;
+    PeerId peer;  // 0: it has not come back since this process began
     RegisterWorker registration;
     ProtocolTime last_heard;
     Part part = Part::kNone;
@@ -254,6 +293,11 @@ class CoordinatorCore {
     WorkerStatus status;          // the last one
     std::uint64_t tuned = 0;      // the number of the newest tuning that it has taken...
     Round tuned_from;             // ...and from which round on
+    template <class Archive>
+    void archive(Archive& a) {
+      a(order, registration, part, state, entry_clock, active_from, clocks, draining, flushed, evaluates_late,
+        tuned, tuned_from);
+    }
   };
   struct Gone {
     IncarnationOrder order;
@@ -270,7 +314,9 @@ class CoordinatorCore {
     bool connected = false;
     bool opened = false;
     bool at_rest = false;
-    ProtocolTime away_since;  // where it is not connected
+    ProtocolTime away_since;      // where it is not connected
+    std::uint64_t settled = 0;    // number of the newest SettleReport
+    std::uint64_t confirmed = 0;  // as far as it has been told
   };
   struct EvaluationPart {
     IncarnationOrder order;  // 0: nobody's
@@ -283,6 +329,10 @@ class CoordinatorCore {
   struct FenceWait {
     std::uint64_t shards = 0;  // that have not answered yet, as bits
     ProtocolTime since;
+    template <class Archive>
+    void archive(Archive& a) {
+      a(shards);
+    }
   };
   struct Cut {
     std::uint32_t epoch = 0;  // that ends; 0: within one
@@ -294,6 +344,11 @@ class CoordinatorCore {
     EvaluationFigures figures;
 
     [[nodiscard]] std::string name() const;
+    /// It is taken anew.
+    template <class Archive>
+    void archive(Archive& a) {
+      a(epoch, final, figures.samples, figures.seconds, figures.evaluation_seconds);
+    }
   };
   enum class Phase { kPreparing, kPlanning, kOpening, kTraining, kFlushing, kResting, kFinalCut, kSaving };
   struct Run {
@@ -324,7 +379,15 @@ class CoordinatorCore {
     std::vector<CutTaken> result;  // the final cut once it has its figures; saved when no other cut is open
     CutId next_cut{1};
     LeaseId next_evaluation{1};
+    /// From kTraining on.
+    template <class Archive>
+    void archive(Archive& a) {
+      a(job, phase, data, refusal, layout_hash, places, book, ranks, epoch, active_counts, participants_full,
+        fences, epochs_cut, evaluations_due, evaluations_taken, expired_in_a_row, cuts, next_cut,
+        next_evaluation);
+    }
   };
+  struct Entry;  // of the log
 
   void handle(ProtocolTime now, const PeerConnected& event);
   void handle(ProtocolTime now, const PeerClosed& event);
@@ -335,8 +398,11 @@ class CoordinatorCore {
   void handle(ProtocolTime now, const TuneJob& event);
   void handle(ProtocolTime now, const ModelPlanned& event);
   void handle(ProtocolTime now, const ResultSaved& event);
+  void handle(ProtocolTime now, const SnapshotEnded& event);
 
   void register_worker(ProtocolTime now, PeerId peer, const RegisterWorker& request);
+  [[nodiscard]] Worker* find_away(const RegisterWorker& request);
+  void take_back_worker(Worker& worker, PeerId peer, const RegisterWorker& request);
   void register_shard(PeerId peer, const RegisterShard& request);
   void take_back_shard(ShardIndex index);
   void on_worker_message(ProtocolTime now, Worker& worker, const Message& message);
@@ -367,6 +433,7 @@ class CoordinatorCore {
   void cut_within_epochs();
   void take_cut(std::uint32_t epoch, bool final);
   void take_cuts_anew();
+  [[nodiscard]] bool has_figures(std::uint32_t epoch);
   void lend_evaluations();
   void finish_cut(CutId id);
   void give_up_evaluations();
@@ -388,6 +455,7 @@ class CoordinatorCore {
   [[nodiscard]] std::uint64_t round_samples() const;
 
   // Whoever does not answer (coordinator_deadlines.cc).
+  void look_around();
   void check_silence(Worker& worker);
   void check_answers(Worker& worker);
   void check_round(Worker& worker);
@@ -422,6 +490,16 @@ class CoordinatorCore {
   [[nodiscard]] static std::string state_of(const Worker& worker);
   [[nodiscard]] std::optional<MembershipReport> membership_report() const;
   [[nodiscard]] JobView& view_of_run() { return jobs_.at(run_->job); }
+
+  // What outlives the process (coordinator_durability.cc).
+  void end_event();
+  [[nodiscard]] ProtocolTime save_due() const;
+  void save();
+  [[nodiscard]] SharedBytes encode_entry(bool whole);
+  void confirm_settled();
+  Status restore(const SharedBytes& bytes, std::string_view what);
+  Status go_on(bool complete);
+
   void tell(PeerId peer, Message message);
   void tell_shards(const Message& message);
   void note(std::string text, bool warning = false) { actions_.push_back(Note{std::move(text), warning}); }
@@ -437,6 +515,15 @@ class CoordinatorCore {
   IncarnationOrder next_order_{1};
   ProtocolTime next_check_ = kNever;
   Counters counters_;
+  bool had_run_ = false;          // when the last event came
+  bool changed_ = false;          // since the last entry of the log
+  bool awaited_ = false;          // and something that has been said depends on it
+  std::set<JobId> jobs_changed_;  // also those that do not run
+  ProtocolTime last_save_{};
+  std::uint64_t appended_ = 0, durable_ = 0;  // entries
+  bool log_begun_ = false;
+  std::uint64_t log_bytes_ = 0, snapshot_bytes_ = 0;  // since the last snapshot, and its own
+  bool snapshotting_ = false;
   std::vector<Action> actions_;
 };
 

@@ -105,12 +105,19 @@ void CoordinatorCore::on_cut_taken(ShardIndex shard, const CutTaken& taken) {
   const std::uint64_t short_parts = total / std::max(2 * round_samples(), kEvaluationPartMin);
   const std::uint64_t parts = std::clamp<std::uint64_t>(
       std::max(2 * joined, std::min(short_parts, kEvaluationPartsMax)), 1, std::max<std::uint64_t>(total, 1));
-  for (std::uint64_t i = 0; i < parts && total > 0; ++i) {
+  const bool evaluated = has_figures(cut.epoch);  // before this process began
+  for (std::uint64_t i = 0; i < parts && total > 0 && !evaluated; ++i) {
     cut.evaluation.emplace(run_->next_evaluation,
                            EvaluationPart{{}, total * i / parts, total * (i + 1) / parts, {}, {}, 0});
     run_->next_evaluation = run_->next_evaluation.next();
   }
   if (cut.evaluation.empty()) finish_cut(taken.cut);
+}
+
+/// Of the end of an epoch.
+bool CoordinatorCore::has_figures(std::uint32_t epoch) {
+  const std::vector<EpochFigures>& figures = view_of_run().figures;
+  return std::any_of(figures.begin(), figures.end(), [&](const auto& f) { return f.epoch == epoch; });
 }
 
 void CoordinatorCore::lend_evaluations() {
@@ -124,6 +131,7 @@ void CoordinatorCore::lend_evaluations() {
       std::tuple<bool, bool, std::size_t> fewest{true, true, ~std::size_t{0}};
       for (auto& [order, worker] : workers_) {
         if (worker.part != Part::kJoined || worker.draining || worker.silent) continue;
+        if (worker.peer == PeerId()) continue;
         std::size_t held = 0;
         for (const auto& [other, lent] : cut.evaluation) held += lent.order == order ? 1 : 0;
         const std::tuple rank{worker.evaluates_late, part.asked.contains(order), held};
@@ -165,7 +173,9 @@ void CoordinatorCore::finish_cut(CutId id) {
   const Cut cut = std::move(run_->cuts.at(id));
   run_->cuts.erase(id);
   JobView& view = view_of_run();
-  if (cut.epoch > 0) {
+  if (has_figures(cut.epoch)) {
+    // Its evaluation was done, and only its saving was not.
+  } else if (cut.epoch > 0) {
     const EpochFigures figures{cut.figures, cut.epoch};
     const auto by_epoch = [](const EpochFigures& x, const EpochFigures& y) { return x.epoch < y.epoch; };
     view.figures.insert(std::upper_bound(view.figures.begin(), view.figures.end(), figures, by_epoch),

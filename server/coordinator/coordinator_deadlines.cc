@@ -15,18 +15,23 @@ double seconds(Duration duration) { return std::chrono::duration<double>(duratio
 }  // namespace
 
 void CoordinatorCore::on_deadline(ProtocolTime now) {
-  if (now < next_check_) return;
   now_ = now;
-  next_check_ = now + kCheckEvery;
+  if (now >= next_check_) look_around();
+  end_event();
+}
+
+void CoordinatorCore::look_around() {
+  next_check_ = now_ + kCheckEvery;
   std::vector<IncarnationOrder> orders;
   for (const auto& [order, worker] : workers_) orders.push_back(order);
   for (const IncarnationOrder order : orders) {
-    check_silence(workers_.at(order));
+    // Each may be dead by then, or the job over.
+    if (const auto worker = workers_.find(order); worker != workers_.end()) check_silence(worker->second);
     if (const auto worker = workers_.find(order); worker != workers_.end()) check_answers(worker->second);
   }
   if (run_) check_evaluations();
   if (run_) check_shards();
-  advance(now);
+  advance(now_);
 }
 
 void CoordinatorCore::check_silence(Worker& worker) {

@@ -81,6 +81,7 @@ void CoordinatorCore::start_next_job() {
   for (auto& [id, job] : jobs_) {
     if (job.state != JobState::kQueued) continue;
     job.state = JobState::kRunning;
+    job.started = now_;
     run_.emplace(Run());
     run_->job = id;
     run_->phase_since = now_;
@@ -320,6 +321,7 @@ void CoordinatorCore::end_job(JobState state, const std::string& reason) {
     worker.part = Part::kNone;
     worker.state = MemberState::kIdle;
   }
+  std::erase_if(workers_, [](const auto& worker) { return worker.second.peer == PeerId(); });
   tell_shards(CloseShard{run_->job});
   actions_.push_back(JobChanged{run_->job});
   run_.reset();

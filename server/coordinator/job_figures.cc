@@ -248,4 +248,13 @@ Duration JobFigures::quiet(ProtocolTime now) const {
   return now - last_sample_;
 }
 
+void JobFigures::shift(Duration by) {
+  for (auto& [order, worker] : workers_) worker.samples.shift(by);
+  for (RecentWindow* window : {&settled_, &trained_, &loss_sum_}) window->shift(by);
+  for (std::optional<ProtocolTime>* time : {&training_since_, &lent_since_})
+    if (*time) **time += by;
+  last_sample_ += by;
+  last_ += by;
+}
+
 }  // namespace nanduti

@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "common/protocol/message.h"
+#include "common/protocol/message_archive.h"
 #include "server/coordinator/age_histogram.h"
 #include "server/coordinator/reports.h"
 
@@ -25,6 +25,18 @@ class RecentWindow {
   [[nodiscard]] double growth(ProtocolTime now) const;
   [[nodiscard]] std::size_t size() const { return points_.size(); }
   [[nodiscard]] double sum() const { return points_.empty() ? 0.0 : points_.back().sum; }
+  void shift(Duration by) {
+    for (Point& point : points_) point.time += by;
+  }
+
+  /// Of its values the last one: a rate begins anew.
+  template <class Archive>
+  void archive(Archive& a) {
+    std::optional<std::pair<ProtocolTime, double>> last;
+    if (!points_.empty()) last.emplace(points_.back().time, points_.back().sum);
+    a(last);
+    if (Archive::kReads && last) points_ = {{last->first, last->second}};
+  }
 
  private:
   struct Point {
@@ -42,6 +54,10 @@ class JobFigures {
   struct Worker {
     WorkerStatus last;
     RecentWindow samples;
+    template <class Archive>
+    void archive(Archive& a) {
+      a(last, samples);
+    }
   };
   struct Epoch {
     std::uint32_t epoch = 0;        ///< epochs behind it: 1, 2, ...
@@ -49,6 +65,10 @@ class JobFigures {
     std::optional<double> loss;     ///< mean training loss of what workers reported since the epoch before
     std::uint64_t samples = 0;      ///< that count
     double evaluation_seconds = 0;  ///< of `seconds`: JobFigures::evaluation_seconds
+    template <class Archive>
+    void archive(Archive& a) {
+      a(epoch, seconds, loss, samples, evaluation_seconds);
+    }
   };
 
   /// The worker takes part from now on: its statuses count.
@@ -93,6 +113,15 @@ class JobFigures {
   [[nodiscard]] double training_seconds(ProtocolTime now, std::uint64_t samples_total) const;
   /// For how long no sample has been settled; zero before training and after the end.
   [[nodiscard]] Duration quiet(ProtocolTime now) const;
+
+  /// All times are on another clock.
+  void shift(Duration by);
+  template <class Archive>
+  void archive(Archive& a) {
+    a(workers_, gone_, gone_utilisation_min_, ages_, publish_residual_norm_, settled_, trained_, loss_sum_,
+      last_loss_, epoch_trained_, epoch_loss_sum_, epochs_, training_since_, lent_since_, counted_,
+      last_sample_, last_, ended_);
+  }
 
  private:
   [[nodiscard]] WorkerStatus total() const;

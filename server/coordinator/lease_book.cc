@@ -67,7 +67,7 @@ LeaseBook::Lease LeaseBook::hold(IncarnationOrder order, const SampleRange& rang
   free_samples_ -= range.size();
   const Lease lease{next_lease_, range, ahead};
   next_lease_ = next_lease_.next();
-  held_.emplace(lease.id, Held{order, range, range.begin});
+  held_.emplace(lease.id, Held{order, range, range.begin, ahead});
   return lease;
 }
 
@@ -185,6 +185,18 @@ void LeaseBook::free(const SampleRange& range) {
     before->second = it->second;
     free_.erase(it);
   }
+}
+
+std::vector<LeaseBook::Lease> LeaseBook::leases_of(IncarnationOrder order) const {
+  std::vector<Lease> leases;
+  for (const auto& [id, held] : held_)
+    if (held.order == order) leases.push_back({id, held.range, held.ahead});
+  return leases;
+}
+
+bool LeaseBook::fits(std::uint64_t samples, std::uint32_t epochs, std::size_t shards) const {
+  return options_.samples == samples && options_.epochs == epochs && options_.shards == shards &&
+         options_.samples > 0 && options_.round_samples > 0 && counted_.size() == epochs;
 }
 
 bool LeaseBook::holds_lease(IncarnationOrder order) const {

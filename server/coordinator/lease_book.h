@@ -8,7 +8,7 @@
 
 #include "common/base/ids.h"
 #include "common/base/result.h"
-#include "common/protocol/message.h"
+#include "common/protocol/message_archive.h"
 
 namespace nanduti {
 
@@ -26,6 +26,10 @@ struct LeaseBookOptions {
   std::uint32_t epochs = 1;
   std::uint64_t round_samples = 1;  ///< local_steps * batch_size
   std::uint32_t shards = 1;         ///< at most kShardsMax
+  template <class Archive>
+  void archive(Archive& a) {
+    a(samples, epochs, round_samples, shards);
+  }
 };
 
 /// The samples of a job: lent, given back, counted. A sample counts once every shard has durably settled its
@@ -33,6 +37,7 @@ struct LeaseBookOptions {
 /// each other without a barrier. Pure; one thread.
 class LeaseBook {
  public:
+  LeaseBook() = default;  ///< to be read from an archive
   explicit LeaseBook(const LeaseBookOptions& options);
 
   struct Lease {
@@ -61,6 +66,8 @@ class LeaseBook {
   /// Nothing of this incarnation settles any more on any shard: what did not count is free again.
   void fence(IncarnationOrder order);
 
+  /// What is left of the leases that this incarnation holds, as granted.
+  [[nodiscard]] std::vector<Lease> leases_of(IncarnationOrder order) const;
   [[nodiscard]] bool holds_lease(IncarnationOrder order) const;
   /// Samples lent to this incarnation that do not count yet.
   [[nodiscard]] std::uint64_t held_samples(IncarnationOrder order) const;
@@ -73,15 +80,32 @@ class LeaseBook {
   /// Samples trained again because their first round had settled on some shards only when its worker died.
   [[nodiscard]] std::uint64_t repeated_samples() const { return repeated_samples_; }
 
+  template <class Archive>
+  void archive(Archive& a) {
+    a(options_, all_shards_, free_, free_samples_, held_, partial_, next_sequence_, counted_, sections_,
+      next_lease_, repeated_samples_);
+  }
+  /// Whether what an archive held can be a book of such a job.
+  [[nodiscard]] bool fits(std::uint64_t samples, std::uint32_t epochs, std::size_t shards) const;
+
  private:
   struct Held {
     IncarnationOrder order;
     SampleRange range;       // begin moves on as rounds count
     std::uint64_t next = 0;  // where the next round begins that no shard has settled
+    std::uint64_t ahead = 0;
+    template <class Archive>
+    void archive(Archive& a) {
+      a(order, range, next, ahead);
+    }
   };
   struct Partial {
     std::uint64_t shards = 0;  // bit k: shard k has settled it
     SettleEntry entry;
+    template <class Archive>
+    void archive(Archive& a) {
+      a(shards, entry);
+    }
   };
   Lease hold(IncarnationOrder order, const SampleRange& range, std::uint64_t ahead);
   void free(const SampleRange& range);
@@ -89,7 +113,7 @@ class LeaseBook {
   [[nodiscard]] std::size_t count_partial(IncarnationOrder order) const;
 
   LeaseBookOptions options_;
-  std::uint64_t all_shards_;
+  std::uint64_t all_shards_ = 0;
   std::map<std::pair<DataEpoch, std::uint64_t>, std::uint64_t> free_;  // (epoch, begin) to end
   std::uint64_t free_samples_ = 0;                                     // in all
   std::map<LeaseId, Held> held_;
@@ -99,6 +123,10 @@ class LeaseBook {
   struct SectionCursor {
     std::uint32_t epoch = 0;
     std::uint64_t rounds = 0;  // of that epoch, lent so far
+    template <class Archive>
+    void archive(Archive& a) {
+      a(epoch, rounds);
+    }
   };
   std::map<std::uint32_t, SectionCursor> sections_;  // by rank
   LeaseId next_lease_{1};

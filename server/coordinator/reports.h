@@ -118,6 +118,7 @@ struct JobReport {
   std::string model;            ///< path of the trained model; filled by the host when it is there
   std::string run;              ///< path of run.json; the same
   double training_seconds = 0;  ///< from the start of training to the last settled sample
+  std::optional<double> started_s;  ///< when it began to run: seconds since 1970
   std::vector<EpochReport> figures;
   std::vector<EvaluationReport> evaluations;    ///< within epochs, by samples
   std::uint64_t evaluations_skipped = 0;        ///< workers were busy with those before

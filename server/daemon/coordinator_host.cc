@@ -22,8 +22,12 @@ namespace {
 /// Jobs that wait or run, and that are remembered.
 constexpr std::size_t kJobsMax = 10'000;
 
-CoordinatorOptions options_of(const ServerConfig& config) {
+CoordinatorOptions options_of(const ServerConfig& config, ProtocolTime now) {
   CoordinatorOptions options;
+  options.durable = true;
+  options.wall_offset =
+      std::chrono::duration_cast<Duration>(std::chrono::system_clock::now().time_since_epoch()) -
+      now.time_since_epoch();
   options.shards = std::max(config.roles.shards, 1u);
   options.suspend_after = config.membership.suspend_after;
   options.dead_after = config.membership.dead_after;
@@ -41,10 +45,9 @@ SessionOptions session_options(const ServerConfig& config) {
 }
 
 /// "2026-11-24T20:41:07Z"
-std::string now_utc() {
-  const std::time_t now = std::time(nullptr);
+std::string in_utc(std::time_t time) {
   std::tm utc{};
-  gmtime_r(&now, &utc);
+  gmtime_r(&time, &utc);
   return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday,
                      utc.tm_hour, utc.tm_min, utc.tm_sec);
 }
@@ -108,17 +111,86 @@ Result<std::vector<float>> joined(const std::vector<CutTaken>& shards, std::uint
 
 }  // namespace
 
+Result<std::unique_ptr<CoordinatorHost>> CoordinatorHost::create(const ServerConfig& config,
+                                                                 ZmqTransport& transport, EventLoop& slow,
+                                                                 StorageDirectory storage, LogStorage log) {
+  // As the core's event loop counts it, which has not slept yet.
+  const ProtocolTime now(
+      std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()));
+  const CoordinatorOptions options = options_of(config, now);
+  Result<CoordinatorCore> core = CoordinatorCore(options);
+  if (std::optional<StoredLog> stored = log.take_stored()) {
+    for (const std::string& warning : stored->warnings) log_warning("{}", warning);
+    const std::optional<SharedBytes> snapshot =
+        stored->snapshot ? std::optional(stored->snapshot->head) : std::nullopt;
+    core = CoordinatorCore::recover(options, now, snapshot, stored->entries, stored->complete);
+    if (!core.ok()) return core.error().within("the coordinator does not recover");
+  }
+  std::unique_ptr<CoordinatorHost> host(
+      new CoordinatorHost(config, transport, slow, std::move(storage), std::move(core).value()));
+  const CoordinatorCore& known = host->runner_.core();
+  for (const JobReport& report : known.job_reports(now))
+    NANDUTI_RETURN_IF_ERROR(
+        host->know_again(report, known.view(report.id)->plan.spec_text, known.data_of(report.id)));
+  CoreRunner<CoordinatorCore>& runner = host->runner_;
+  host->log_ = std::make_unique<StorageThread>(
+      std::move(log),
+      StorageThread::Owner{[&runner](std::uint64_t entries) { runner.on_durable(entries); }, [] {},
+                           [&runner](Status status) { runner.post(SnapshotEnded{std::move(status)}); }});
+  return host;
+}
+
 CoordinatorHost::CoordinatorHost(const ServerConfig& config, ZmqTransport& transport, EventLoop& slow,
-                                 StorageDirectory storage)
+                                 StorageDirectory storage, CoordinatorCore core)
     : slow_(slow),
       storage_(std::move(storage)),
       runner_("coordinator", transport, kCoordinatorDestination, session_options(config),
-              unpredictable_stream(), CoordinatorCore(options_of(config))) {
+              unpredictable_stream(), std::move(core)) {
   runner_.set_admission(CoordinatorCore::admission());
+}
+
+/// A job that the core has recovered.
+Status CoordinatorHost::know_again(const JobReport& report, const std::string& spec_text,
+                                   const std::optional<DataDescription>& data) {
+  Job job;
+  job.state = report.state;
+  job.epochs_logged = report.figures.size();
+  std::error_code ignored;
+  job.model_saved = std::filesystem::exists(storage_.model_path(report.id), ignored);
+  job.run_saved = std::filesystem::exists(storage_.run_path(report.id), ignored);
+  const std::string name = fmt::format("job {}", report.id);
+  Result<JobConfig> config = parse_job_text(spec_text, name);
+  if (config.ok()) {
+    job.config = std::move(config).value();
+  } else {
+    if (!is_over(report.state)) return config.error();
+    job.config.source.text = spec_text;  // of an older program
+  }
+  job.tuned = {job.config.staleness, job.config.compression};
+  if (!report.tunings.empty() && !report.tunings.back().settings.empty()) {
+    Result<TuningSpec> tuned = parse_tuning(report.tunings.back().settings, name, job.tuned);
+    if (tuned.ok()) job.tuned = std::move(tuned).value();
+  }
+  if (data) {
+    Result<ResolvedModel> model =
+        resolve_model(job.config.model, {data->channels, data->height, data->width, data->classes});
+    if (!model.ok()) return model.error().within(name);
+    job.model = std::move(model).value();
+  }
+  next_job_ = std::max(next_job_, report.id.next());
+  const bool lacks_record = is_over(report.state) && !job.run_saved;
+  jobs_.emplace(report.id, std::move(job));
+  if (lacks_record) slow_.post([this, report] { write_run(report); });
+  return {};
 }
 
 void CoordinatorHost::start() {
   runner_.start([this](const CoordinatorCore::Action& action) { carry_out(action); });
+}
+
+void CoordinatorHost::stop() {
+  runner_.stop();
+  log_->stop();
 }
 
 // ---- the desk: on the HTTP server's thread ----
@@ -139,7 +211,6 @@ Result<JobId> CoordinatorHost::submit(std::string yaml, std::string name) {
   const JobPlan plan = plan_of(id, *config);
   {
     const std::lock_guard lock(mutex_);
-    if (ending_) return make_error(ErrorCode::kUnavailable, "the server is stopping");
     if (jobs_.size() >= kJobsMax)
       return make_error(ErrorCode::kExhausted, "this server has taken its maximum of {} jobs", kJobsMax);
     Job job;
@@ -148,7 +219,8 @@ Result<JobId> CoordinatorHost::submit(std::string yaml, std::string name) {
     jobs_.emplace(id, std::move(job));
   }
   const bool taken = runner_.run(
-      [&](CoordinatorCore& core, ProtocolTime now) { core.on_event(now, CoordinatorCore::SubmitJob{plan}); });
+      [&](CoordinatorCore& core, ProtocolTime now) { core.on_event(now, CoordinatorCore::SubmitJob{plan}); },
+      true);
   if (!taken) return make_error(ErrorCode::kUnavailable, "the server is stopping");
   log_info("job {} '{}' is submitted", id, plan.name);
   return id;
@@ -156,10 +228,12 @@ Result<JobId> CoordinatorHost::submit(std::string yaml, std::string name) {
 
 Status CoordinatorHost::cancel(JobId job) {
   bool known = false;
-  const bool ran = runner_.run([&](CoordinatorCore& core, ProtocolTime now) {
-    known = core.view(job) != nullptr;
-    core.on_event(now, CoordinatorCore::CancelJob{job, "cancelled by an operator"});
-  });
+  const bool ran = runner_.run(
+      [&](CoordinatorCore& core, ProtocolTime now) {
+        known = core.view(job) != nullptr;
+        core.on_event(now, CoordinatorCore::CancelJob{job, "cancelled by an operator"});
+      },
+      true);
   if (!ran) return make_error(ErrorCode::kUnavailable, "the server is stopping");
   if (!known) return make_error(ErrorCode::kNotFound, "no job has the id {}", job);
   return {};
@@ -182,14 +256,16 @@ Status CoordinatorHost::tune(JobId id, std::string yaml, std::string name) {
     if (!codecs.ok()) return codecs.error();
   }
   Status tunable;
-  const bool ran = runner_.run([&](CoordinatorCore& core, ProtocolTime now) {
-    tunable = core.check_tunable(id);
-    if (tunable.ok() && !model)
-      tunable = make_error(ErrorCode::kRefused, "job {} has just begun: try again", id);
-    if (!tunable.ok()) return;
-    core.on_event(now, CoordinatorCore::TuneJob{id, staleness_of(spec->staleness), to_yaml(*spec),
-                                                "tuned by an operator"});
-  });
+  const bool ran = runner_.run(
+      [&](CoordinatorCore& core, ProtocolTime now) {
+        tunable = core.check_tunable(id);
+        if (tunable.ok() && !model)
+          tunable = make_error(ErrorCode::kRefused, "job {} has just begun: try again", id);
+        if (!tunable.ok()) return;
+        core.on_event(now, CoordinatorCore::TuneJob{id, staleness_of(spec->staleness), to_yaml(*spec),
+                                                    "tuned by an operator"});
+      },
+      true);
   if (!ran) return make_error(ErrorCode::kUnavailable, "the server is stopping");
   NANDUTI_RETURN_IF_ERROR(tunable);
   const std::lock_guard lock(mutex_);
@@ -254,6 +330,10 @@ void CoordinatorHost::carry_out(const CoordinatorCore::Action& action) {
     });
   } else if (const auto* changed = std::get_if<CoordinatorCore::JobChanged>(&action)) {
     on_job_changed(changed->job);
+  } else if (const auto* append = std::get_if<AppendLog>(&action)) {
+    log_->take(*append);
+  } else if (const auto* snapshot = std::get_if<BeginSnapshot>(&action)) {
+    log_->take(*snapshot);
   }
 }
 
@@ -268,7 +348,6 @@ void CoordinatorHost::on_job_changed(JobId id) {
     const std::lock_guard lock(mutex_);
     Job& job = jobs_.at(id);
     before = std::exchange(job.state, report->state);
-    if (before == JobState::kQueued && report->state == JobState::kRunning) job.started = now_utc();
     has_test = job.config.data.test.has_value();
     logged = job.epochs_logged;
     while (job.epochs_logged < report->figures.size() &&
@@ -346,7 +425,6 @@ void CoordinatorHost::write_run(const JobReport& report) {
     const Job& job = jobs_.at(report.id);
     record.job_text = job.config.source.text;
     record.seed = job.config.training.seed;
-    record.started = job.started;
     if (job.model) record.parameter_count = job.model->space.parameter_count();
   }
   for (const ParticipantReport& worker : report.participants)
@@ -358,7 +436,8 @@ void CoordinatorHost::write_run(const JobReport& report) {
   record.target = report.target;
   record.accuracy = report.accuracy;
   record.target_met = report.target_met;
-  record.ended = now_utc();
+  if (report.started_s) record.started = in_utc(static_cast<std::time_t>(*report.started_s));
+  record.ended = in_utc(std::time(nullptr));
   record.program_version = kProgramVersion;
   record.library_versions = library_versions();
   record.server_hardware = describe_hardware();
@@ -391,20 +470,13 @@ void CoordinatorHost::write_run(const JobReport& report) {
   jobs_.at(report.id).run_saved = true;
 }
 
-bool CoordinatorHost::end_jobs(const std::string& reason) {
-  {
-    const std::lock_guard lock(mutex_);
-    ending_ = true;
-  }
-  bool any = false;
+std::vector<JobId> CoordinatorHost::unfinished_jobs() {
+  std::vector<JobId> unfinished;
   runner_.run([&](CoordinatorCore& core, ProtocolTime now) {
-    for (const JobReport& report : core.job_reports(now)) {
-      if (is_over(report.state)) continue;
-      any = true;
-      core.on_event(now, CoordinatorCore::CancelJob{report.id, reason});
-    }
+    for (const JobReport& report : core.job_reports(now))
+      if (!is_over(report.state)) unfinished.push_back(report.id);
   });
-  return any;
+  return unfinished;
 }
 
 }  // namespace nanduti

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -17,23 +18,25 @@
 #include "common/net/zmq_transport.h"
 #include "server/admin/job_desk.h"
 #include "server/coordinator/coordinator_core.h"
+#include "server/daemon/storage_thread.h"
 #include "server/storage/storage_directory.h"
 
 namespace nanduti {
 
-/// The coordinator of a server's program: its CoordinatorCore on a thread of its own, the jobs' files, and
-/// the desk that operators' requests come to.
+/// The coordinator of a server's program: its CoordinatorCore on a thread of its own and its log on another,
+/// the jobs' files, and the desk that operators' requests come to.
 class CoordinatorHost final : public JobDesk {
  public:
-  /// Files are written on `slow`. Both outlive the host.
-  CoordinatorHost(const ServerConfig& config, ZmqTransport& transport, EventLoop& slow,
-                  StorageDirectory storage);
+  /// Files are written on `slow`. Both outlive the host. It goes on where `log` ends. Errors: those of
+  /// CoordinatorCore::recover, and of a job that this program does not understand.
+  static Result<std::unique_ptr<CoordinatorHost>> create(const ServerConfig& config, ZmqTransport& transport,
+                                                         EventLoop& slow, StorageDirectory storage,
+                                                         LogStorage log);
 
   void start();
-  /// Takes no more jobs and ends what waits or runs, with this reason; the records are written on `slow`.
-  /// Returns whether there was any.
-  bool end_jobs(const std::string& reason);
-  void stop() { runner_.stop(); }
+  void stop();
+  /// Jobs that wait or run, for people. As counters().
+  std::vector<JobId> unfinished_jobs();
   /// What counters() gives beside the coordinator's own. Before the first call of that; `others` runs on its
   /// thread.
   void set_process_counters(std::function<ProcessCounters()> others) { others_ = std::move(others); }
@@ -53,7 +56,6 @@ class CoordinatorHost final : public JobDesk {
   struct Job {
     JobConfig config;
     TuningSpec tuned;                    ///< what an operator has asked for last
-    std::string started;                 ///< UTC; empty while it waits
     std::optional<ResolvedModel> model;  ///< once the data is known
     JobState state = JobState::kQueued;  ///< that the log has told
     std::size_t epochs_logged = 0;
@@ -61,6 +63,10 @@ class CoordinatorHost final : public JobDesk {
     bool run_saved = false;
   };
 
+  CoordinatorHost(const ServerConfig& config, ZmqTransport& transport, EventLoop& slow,
+                  StorageDirectory storage, CoordinatorCore core);
+  Status know_again(const JobReport& report, const std::string& spec_text,
+                    const std::optional<DataDescription>& data);
   void carry_out(const CoordinatorCore::Action& action);
   void plan(const CoordinatorCore::PlanModel& request);
   void save_checkpoint(const CoordinatorCore::SaveCheckpoint& request);
@@ -72,13 +78,13 @@ class CoordinatorHost final : public JobDesk {
 
   EventLoop& slow_;
   std::function<ProcessCounters()> others_;
-  std::mutex mutex_;  // jobs_, ending_
-  bool ending_ = false;
+  std::mutex mutex_;  // jobs_
   std::map<JobId, Job> jobs_;
   std::mutex storage_mutex_;  // methods of storage_ that read or write files; never together with mutex_
   StorageDirectory storage_;
   JobId next_job_{1};  // with storage_mutex_
   CoreRunner<CoordinatorCore> runner_;
+  std::unique_ptr<StorageThread> log_;
 };
 
 }  // namespace nanduti

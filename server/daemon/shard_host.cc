@@ -61,7 +61,7 @@ Result<ShardStart> load_shard(const OpenShard& request, bool with_values) {
   return start;
 }
 
-Result<ShardCore> recover_shard(ShardOptions options, StoredShard stored) {
+Result<ShardCore> recover_shard(ShardOptions options, StoredLog stored) {
   const auto begin = std::chrono::steady_clock::now();
   for (const std::string& warning : stored.warnings) log_warning("{}", warning);
   RecoveredShard recovered;
@@ -94,16 +94,21 @@ Result<ShardCore> recover_shard(ShardOptions options, StoredShard stored) {
 Result<std::unique_ptr<ShardHost>> ShardHost::create(const std::string& server_name,
                                                      const std::string& coordinator,
                                                      std::uint32_t destination, ZmqTransport& transport,
-                                                     EventLoop& slow, ShardStorage storage) {
+                                                     EventLoop& slow, LogStorage storage) {
   ShardOptions options = shard_options(server_name, coordinator, destination, transport.endpoint());
-  std::optional<StoredShard> stored = storage.take_stored();
+  std::optional<StoredLog> stored = storage.take_stored();
   Result<ShardCore> core = ShardCore(options, unpredictable_stream());
   if (stored) {
     core = recover_shard(options, std::move(*stored));
     if (!core.ok()) return core.error().within(fmt::format("shard {} does not recover", destination));
   }
   std::unique_ptr<ShardHost> host(new ShardHost(std::move(core).value(), destination, transport, slow));
-  host->storage_ = std::make_unique<StorageThread>(std::move(storage), host->runner_);
+  CoreRunner<ShardCore>& runner = host->runner_;
+  host->storage_ = std::make_unique<StorageThread>(
+      std::move(storage),
+      StorageThread::Owner{[&runner](std::uint64_t entries) { runner.on_durable(entries); },
+                           [&runner] { runner.post(SnapshotPartWritten{}); },
+                           [&runner](Status status) { runner.post(SnapshotEnded{std::move(status)}); }});
   return host;
 }
 
@@ -135,8 +140,14 @@ void ShardHost::carry_out(const ShardCore::Action& action) {
       }
       runner_.post(ShardCore::ShardLoaded{request.job, std::move(start)});
     });
-  } else {
-    storage_->take(action);
+  } else if (const auto* append = std::get_if<AppendLog>(&action)) {
+    storage_->take(*append);
+  } else if (const auto* drop = std::get_if<DropLog>(&action)) {
+    storage_->take(*drop);
+  } else if (const auto* snapshot = std::get_if<BeginSnapshot>(&action)) {
+    storage_->take(*snapshot);
+  } else if (const auto* part = std::get_if<ShardCore::SnapshotPart>(&action)) {
+    storage_->take_part(part->part.index, part->part.bytes);
   }
 }
 

@@ -22,7 +22,7 @@ class ShardHost {
   static Result<std::unique_ptr<ShardHost>> create(const std::string& server_name,
                                                    const std::string& coordinator, std::uint32_t destination,
                                                    ZmqTransport& transport, EventLoop& slow,
-                                                   ShardStorage storage);
+                                                   LogStorage storage);
 
   void start();
   void stop();

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "common/base/log.h"
-#include "common/base/overloaded.h"
 
 namespace nanduti {
 
@@ -17,15 +16,18 @@ constexpr int kRetriesPerWarning = 150;  // half a minute
 
 }  // namespace
 
-StorageThread::StorageThread(ShardStorage storage, CoreRunner<ShardCore>& runner)
-    : storage_(std::move(storage)), runner_(runner), thread_([this] { run(); }) {}
+StorageThread::StorageThread(LogStorage storage, Owner owner)
+    : storage_(std::move(storage)), owner_(std::move(owner)), thread_([this] { run(); }) {}
 
-void StorageThread::take(const ShardCore::Action& action) {
+void StorageThread::take(Work work) {
   const std::lock_guard lock(mutex_);
-  if (const auto* part = std::get_if<ShardCore::SnapshotPart>(&action))
-    parts_.push_back(part->part);
-  else
-    work_.push_back(action);
+  work_.push_back(std::move(work));
+  changed_.notify_one();
+}
+
+void StorageThread::take_part(std::uint64_t index, SharedBytes bytes) {
+  const std::lock_guard lock(mutex_);
+  parts_.push_back({index, std::move(bytes)});
   changed_.notify_one();
 }
 
@@ -40,8 +42,8 @@ void StorageThread::stop() {
 
 void StorageThread::run() {
   for (;;) {
-    std::deque<ShardCore::Action> work;
-    std::optional<ValuesPart> part;
+    std::deque<Work> work;
+    std::optional<Part> part;
     {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] { return !work_.empty() || !parts_.empty() || stopping_; });
@@ -56,30 +58,29 @@ void StorageThread::run() {
       write_part(*part);
       continue;
     }
-    for (const ShardCore::Action& action : work)
-      if (!write(action)) return;
+    for (const Work& one : work)
+      if (!std::visit([&](const auto& w) { return write(w); }, one)) return;
     if (const Status status = storage_.sync(); !status.ok()) {
       log_error("{}: nothing tells what the disk has but a new start; ending", status.error().message);
       std::_Exit(1);
     }
-    runner_.on_durable(appended_);
+    owner_.on_durable(appended_);
   }
 }
 
-bool StorageThread::write(const ShardCore::Action& action) {
-  return std::visit(
-      Overloaded{[&](const ShardCore::AppendLog& append) {
-                   ++appended_;
-                   return insist([&] { return storage_.append(append.pieces, append.begins); });
-                 },
-                 [&](const ShardCore::DropLog&) { return insist([&] { return storage_.drop(); }); },
-                 [&](const ShardCore::BeginSnapshot& snapshot) {
-                   const Status status = storage_.begin_snapshot(snapshot.head, snapshot.parts);
-                   if (!status.ok() || snapshot.parts == 0) runner_.post(ShardCore::SnapshotEnded{status});
-                   return true;
-                 },
-                 [](const auto&) { return true; }},
-      action);
+bool StorageThread::write(const AppendLog& append) {
+  ++appended_;
+  return insist([&] { return storage_.append(append.pieces, append.begins); });
+}
+
+bool StorageThread::write(const DropLog&) {
+  return insist([&] { return storage_.drop(); });
+}
+
+bool StorageThread::write(const BeginSnapshot& snapshot) {
+  Status status = storage_.begin_snapshot(snapshot.head, snapshot.parts);
+  if (!status.ok() || snapshot.parts == 0) owner_.on_snapshot_ended(std::move(status));
+  return true;
 }
 
 template <class Try>
@@ -97,14 +98,14 @@ bool StorageThread::insist(const Try& attempt) {
   }
 }
 
-void StorageThread::write_part(const ValuesPart& part) {
+void StorageThread::write_part(const Part& part) {
   const Result<bool> finished = storage_.write_part(part.index, part.bytes.view());
   if (!finished.ok() && finished.error().code == ErrorCode::kUnavailable) return;  // it has been given up
-  runner_.post(ShardCore::SnapshotPartWritten{});
+  owner_.on_part_written();
   if (!finished.ok())
-    runner_.post(ShardCore::SnapshotEnded{finished.error()});
+    owner_.on_snapshot_ended(finished.error());
   else if (*finished)
-    runner_.post(ShardCore::SnapshotEnded{});
+    owner_.on_snapshot_ended({});
 }
 
 }  // namespace nanduti

@@ -72,9 +72,10 @@ void ShardCore::handle(const PeerConnected& event) {
   if (job_ && job_->values) {
     registration.job = job_->request.job;
     registration.epoch = job_->epoch;
+    job_->cuts.clear();  // another coordinator's, or it takes them anew
   }
   send_to_coordinator(registration);
-  for (const auto& [tag, report] : unacked_reports_) send_to_coordinator(report, tag);
+  for (const SettleReport& report : unconfirmed_reports_) send_to_coordinator(report);
 }
 
 void ShardCore::handle(const PeerClosed& event) {
@@ -99,13 +100,6 @@ void ShardCore::handle(const MessageReceived& event) {
 }
 
 void ShardCore::handle(const MessageAcked& event) {
-  if (event.peer == kCoordinator) {
-    const auto report = unacked_reports_.find(event.tag);
-    if (report == unacked_reports_.end()) return;
-    unconfirmed_entries_ -= report->second.entries.size();
-    unacked_reports_.erase(report);
-    return;
-  }
   if (!job_) return;
   const auto subscriber = job_->subscribers.find(event.peer);
   if (subscriber != job_->subscribers.end()) on_acked(event.peer, subscriber->second, event.tag);
@@ -161,6 +155,9 @@ void ShardCore::on_coordinator_message(const Message& message) {
                         [&](const Tune& m) {
                           if (is_ours(m.job)) tune(m);
                         },
+                        [&](const SettleConfirmed& m) {
+                          if (is_ours(m.job)) on_confirmed(m.number);
+                        },
                         [&](const CloseShard& m) {
                           if (job_ && job_->request.job == m.job) close();
                         },
@@ -182,7 +179,7 @@ void ShardCore::open(const OpenShard& request) {
 void ShardCore::close() {
   for (const auto& [peer, subscriber] : job_->subscribers)
     actions_.push_back(ClosePeer{peer, "the job is over", true});
-  unacked_reports_.clear();
+  unconfirmed_reports_.clear();
   unconfirmed_entries_ = 0;
   if (is_durable()) actions_.push_back(DropLog{});
   job_.reset();
@@ -303,10 +300,10 @@ void ShardCore::refuse(PeerId peer, std::string reason, CutId cut) {
       SendMessage{peer, kControl, ShardRefusal{job_ ? job_->request.job : JobId(), std::move(reason), cut}});
 }
 
-void ShardCore::send_to_coordinator(Message message, std::uint64_t tag) {
-  if (!coordinator_connected_) return;  // it asks again, and reports are kept until acknowledged
+void ShardCore::send_to_coordinator(Message message) {
+  if (!coordinator_connected_) return;  // it asks again, and reports are kept until confirmed
   const bool bulk = std::holds_alternative<CutTaken>(message);
-  actions_.push_back(SendMessage{kCoordinator, bulk ? kBulk : kControl, std::move(message), tag});
+  actions_.push_back(SendMessage{kCoordinator, bulk ? kBulk : kControl, std::move(message)});
 }
 
 void ShardCore::note(std::string text, bool warning) { actions_.push_back(Note{std::move(text), warning}); }

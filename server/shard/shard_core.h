@@ -10,9 +10,9 @@
 #include <variant>
 #include <vector>
 
-#include "common/base/durability.h"
 #include "common/base/named_count.h"
 #include "common/base/random.h"
+#include "common/base/storage_work.h"
 #include "common/protocol/session_hub.h"
 #include "server/shard/push_ledger.h"
 #include "server/shard/round_ages.h"
@@ -94,12 +94,8 @@ class ShardCore {
     JobId job;
     Result<ShardStart> start;
   };
-  /// Completes a SnapshotPart.
-  struct SnapshotPartWritten {};
-  /// Completes BeginSnapshot: all parts are written and the snapshot is in its place, or it could not be.
-  struct SnapshotEnded {
-    Status status;
-  };
+  using SnapshotPartWritten = nanduti::SnapshotPartWritten;
+  using SnapshotEnded = nanduti::SnapshotEnded;
   using Event = std::variant<PeerConnected, PeerClosed, MessageReceived, MessageAcked, ShardLoaded,
                              SnapshotPartWritten, SnapshotEnded>;
 
@@ -115,19 +111,10 @@ class ShardCore {
     std::string text;
     bool warning = false;
   };
-  /// Slow work: one entry for the log (shard_records.h). What comes after it among the actions, of this event
-  /// and later ones, must not leave before it is durable (CommitGate).
-  struct AppendLog {
-    std::vector<SharedBytes> pieces;
-    std::optional<Durability> begins;  ///< a job, of which this is wanted: what the log held before goes
-  };
-  /// The job is over: the log and its snapshots go.
-  struct DropLog {};
-  /// Slow work: a snapshot of what the log's entries so far have made, in so many SnapshotParts to come.
-  struct BeginSnapshot {
-    SharedBytes head;
-    std::uint64_t parts = 0;
-  };
+  // The log is one job's; its entries are those of shard_records.h.
+  using AppendLog = nanduti::AppendLog;
+  using DropLog = nanduti::DropLog;
+  using BeginSnapshot = nanduti::BeginSnapshot;
   struct SnapshotPart {
     ValuesPart part;
   };
@@ -310,7 +297,8 @@ class ShardCore {
   [[nodiscard]] Round smallest_active_clock() const;
   void send_acks();
   void send_reports();
-  void send_to_coordinator(Message message, std::uint64_t tag = 0);
+  void on_confirmed(std::uint64_t number);
+  void send_to_coordinator(Message message);
   void note(std::string text, bool warning = false);
 
   // What outlives the process (shard_durability.cc).
@@ -330,7 +318,8 @@ class ShardCore {
   RandomStream random_;
   bool coordinator_connected_ = false;
   std::uint64_t next_tag_ = 1;
-  std::map<std::uint64_t, SettleReport> unacked_reports_;
+  std::uint64_t next_report_ = 1;
+  std::deque<SettleReport> unconfirmed_reports_;
   std::size_t unconfirmed_entries_ = 0;  // of the reports, those not sent yet included
   std::optional<Job> job_;
   Counters counters_;

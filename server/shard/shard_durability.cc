@@ -39,7 +39,7 @@ void ShardCore::snapshot_if_due() {
   Job& job = *job_;
   ArchiveWriter head;
   std::vector<SettleEntry> unconfirmed;
-  for (const auto& [tag, report] : unacked_reports_)
+  for (const SettleReport& report : unconfirmed_reports_)
     unconfirmed.insert(unconfirmed.end(), report.entries.begin(), report.entries.end());
   // Who has missed versions can be sent what they changed; but not a step of all.
   std::deque<Publish> aside;

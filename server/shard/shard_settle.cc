@@ -169,11 +169,18 @@ void ShardCore::send_reports() {
     const std::size_t end = std::min(begin + kSettleEntriesMax, entries.size());
     SettleReport report{job_->request.job,
                         {entries.begin() + static_cast<std::ptrdiff_t>(begin),
-                         entries.begin() + static_cast<std::ptrdiff_t>(end)}};
-    const std::uint64_t tag = next_tag_++;
-    send_to_coordinator(report, tag);
-    unacked_reports_.emplace(tag, std::move(report));
+                         entries.begin() + static_cast<std::ptrdiff_t>(end)},
+                        next_report_++};
+    send_to_coordinator(report);
+    unconfirmed_reports_.push_back(std::move(report));
   }
+}
+
+/// Reports up to this one need not be said again.
+void ShardCore::on_confirmed(std::uint64_t number) {
+  for (; !unconfirmed_reports_.empty() && unconfirmed_reports_.front().number <= number;
+       unconfirmed_reports_.pop_front())
+    unconfirmed_entries_ -= unconfirmed_reports_.front().entries.size();
 }
 
 }  // namespace nanduti

@@ -12,7 +12,6 @@
 namespace nanduti {
 namespace {
 
-constexpr mode_t kFileMode = 0644;
 
 bool write_all(int descriptor, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {

@@ -5,9 +5,14 @@
 #include <span>
 #include <string_view>
 
+#include <sys/types.h>
+
 #include "common/base/result.h"
 
 namespace nanduti {
+
+/// Of files that others may read.
+inline constexpr mode_t kFileMode = 0644;
 
 /// What a file is called that is being written: the target's name, and this behind it. A crash may leave one.
 inline constexpr std::string_view kTemporarySuffix = ".nanduti-tmp";

@@ -19,7 +19,8 @@ inline constexpr std::size_t kCheckpointsKept = 3;
 
 /// A server's folder, which it has to itself:
 ///   DIR/lock, DIR/format
-///   DIR/shards/K/                the log and the snapshots of the server's K-th shard (shard_storage.h)
+///   DIR/coordinator/             the log and the snapshots of the coordinator (log_storage.h)
+///   DIR/shards/K/                the log and the snapshots of the server's K-th shard (log_storage.h)
 ///   DIR/jobs/ID/{job.yaml, run.json, model.safetensors, checkpoints/epoch-0001.safetensors}
 /// Every file is replaced as a whole (write_file_atomically). One thread at a time. Methods block on the
 /// disk; their errors (kIo unless said otherwise) name the path.

@@ -11,7 +11,7 @@
 
 #include "common/base/check.h"
 #include "server/storage/safetensors.h"
-#include "server/storage/shard_storage.h"
+#include "server/storage/log_storage.h"
 #include "server/storage/storage_directory.h"
 #include "test/fuzz/fuzz_input.h"
 
@@ -157,12 +157,12 @@ void try_shard(FuzzInput input) {
   const fs::path folder = scratch.path() / "s";
   fs::remove_all(folder);
   std::uint64_t written = 0;
-  std::optional<ShardStorage> storage(ShardStorage::open(folder).value());
+  std::optional<LogStorage> storage(LogStorage::open(folder).value());
   for (std::uint64_t steps = 1 + input.below(24); steps > 0; --steps) {
     const std::uint64_t what = input.below(8);
     if (what == 0) {
       storage.reset();
-      storage.emplace(ShardStorage::open(folder).value());
+      storage.emplace(LogStorage::open(folder).value());
     } else if (what == 1 && written > 0) {
       NANDUTI_CHECK(storage->begin_snapshot(SharedBytes::take(std::vector<std::uint64_t>{written}), 1).ok());
       if (input.flag()) NANDUTI_CHECK(storage->write_part(0, entry_of(written).view()).value());
@@ -191,14 +191,14 @@ void try_shard(FuzzInput input) {
       stream << input.text(1 + input.below(16));
     }
   }
-  Result<ShardStorage> again = ShardStorage::open(folder);
+  Result<LogStorage> again = LogStorage::open(folder);
   if (!again.ok()) {
     NANDUTI_CHECK(again.error().message.find(folder.string()) != std::string::npos, "{}",
                   again.error().message);
     return;
   }
   std::uint64_t number = 0;
-  if (const std::optional<StoredShard> stored = again->take_stored()) {
+  if (const std::optional<StoredLog> stored = again->take_stored()) {
     if (stored->snapshot) std::memcpy(&number, stored->snapshot->head.data(), sizeof number);
     for (const SharedBytes& entry : stored->entries) {
       const SharedBytes wanted = entry_of(number++);

@@ -82,7 +82,7 @@ std::vector<Round> MembershipChecker::entry_clocks(const std::map<IncarnationOrd
   return entries;
 }
 
-bool MembershipChecker::on_sent(const Membership& membership) {
+std::vector<Membership> MembershipChecker::on_sent(const Membership& membership) {
   if (membership.job != job_) {
     job_ = membership.job;
     epoch_ = MembershipEpoch();
@@ -90,8 +90,29 @@ bool MembershipChecker::on_sent(const Membership& membership) {
     clocks_.clear();
     dead_.clear();
   }
-  if (membership.epoch <= epoch_) return false;
-  epoch_ = membership.epoch;
+  std::vector<Membership> fresh;
+  while (epoch_ < membership.epoch) {
+    epoch_ = epoch_.next();
+    const auto made = made_.find({job_, epoch_});
+    if (made == made_.end()) fail("membership epoch {} where {} is next", membership.epoch, epoch_);
+    // Its rules were kept when it was made.
+    fresh.push_back(made->second.first);
+    clocks_.swap(made->second.second);
+    check(fresh.back());
+    clocks_.swap(made->second.second);
+    made_.erase(made);
+  }
+  return fresh;
+}
+
+void MembershipChecker::on_crash(std::uint64_t entries) {
+  if (entries > 0) recovered_ = logged_.at(entries - 1);
+  made_ = recovered_.made;
+  clocks_ = recovered_.clocks;
+  logged_.clear();
+}
+
+void MembershipChecker::check(const Membership& membership) {
 
   std::map<IncarnationOrder, Member> members;
   for (const Member& member : membership.members) members.emplace(member.order, member);
@@ -120,7 +141,6 @@ bool MembershipChecker::on_sent(const Membership& membership) {
     }
   }
   members_ = std::move(members);
-  return true;
 }
 
 void MembershipChecker::audit(const CoordinatorCore& coordinator, ProtocolTime now) const {

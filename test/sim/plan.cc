@@ -107,22 +107,35 @@ void add_happenings(Plan& plan, RandomStream& random, Duration span) {
   }
 }
 
-/// Of shards, often in the midst of writing.
+/// Often in the midst of writing.
+ServerCrash some_crash(const Plan& plan, RandomStream& random) {
+  ServerCrash crash;
+  const Duration span = plan.heal_at - kBeginning;
+  crash.at = kBeginning + between(random, milliseconds(200), random.chance(0.5) ? span : span / 4);
+  crash.amid_write = random.chance(0.5);
+  crash.down = random.chance(0.5) ? between(random, milliseconds(1), milliseconds(300))
+                                  : server_absence(plan, random);
+  crash.target.kind = Target::Kind::kCoordinator;
+  return crash;
+}
+
+/// Of shards.
 void add_crashes(Plan& plan, RandomStream& random) {
   if (random.chance(0.7))
     plan.write = between(random, milliseconds(0), milliseconds(random.chance(0.3) ? 800 : 80));
   if (random.chance(0.5)) plan.snapshot_log_entries = 1 + random.below(60);
   if (!random.chance(0.4)) return;
   for (std::uint64_t i = 1 + random.below(4); i > 0; --i) {
-    ServerCrash crash;
-    const Duration span = plan.heal_at - kBeginning;
-    crash.at = kBeginning + between(random, milliseconds(200), random.chance(0.5) ? span : span / 4);
-    crash.amid_write = random.chance(0.5);
-    crash.down = random.chance(0.5) ? between(random, milliseconds(1), milliseconds(300))
-                                    : server_absence(plan, random);
+    ServerCrash crash = some_crash(plan, random);
     crash.target = {Target::Kind::kShard, random.below(plan.shards)};
     plan.crashes.push_back(crash);
   }
+}
+
+/// Of the coordinator, alike.
+void add_coordinator_crashes(Plan& plan, RandomStream& random) {
+  if (!random.chance(0.25)) return;
+  for (std::uint64_t i = 1 + random.below(3); i > 0; --i) plan.crashes.push_back(some_crash(plan, random));
 }
 
 void add_faults(Plan& plan, RandomStream& random, Mood mood) {
@@ -286,6 +299,7 @@ Plan make_plan(std::uint64_t seed) {
     plan.age_power = 0.5 * static_cast<double>(1 + ages.below(4));
   if (RandomStream tuning(seed, 12); !plan.deterministic) add_tunings(plan, tuning);
   if (RandomStream crashes(seed, 15); mood != Mood::kCalm) add_crashes(plan, crashes);
+  if (RandomStream crashes(seed, 16); mood != Mood::kCalm) add_coordinator_crashes(plan, crashes);
   sort_happenings(plan);
   return plan;
 }

@@ -306,8 +306,9 @@ Status check(const std::string& file, Plan& plan) {
   for (const Pause& pause : plan.pauses)
     if (!known(pause.target)) return wrong("pauses: there is no " + to_string(pause.target));
   for (const ServerCrash& crash : plan.crashes)
-    if (crash.target.kind != Target::Kind::kShard || !known(crash.target))
-      return wrong("crashes: of a shard, not of " + to_string(crash.target));
+    if (crash.target.kind != Target::Kind::kCoordinator &&
+        (crash.target.kind != Target::Kind::kShard || !known(crash.target)))
+      return wrong("crashes: of a shard or the coordinator, not of " + to_string(crash.target));
   if (plan.auto_staleness && plan.bound.value_or(0) == 0)
     return wrong("job.auto_staleness: needs a bound above 0, the largest that may be chosen");
   if (plan.deterministic && (plan.auto_staleness || plan.accumulate || !plan.tunings.empty()))

@@ -36,9 +36,7 @@ Outcome Simulation::run() {
 }
 
 void Simulation::play() {
-  coordinator_ = std::make_shared<CoordinatorHost>(*this, 0, 0, plan_, CoordinatorCore(plan_.coordinator));
-  coordinator_->hub.set_admission(CoordinatorCore::admission());
-  add(coordinator_, std::nullopt);
+  start_coordinator();
   for (std::uint32_t k = 0; k < plan_.shards; ++k) start_shard(k);
   for (const ServerCrash& c : plan_.crashes) events_.at(c.at, [this, c] { crash(c); });
   for (const Happening& happening : plan_.happenings)
@@ -55,6 +53,7 @@ void Simulation::play() {
     });
   events_.at(kBeginning, [this] { audit(); });
   events_.at(kBeginning, [this] { submit(); });
+  if (plan_.cancel_at) events_.at(*plan_.cancel_at, [this] { cancel(); });
   events_.at(plan_.heal_at, [this] { heal(); });
 
   for (std::uint64_t i = 0;; ++i) {
@@ -103,11 +102,6 @@ void Simulation::check_evaluated(const TestFigures& figures) {
 
 void Simulation::submit() {
   JobPlan job;
-  if (plan_.cancel_at)
-    events_.at(*plan_.cancel_at, [this] {
-      give(*coordinator_, CoordinatorCore::CancelJob{kCancelledJob});
-      settle_down(coordinator_);
-    });
   job.epochs = plan_.epochs;
   job.batch_size = static_cast<std::uint32_t>(plan_.round_samples);
   job.staleness.bound = plan_.bound;
@@ -117,9 +111,16 @@ void Simulation::submit() {
   job.workers_to_start = plan_.workers_to_start;
   for (const JobId id : {kCancelledJob, kJob}) {
     if (id == kCancelledJob && !plan_.cancel_at) continue;
+    if (coordinator_->core.view(id) != nullptr) continue;  // asked again, as nobody has answered
     job.id = id;
     give(*coordinator_, CoordinatorCore::SubmitJob{job});
   }
+  settle_down(coordinator_);
+}
+
+void Simulation::cancel() {
+  if (coordinator_->gone) return;
+  give(*coordinator_, CoordinatorCore::CancelJob{kCancelledJob});
   settle_down(coordinator_);
 }
 
@@ -130,7 +131,7 @@ JobState Simulation::job_state() const {
 
 void Simulation::audit() {
   events_.at(events_.now() + std::chrono::seconds(1), [this] { audit(); });
-  if (events_.now() < coordinator_->stopped_until) return;
+  if (coordinator_->gone || events_.now() < coordinator_->stopped_until) return;
   members_.audit(coordinator_->core, now(*coordinator_));
   verdicts_.audit(moment());
 }

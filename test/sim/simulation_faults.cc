@@ -38,6 +38,7 @@ void Simulation::happen(const Happening& happening) {
 
 /// An operator changes the job that counts.
 void Simulation::tune(const TuningPlan& tuning) {
+  if (coordinator_->gone) return;
   on_host(coordinator_, [this, tuning] {
     StalenessPlan staleness;
     staleness.bound = tuning.bound;
@@ -86,23 +87,33 @@ void Simulation::end(Host& host) {
 }
 
 void Simulation::crash(const ServerCrash& crash) {
-  const auto it = hosts_.find(static_cast<int>(crash.target.index) + 1);
+  const bool of_shard = crash.target.kind == Target::Kind::kShard;
+  const auto it = hosts_.find(of_shard ? static_cast<int>(crash.target.index) + 1 : 0);
   if (it == hosts_.end()) return;  // it is down
   const std::shared_ptr<Host> host = it->second;
   if (crash.amid_write && !disks_[host->node].busy && events_.now() < plan_.heal_at) {
     events_.at(events_.now() + std::chrono::milliseconds(5), [this, crash] { this->crash(crash); });
     return;
   }
-  const auto k = static_cast<std::uint32_t>(crash.target.index);
-  coverage_.count("fault: shard crash");
+  coverage_.count(of_shard ? "fault: shard crash" : "fault: coordinator crash");
   tell("{} crashes", name_of(*host));
   count_host(*host);
   host->gone = true;
   host->backlog.clear();
   network_.remove_node(host->node);
   hosts_.erase(it);
-  // Of what was being written the beginning may be there, whole entries as far as anybody can tell.
-  ShardDisk& disk = disks_[host->node];
+  const std::uint64_t left = tear(disks_[host->node]);
+  verdicts_.on_server_trouble(events_.now(), events_.now() + crash.down);
+  if (!of_shard) {
+    members_.on_crash(left);
+    verdicts_.on_coordinator_crash();
+  }
+  events_.at(events_.now() + crash.down, [this, of_shard, index = crash.target.index] {
+    of_shard ? start_shard(static_cast<std::uint32_t>(index)) : start_coordinator();
+  });
+}
+
+std::uint64_t Simulation::tear(Disk& disk) {
   const std::size_t survive = disk.writing.empty() ? 0 : random_.below(disk.writing.size() + 1);
   if (survive > 0) coverage_.count("crash: records without an acknowledgement survive");
   if (survive < disk.writing.size()) coverage_.count("crash: records are lost");
@@ -111,15 +122,38 @@ void Simulation::crash(const ServerCrash& crash) {
   disk.writing.clear();
   if (disk.being_written) coverage_.count("crash: within a snapshot");
   disk.being_written.reset();
-  verdicts_.on_server_trouble(events_.now(), events_.now() + crash.down);
-  events_.at(events_.now() + crash.down, [this, k] { start_shard(k); });
+  disk.busy = false;
+  return std::exchange(disk.written, 0) + survive;
+}
+
+void Simulation::start_coordinator() {
+  Disk& disk = disks_[0];
+  const std::uint64_t life = disk.life++;
+  coordinator_ =
+      std::make_shared<CoordinatorHost>(*this, 0, 0, plan_, CoordinatorCore(plan_.coordinator), life);
+  if (!disk.entries.empty()) {
+    const std::size_t first = disk.snapshot ? disk.snapshot->entries : 0;
+    const std::vector<SharedBytes> entries(disk.entries.begin() + static_cast<std::ptrdiff_t>(first),
+                                           disk.entries.end());
+    Result<CoordinatorCore> core = CoordinatorCore::recover(
+        plan_.coordinator, now(*coordinator_),
+        disk.snapshot ? std::optional(disk.snapshot->content.head) : std::nullopt, entries, true);
+    if (!core.ok()) fail("P2: the coordinator does not recover: {}", core.error().message);
+    coordinator_->core = std::move(core).value();
+    coverage_.count("recovery: of the coordinator");
+    tell("the coordinator recovers from {} entries", disk.entries.size());
+  }
+  coordinator_->hub.set_admission(CoordinatorCore::admission());
+  verdicts_.on_coordinator_back(moment());
+  add(coordinator_, std::nullopt);
+  if (life == 0) return;
+  submit();
+  if (plan_.cancel_at && events_.now() >= *plan_.cancel_at) cancel();
 }
 
 void Simulation::start_shard(std::uint32_t k) {
   const int node = static_cast<int>(k) + 1;
-  ShardDisk& disk = disks_[node];
-  disk.busy = false;
-  disk.written = 0;
+  Disk& disk = disks_[node];
   const std::uint64_t life = disk.life++;
   ShardOptions options = shard_options(k);
   options.term = Term(disk.life);

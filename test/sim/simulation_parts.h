@@ -38,9 +38,9 @@ inline std::string shown(Duration duration) {
   return fmt::format("{:.3f} s", std::chrono::duration<double>(duration).count());
 }
 
-/// A shard's storage: it outlives the shard's processes. What has come while entries are written is written
-/// next, in one go.
-struct ShardDisk {
+/// The storage of a shard or of the coordinator: it outlives their processes. What has come while entries are
+/// written is written next, in one go.
+struct Disk {
   struct Snapshot {
     std::size_t entries = 0;  // that it holds
     std::uint64_t parts = 0;
@@ -66,12 +66,19 @@ struct Place {
   bool draining = false;
 };
 
+/// A coordinator that is to crash has storage.
+inline Plan with_durability(Plan plan) {
+  for (const ServerCrash& crash : plan.crashes)
+    if (crash.target.kind == Target::Kind::kCoordinator) plan.coordinator.durable = true;
+  return plan;
+}
+
 /// Plays one plan. Its parts are by topic: simulation.cc plays, simulation_hosts.cc runs processes,
 /// simulation_faults.cc disturbs them, simulation_work.cc does their slow work, simulation_watch.cc looks.
 class Simulation {
  public:
   Simulation(const Plan& plan, bool print_trace)
-      : plan_(plan),
+      : plan_(with_durability(plan)),
         events_(kBeginning),
         trace_(print_trace),
         checkers_{{kCancelledJob, Checker(plan_, coverage_)}, {kJob, Checker(plan_, coverage_)}},
@@ -107,6 +114,9 @@ class Simulation {
   }
 
   void observe(CoordinatorHost& host, const std::vector<CoordinatorCore::Action>& actions);
+  /// What the coordinator says is final: where it may forget, once it has left.
+  void on_said(CoordinatorHost& host, const SendMessage& send);
+  void look_at_tunings(const CoordinatorHost& host);
   void observe(ShardHost& host, const std::vector<ShardCore::Action>& actions);
   void observe(WorkerHost& host, const std::vector<ClientCore::Action>& actions);
 
@@ -133,10 +143,13 @@ class Simulation {
 
   // ---- slow work ----
 
-  void act(ShardHost& host, const ShardCore::AppendLog& append);
-  void act(ShardHost& host, const ShardCore::DropLog&);
-  void act(ShardHost& host, const ShardCore::BeginSnapshot& snapshot);
+  template <class AnyHost>
+  void act(AnyHost& host, const AppendLog& append);
+  template <class AnyHost>
+  void act(AnyHost& host, const BeginSnapshot& snapshot);
+  void act(ShardHost& host, const DropLog&);
   void act(ShardHost& host, const ShardCore::SnapshotPart& part);
+  void act(CoordinatorHost&, const CoordinatorCore::StateChanged&) {}
   void act(ShardHost& host, const ShardCore::LoadShard& load);
   void act(CoordinatorHost& host, const CoordinatorCore::PlanModel& plan);
   void act(CoordinatorHost&, const CoordinatorCore::SaveCheckpoint& save);
@@ -155,6 +168,7 @@ class Simulation {
 
   void check_evaluated(const TestFigures& figures);
   void submit();
+  void cancel();
 
   [[nodiscard]] JobState job_state() const;
 
@@ -170,6 +184,11 @@ class Simulation {
   void end(Host& host);
 
   void crash(const ServerCrash& crash);
+  /// Of what was being written the beginning may be there, whole entries as far as anybody can tell: so many
+  /// are left of those that its process has written.
+  std::uint64_t tear(Disk& disk);
+  /// A process with what its storage holds.
+  void start_coordinator();
   /// A process for shard `k`, with what its storage holds.
   void start_shard(std::uint32_t k);
   [[nodiscard]] ShardOptions shard_options(std::uint32_t k) const;
@@ -178,8 +197,10 @@ class Simulation {
     if (plan_.write == Duration(0)) return Duration(0);
     return Duration(static_cast<std::int64_t>(random_.uniform() * static_cast<double>(plan_.write.count())));
   }
-  void write_entries(ShardHost& host);
-  void end_snapshot(ShardHost& host);
+  template <class AnyHost>
+  void write_entries(AnyHost& host);
+  template <class AnyHost>
+  void end_snapshot(AnyHost& host);
 
   /// From now on all is well, and as many workers as the job wants are there to do the rest.
   void heal();
@@ -256,6 +277,7 @@ class Simulation {
   void work_on_replica(WorkerHost& host);
   void step_replica(WorkerHost& host);
 
+  /// Also while the coordinator is down.
   [[nodiscard]] Moment moment() { return {events_.now(), now(*coordinator_)}; }
 
   Checker& checker(const Host& host) { return checkers_.at(jobs_.at(host.node)); }
@@ -280,7 +302,7 @@ class Simulation {
   RandomStream random_;
   Network network_;
   std::shared_ptr<CoordinatorHost> coordinator_;
-  std::map<int, ShardDisk> disks_;  // by node
+  std::map<int, Disk> disks_;  // by node
   std::vector<Place> places_;
   std::uint64_t nodes_started_ = 0;
   std::size_t figures_seen_ = 0;             // of kJob
@@ -329,6 +351,8 @@ bool CoreHost<Core>::act(ProtocolTime) {
     bool passes = false;
     if constexpr (requires { Core::is_storage_work(action); }) {
       if (std::holds_alternative<typename Core::AppendLog>(action)) gate_.on_appended();
+      if constexpr (requires { typename Core::StateChanged; })
+        if (std::holds_alternative<typename Core::StateChanged>(action)) gate_.on_owed();
       passes = Core::is_storage_work(action);
     }
     if (passes || gate_.pass(action)) std::visit([&](const auto& a) { simulation.act(*this, a); }, action);
@@ -340,6 +364,7 @@ template <class Core>
 void CoreHost<Core>::on_durable(std::uint64_t records) {
   for (const auto& action : gate_.on_durable(records))
     std::visit([&](const auto& a) { simulation.act(*this, a); }, action);
+  if constexpr (requires { core.on_durable(records); }) core.on_durable(records);
 }
 
 }  // namespace nanduti::sim

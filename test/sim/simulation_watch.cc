@@ -66,23 +66,33 @@ void Simulation::before(WorkerHost& host, const MessageReceived& event) {
 
 void Simulation::observe(CoordinatorHost& host, const std::vector<CoordinatorCore::Action>& actions) {
   for (const auto& action : actions) {
+    if (std::holds_alternative<AppendLog>(action)) members_.on_logged();
     const auto* send = std::get_if<SendMessage>(&action);
     if (send == nullptr) continue;
-    if (const auto* open = std::get_if<OpenShard>(&send->message)) members_.on_shard(send->peer, open->index);
-    if (const auto* lease = std::get_if<EvaluationLease>(&send->message))
-      checkers_.at(lease->job).on_evaluation_lent(*lease);
-    if (const auto* tuning = std::get_if<Tune>(&send->message))
-      checkers_.at(tuning->job).on_tune_sent(*tuning);
-    verdicts_.on_said(send->peer, send->message, moment());
-    const auto* membership = std::get_if<Membership>(&send->message);
-    if (membership == nullptr) continue;
-    checkers_.at(membership->job).on_membership_sent(*membership);
-    if (!members_.on_sent(*membership)) continue;  // to another shard already
-    ledgers_.at(membership->job).on_membership(*membership);
+    if (const auto* membership = std::get_if<Membership>(&send->message)) members_.on_made(*membership);
+    verdicts_.on_said(send->peer, send->message, moment());  // by what was known then
+    if (!plan_.coordinator.durable) on_said(host, *send);
+  }
+  if (!plan_.coordinator.durable) look_at_tunings(host);
+}
+
+void Simulation::on_said(CoordinatorHost& host, const SendMessage& send) {
+  if (const auto* open = std::get_if<OpenShard>(&send.message)) members_.on_shard(send.peer, open->index);
+  if (const auto* lease = std::get_if<EvaluationLease>(&send.message))
+    checkers_.at(lease->job).on_evaluation_lent(*lease);
+  if (const auto* tuning = std::get_if<Tune>(&send.message)) checkers_.at(tuning->job).on_tune_sent(*tuning);
+  const auto* membership = std::get_if<Membership>(&send.message);
+  if (membership == nullptr) return;
+  for (const Membership& fresh : members_.on_sent(*membership)) {
+    checkers_.at(fresh.job).on_membership_sent(fresh);
+    ledgers_.at(fresh.job).on_membership(fresh);
     for (const WorkerReport& worker : host.core.workers_report(now(host)).workers)
       worker_names_[worker.order] = worker.name;
-    tell("membership {}: {}", membership->epoch, members_text(*membership));
+    tell("membership {}: {}", fresh.epoch, members_text(fresh));
   }
+}
+
+void Simulation::look_at_tunings(const CoordinatorHost& host) {
   for (const auto& [job, checker] : checkers_) {
     const CoordinatorCore::JobView* view = host.core.view(job);
     if (view == nullptr || is_over(view->state) || view->tunings.empty()) continue;
@@ -127,6 +137,7 @@ void Simulation::note_received(const Host& host, const MessageReceived& event) {
 
 void Simulation::act(Host& host, const SendMessage& send) {
   note_event(host, "sends", message_name(send.message), send.peer.value(), detail(send.message));
+  if (host.node == 0 && plan_.coordinator.durable) on_said(static_cast<CoordinatorHost&>(host), send);
   // What leaves a shard is final.
   if (shard_indices_.contains(host.node)) {
     const ShardIndex shard = shard_indices_.at(host.node);

@@ -31,11 +31,12 @@ ShardStart Simulation::shard_start(const OpenShard& request) {
 
 // ---- storage ----
 
-void Simulation::act(ShardHost& host, const ShardCore::AppendLog& append) {
+template <class AnyHost>
+void Simulation::act(AnyHost& host, const AppendLog& append) {
   std::vector<std::byte> bytes;
   for (const SharedBytes& piece : append.pieces)
     bytes.insert(bytes.end(), piece.view().begin(), piece.view().end());
-  ShardDisk& disk = disks_[host.node];
+  Disk& disk = disks_[host.node];
   if (append.begins) {
     // The log before it was dropped.
     if (!disk.entries.empty() || !disk.writing.empty()) fail("a log begins where there is one");
@@ -43,12 +44,15 @@ void Simulation::act(ShardHost& host, const ShardCore::AppendLog& append) {
   disk.writing.push_back(SharedBytes::take(std::move(bytes)));
   if (!disk.busy) write_entries(host);
 }
+template void Simulation::act(ShardHost&, const AppendLog&);
+template void Simulation::act(CoordinatorHost&, const AppendLog&);
 
-void Simulation::write_entries(ShardHost& host) {
-  ShardDisk& disk = disks_[host.node];
+template <class AnyHost>
+void Simulation::write_entries(AnyHost& host) {
+  Disk& disk = disks_[host.node];
   disk.busy = true;
-  later(host, write_time(), [this, count = disk.writing.size()](ShardHost& h) {
-    ShardDisk& d = disks_[h.node];
+  later(host, write_time(), [this, count = disk.writing.size()](AnyHost& h) {
+    Disk& d = disks_[h.node];
     d.busy = false;
     d.written += count;
     for (std::size_t left = count; left > 0 && !d.writing.empty(); --left) {
@@ -60,47 +64,51 @@ void Simulation::write_entries(ShardHost& host) {
   });
 }
 
-void Simulation::act(ShardHost& host, const ShardCore::DropLog&) {
-  ShardDisk& disk = disks_[host.node];
+void Simulation::act(ShardHost& host, const DropLog&) {
+  Disk& disk = disks_[host.node];
   disk.entries.clear();
   disk.writing.clear();
   disk.snapshot.reset();
   disk.being_written.reset();
 }
 
-void Simulation::act(ShardHost& host, const ShardCore::BeginSnapshot& snapshot) {
-  ShardDisk& disk = disks_[host.node];
+template <class AnyHost>
+void Simulation::act(AnyHost& host, const BeginSnapshot& snapshot) {
+  Disk& disk = disks_[host.node];
   disk.being_written =
-      ShardDisk::Snapshot{disk.entries.size() + disk.writing.size(), snapshot.parts, {snapshot.head, {}}};
-  if (snapshot.parts == 0) later(host, write_time(), [this](ShardHost& h) { end_snapshot(h); });
+      Disk::Snapshot{disk.entries.size() + disk.writing.size(), snapshot.parts, {snapshot.head, {}}};
+  if (snapshot.parts == 0) later(host, write_time(), [this](AnyHost& h) { end_snapshot(h); });
 }
+template void Simulation::act(ShardHost&, const BeginSnapshot&);
+template void Simulation::act(CoordinatorHost&, const BeginSnapshot&);
 
 void Simulation::act(ShardHost& host, const ShardCore::SnapshotPart& part) {
   later(host, write_time(), [this, part](ShardHost& h) {
-    ShardDisk& disk = disks_[h.node];
+    Disk& disk = disks_[h.node];
     if (!disk.being_written) return;
     disk.being_written->content.parts.push_back(part.part);
-    give(h, ShardCore::SnapshotPartWritten{});
+    give(h, SnapshotPartWritten{});
     if (disk.being_written && disk.being_written->content.parts.size() == disk.being_written->parts)
       end_snapshot(h);
   });
 }
 
 /// Some cannot be put in their place.
-void Simulation::end_snapshot(ShardHost& host) {
-  ShardDisk& disk = disks_[host.node];
+template <class AnyHost>
+void Simulation::end_snapshot(AnyHost& host) {
+  Disk& disk = disks_[host.node];
   if (!disk.being_written) return;
   // The entries before it come first.
   if (disk.entries.size() < disk.being_written->entries)
-    return later(host, std::chrono::milliseconds(5), [this](ShardHost& h) { end_snapshot(h); });
+    return later(host, std::chrono::milliseconds(5), [this](AnyHost& h) { end_snapshot(h); });
   if (plan_.write > Duration(0) && events_.now() < plan_.heal_at && random_.chance(0.1)) {
     coverage_.count("fault: snapshot not written");
     disk.being_written.reset();
-    return give(host, ShardCore::SnapshotEnded{make_error(ErrorCode::kIo, "the disk is full")});
+    return give(host, SnapshotEnded{make_error(ErrorCode::kIo, "the disk is full")});
   }
   coverage_.count("snapshot: taken");
   disk.snapshot = std::exchange(disk.being_written, std::nullopt);
-  give(host, ShardCore::SnapshotEnded{});
+  give(host, SnapshotEnded{});
 }
 
 void Simulation::act(CoordinatorHost& host, const CoordinatorCore::PlanModel& plan) {
@@ -123,6 +131,8 @@ void Simulation::act(CoordinatorHost& host, const CoordinatorCore::SaveResult& s
 }
 
 void Simulation::act(CoordinatorHost& host, const CoordinatorCore::JobChanged& changed) {
+  // Once the membership has left that comes with it.
+  if (plan_.coordinator.durable) later(host, Duration(0), [this](CoordinatorHost& h) { look_at_tunings(h); });
   const CoordinatorCore::JobView& view = *host.core.view(changed.job);
   for (; figures_seen_ < view.figures.size() && changed.job == kJob; ++figures_seen_)
     if (view.figures[figures_seen_].total == 0) gave_up_at_ = events_.now();

@@ -25,7 +25,18 @@ void VerdictChecker::on_end(int node, ProtocolTime at) {
 VerdictChecker::Worker* VerdictChecker::worker_of(IncarnationOrder order) {
   for (auto& [peer, worker] : workers_)
     if (worker.order == order) return &worker;
-  return nullptr;
+  const auto away = away_.find(order);
+  return away == away_.end() ? nullptr : &away->second;
+}
+
+void VerdictChecker::on_coordinator_crash() {
+  for (auto& [peer, worker] : std::exchange(workers_, {})) away_.insert_or_assign(worker.order, worker);
+  parts_.clear();
+  epoch_ = MembershipEpoch();
+}
+
+void VerdictChecker::on_coordinator_back(const Moment& now) {
+  for (auto& [order, worker] : away_) worker.heard = worker.sign = worker.settled = worker.waited = now;
 }
 
 void VerdictChecker::on_heard(PeerId peer, const Message& message, const Moment& now) {
@@ -95,6 +106,11 @@ void VerdictChecker::on_said(PeerId peer, const Message& message, const Moment& 
   Worker& worker = it->second;
   if (const auto* registered = std::get_if<Registered>(&message)) {
     worker.order = registered->order;
+    const auto away = away_.find(worker.order);
+    if (away == away_.end()) return;
+    worker.active = away->second.active;
+    worker.clock = away->second.clock;
+    away_.erase(away);
   } else if (const auto* lease = std::get_if<EvaluationLease>(&message)) {
     Part& part = parts_[{lease->job, lease->lease}];
     part.cut = lease->cut;
@@ -128,6 +144,7 @@ void VerdictChecker::on_membership(const Membership& membership, const Moment& n
     if (active && !worker->active) worker->sign = worker->settled = now;
     worker->active = active;
   }
+  std::erase_if(away_, [&](const auto& worker) { return !members_.knows(worker.first); });
 }
 
 void VerdictChecker::check_dead(const Worker& worker, const Moment& now) const {

@@ -42,6 +42,10 @@ class VerdictChecker {
   void on_server_trouble(ProtocolTime begin, ProtocolTime end) { server_troubles_.push_back({begin, end}); }
   void on_registers(int node, const IncarnationId& incarnation) { nodes_[incarnation] = node; }
 
+  /// The coordinator's process has ended: it hears of workers again as if they began.
+  void on_coordinator_crash();
+  void on_coordinator_back(const Moment& now);
+
   // ---- what the coordinator hears and says ----
   void on_heard(PeerId peer, const Message& message, const Moment& now);
   void on_closed(PeerId peer);
@@ -98,6 +102,7 @@ class VerdictChecker {
   std::vector<Span> server_troubles_;
   std::map<IncarnationId, int> nodes_;
   std::map<PeerId, Worker> workers_;
+  std::map<IncarnationOrder, Worker> away_;  // since the coordinator's process is another one
   std::map<std::pair<JobId, LeaseId>, Part> parts_;
   JobId job_;
   MembershipEpoch epoch_;

@@ -150,7 +150,8 @@ void ClientCore::take(ProtocolTime, const Replica::RoundsWithdrawn& report) {
 }
 
 void ClientCore::take(ProtocolTime, const Replica::TuningTaken& report) {
-  tell_coordinator(Tuned{job_->id, report.number, report.from_round});
+  job_->tuned = Tuned{job_->id, report.number, report.from_round};
+  tell_coordinator(*job_->tuned);
 }
 
 void ClientCore::take(ProtocolTime, const Replica::Flushed& report) {
@@ -193,22 +194,10 @@ void ClientCore::handle(ProtocolTime, const DrainRequested&) {
 
 void ClientCore::on_coordinator_message(const Message& message) {
   const auto is_ours = [&](JobId id) { return job_ && job_->id == id; };
-  std::visit(Overloaded{[&](const Registered& m) {
-                          // Another number is another life: after a lost session the old one is dead.
-                          if (m.order != order_) leave_job("the coordinator has given another order number");
-                          order_ = m.order;
-                          registered_ = true;
-                        },
+  std::visit(Overloaded{[&](const Registered& m) { on_registered(m.order); },
                         [&](const PrepareJob& m) { prepare(m); }, [&](const JoinJob& m) { join(m); },
                         [&](const LeaseGrant& m) {
-                          if (!is_ours(m.job)) return;
-                          job_->lease_asked = false;
-                          job_->lease_refused = false;
-                          job_->ahead = m.ahead;
-                          if (!draining_)
-                            job_->leases.push_back(m);
-                          else if (m.range.size() > 0)
-                            tell_coordinator(LeaseReturn{m.job, m.lease, m.range});
+                          if (is_ours(m.job)) on_lease(m);
                         },
                         [&](const NoLease& m) {
                           if (!is_ours(m.job)) return;
@@ -223,8 +212,10 @@ void ClientCore::on_coordinator_message(const Message& message) {
                         },
                         [&](const FlushResidual& m) {
                           if (!is_ours(m.job)) return;
+                          job_->flush_reported = false;
+                          if (std::exchange(job_->flush_told, true)) return;  // its answer was lost
                           job_->flush_asked = job_->flush_in_step = true;
-                          job_->flush_reported = job_->flushed = false;
+                          job_->flushed = false;
                         },
                         [&](const EndJob& m) {
                           if (!is_ours(m.job)) return;
@@ -254,8 +245,33 @@ void ClientCore::register_worker() {
   registered_ = false;
   RegisterWorker registration = options_.registration;
   registration.incarnation = incarnation_;
+  registration.order = order_;
+  if (job_ && job_->joined) registration.job = job_->id;
   tell_coordinator(registration);
   if (draining_) tell_coordinator(Draining{});
+}
+
+/// Another number is another life: the coordinator knows nothing of the old one, or has declared it dead.
+void ClientCore::on_registered(IncarnationOrder order) {
+  if (order != order_) leave_job("the coordinator has given another order number");
+  order_ = order;
+  registered_ = true;
+  if (!job_) return;
+  // What was on its way may be lost.
+  job_->lease_asked = job_->lease_refused = false;
+}
+
+/// The coordinator grants again what may not have arrived.
+void ClientCore::on_lease(const LeaseGrant& lease) {
+  Job& job = *job_;
+  if (lease.lease <= job.newest_lease) return;
+  job.newest_lease = lease.lease;
+  job.lease_asked = job.lease_refused = false;
+  job.ahead = lease.ahead;
+  if (!draining_)
+    job.leases.push_back(lease);
+  else if (lease.range.size() > 0)
+    tell_coordinator(LeaseReturn{lease.job, lease.lease, lease.range});
 }
 
 void ClientCore::prepare(const PrepareJob& request) {
@@ -330,6 +346,7 @@ void ClientCore::join(const JoinJob& request) {
 }
 
 void ClientCore::tune(const Tune& request) {
+  if (job_->tuned && job_->tuned->number == request.number) tell_coordinator(*job_->tuned);
   if (job_->tuning && request.number <= job_->tuning->number) return;
   job_->tuning = request;
   if (job_->joined) apply_tuning();

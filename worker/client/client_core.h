@@ -197,12 +197,14 @@ class ClientCore {
     JobId id;
     std::optional<LoadedJob> loaded;
     std::optional<JoinJob> join_asked;  // before it was loaded
-    std::optional<Tune> tuning;         // the newest
+    std::optional<Tune> tuning;         // the newest...
+    std::optional<Tuned> tuned;         // ...and what the replica has taken last
     std::vector<ShardPlace> places;
     std::map<PeerId, ShardIndex> shards;
     std::vector<ShardLink> links;  // per shard
     Turnaround turnaround;
     bool joined = false;                // the replica is open
+    LeaseId newest_lease;               // that was granted; older ones are not new
     std::optional<LeaseGrant> offered;  // to the replica; range.begin moves on as rounds begin
     std::deque<LeaseGrant> leases;      // the ones after it
     std::uint64_t ahead = 0;            // as the newest grant says
@@ -216,6 +218,7 @@ class ClientCore {
     std::map<CutId, Cut> cuts;  // those that evaluations need
     std::optional<EvaluationLease> evaluating;
     bool flush_asked = false;
+    bool flush_told = false;  // the coordinator has asked
     bool flush_reported = false;
     bool flush_in_step = false;  // deterministic: the shards wait for a flush of everybody, also an empty one
     bool flushing = false;       // the replica is
@@ -244,8 +247,10 @@ class ClientCore {
   void on_coordinator_message(const Message& message);
   void on_shard_message(ShardIndex shard, const Message& message);
   void register_worker();
+  void on_registered(IncarnationOrder order);
   void prepare(const PrepareJob& request);
   void join(const JoinJob& request);
+  void on_lease(const LeaseGrant& lease);
   void tune(const Tune& request);
   void apply_tuning();
   void leave_job(const std::string& reason);

@@ -96,7 +96,7 @@ class AnyMessageFrom {
     return h;
   }
 
-  void fill(RegisterWorker& m) { m = {"w", "asuncion", incarnation(), "cpu", ""}; }
+  void fill(RegisterWorker& m) { m = {"w", "asuncion", incarnation(), "cpu", "", id<IncarnationOrder>(), job()}; }
   void fill(JobPrepared& m) { m = {job(), data(), random_.below(2) == 0 ? 5 : number()}; }
   void fill(LeaseReturn& m) { m = {job(), id<LeaseId>(), samples()}; }
   void fill(EvaluationDone& m) {
@@ -205,6 +205,7 @@ class AnyMessageFrom {
     if (random_.below(2) == 0) m.bound = static_cast<std::uint32_t>(number());
   }
   void fill(Tuned& m) { m = {job(), number(), id<Round>()}; }
+  void fill(SettleConfirmed& m) { m = {job(), number()}; }
   void fill(Subscribed& m) { m = {job(), id<Sequence>()}; }
   template <class M>
   void fill(M& m) {

@@ -76,7 +76,8 @@ std::vector<Message> examples() {
           CutValues{job, CutId(2), bytes_of(8)},
           ShardRefusal{job, "fenced", CutId(8)},
           Tune{job, 3, Round(17), 8u, 512, "staleness: {}\n"},
-          Tuned{job, 3, Round(18)}};
+          Tuned{job, 3, Round(18)},
+          SettleConfirmed{job, 12}};
 }
 
 SharedBytes copy(const SharedBytes& bytes) {

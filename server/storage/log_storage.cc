@@ -1,4 +1,4 @@
-#include "server/storage/shard_storage.h"
+#include "server/storage/log_storage.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -23,7 +23,6 @@ constexpr std::uint64_t kLogMagic = 0x31474F4C444E414E;       // "NANDLOG1"
 constexpr std::uint64_t kSnapshotMagic = 0x31504E53444E414E;  // "NANDSNP1"
 constexpr std::string_view kLogPrefix = "log-";
 constexpr std::string_view kSnapshotPrefix = "snapshot-";
-constexpr mode_t kFileMode = 0644;
 
 /// magic, job, first entry, durability, boot id
 using SegmentHead = std::array<std::uint64_t, 6>;
@@ -127,7 +126,7 @@ bool has_entry(ByteCursor cursor, std::uint64_t job, std::uint64_t number) {
 
 struct LoadedSnapshot {
   std::uint64_t job = 0;
-  StoredShard::Snapshot content;
+  StoredLog::Snapshot content;
   std::uint64_t bytes = 0;
 };
 
@@ -159,8 +158,8 @@ Result<LoadedSnapshot> load_snapshot(const fs::path& path, std::uint64_t entries
 
 }  // namespace
 
-Result<ShardStorage> ShardStorage::open(const fs::path& folder) {
-  ShardStorage storage(folder);
+Result<LogStorage> LogStorage::open(const fs::path& folder) {
+  LogStorage storage(folder);
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) return failed("create", folder, error.value());
@@ -171,11 +170,11 @@ Result<ShardStorage> ShardStorage::open(const fs::path& folder) {
   return storage;
 }
 
-fs::path ShardStorage::snapshot_path(std::uint64_t entries) const {
+fs::path LogStorage::snapshot_path(std::uint64_t entries) const {
   return log_folder() / fmt::format("{}{:016x}", kSnapshotPrefix, entries);
 }
 
-Status ShardStorage::count_term() {
+Status LogStorage::count_term() {
   const fs::path path = folder_ / "term";
   const Result<SharedBytes> file = read_file(path);
   if (!file.ok() && file.error().code != ErrorCode::kNotFound) return file.error();
@@ -189,7 +188,7 @@ Status ShardStorage::count_term() {
   return write_file_atomically(path, fmt::format("{}\n", term_));
 }
 
-Status ShardStorage::read() {
+Status LogStorage::read() {
   std::vector<Segment> segments;
   std::vector<std::uint64_t> snapshots;
   std::error_code error;
@@ -205,7 +204,7 @@ Status ShardStorage::read() {
             [](const Segment& a, const Segment& b) { return a.first < b.first; });
   std::sort(snapshots.begin(), snapshots.end());
 
-  StoredShard stored;
+  StoredLog stored;
   std::optional<Error> unusable;
   for (auto entries = snapshots.rbegin(); entries != snapshots.rend() && !stored.snapshot; ++entries) {
     Result<LoadedSnapshot> loaded = load_snapshot(snapshot_path(*entries), *entries);
@@ -281,7 +280,7 @@ Status ShardStorage::read() {
   return {};
 }
 
-Status ShardStorage::begin_segment() {
+Status LogStorage::begin_segment() {
   const Segment segment{next_entry_, log_folder() / fmt::format("{}{:016x}", kLogPrefix, next_entry_)};
   FileDescriptor file(
       ::open(segment.path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, kFileMode));
@@ -305,7 +304,7 @@ Status ShardStorage::begin_segment() {
   return {};
 }
 
-Status ShardStorage::append(std::span<const SharedBytes> pieces, std::optional<Durability> begins) {
+Status LogStorage::append(std::span<const SharedBytes> pieces, std::optional<Durability> begins) {
   if (begins) {
     NANDUTI_RETURN_IF_ERROR(drop());
     std::error_code error;
@@ -340,14 +339,14 @@ Status ShardStorage::append(std::span<const SharedBytes> pieces, std::optional<D
   return {};
 }
 
-Status ShardStorage::sync() {
+Status LogStorage::sync() {
   if (durability_ != Durability::kSync || !file_.is_open()) return {};
   // A second attempt would succeed, without what the first one has lost.
   if (!sync_failed_ && ::fdatasync(file_.get()) != 0) sync_failed_ = failed("sync", segments_.back().path);
   return sync_failed_ ? Status(*sync_failed_) : Status();
 }
 
-Status ShardStorage::drop() {
+Status LogStorage::drop() {
   give_up_snapshot();
   (void)file_.close();
   segments_.clear();
@@ -367,7 +366,7 @@ Status ShardStorage::drop() {
 
 // ---- snapshots ----
 
-Status ShardStorage::begin_snapshot(const SharedBytes& head, std::uint64_t parts) {
+Status LogStorage::begin_snapshot(const SharedBytes& head, std::uint64_t parts) {
   give_up_snapshot();
   // The log behind it has a file of its own; nobody syncs the one before any more.
   NANDUTI_RETURN_IF_ERROR(sync());
@@ -393,7 +392,7 @@ Status ShardStorage::begin_snapshot(const SharedBytes& head, std::uint64_t parts
   return parts == 0 ? finish_snapshot() : Status();
 }
 
-Result<bool> ShardStorage::write_part(std::uint64_t index, std::span<const std::byte> bytes) {
+Result<bool> LogStorage::write_part(std::uint64_t index, std::span<const std::byte> bytes) {
   if (!writing_) return make_error(ErrorCode::kUnavailable, "no snapshot is being written");
   const PartHead head{index, bytes.size()};
   const Hash hash = hash_of(std::array{job_, head[0], head[1]}, std::array{bytes});
@@ -411,7 +410,7 @@ Result<bool> ShardStorage::write_part(std::uint64_t index, std::span<const std::
   return true;
 }
 
-Status ShardStorage::finish_snapshot() {
+Status LogStorage::finish_snapshot() {
   Writing writing = std::move(*writing_);
   writing_.reset();
   if (::fsync(writing.file.get()) != 0 || !writing.file.close() ||
@@ -425,14 +424,14 @@ Status ShardStorage::finish_snapshot() {
   return remove_superfluous();
 }
 
-void ShardStorage::give_up_snapshot() {
+void LogStorage::give_up_snapshot() {
   if (!writing_) return;
   ::unlink(writing_->path.c_str());
   writing_.reset();
 }
 
 /// Should the newest snapshot be damaged, the one before and its log are still there.
-Status ShardStorage::remove_superfluous() {
+Status LogStorage::remove_superfluous() {
   std::error_code error;
   for (; snapshots_.size() > kSnapshotsKept; snapshots_.erase(snapshots_.begin()))
     if (!fs::remove(snapshot_path(snapshots_.front()), error) && error)

@@ -14,11 +14,11 @@
 #include "common/base/result.h"
 #include "server/storage/file_descriptor.h"
 
-/// A shard's log and snapshots, in a folder of their own:
+/// The log and snapshots of a shard or a coordinator, in a folder of their own:
 ///   FOLDER/term                       how often the folder has been opened
 ///   FOLDER/log/log-0000000000000000   a segment of the log; its name is the number of its first entry
 ///   FOLDER/log/snapshot-0000000000000123   what the first 0x123 entries have made
-/// `log` is one job's. Numbers in the files are 64-bit, little-endian; hashes are BLAKE2b of 128 bits.
+/// A shard's `log` is one job's. Numbers in the files are 64-bit, little-endian; hashes are BLAKE2b of 128 bits.
 ///   segment   "NANDLOG1", job id, first entry's number, durability, boot id (2 words), hash of these; then
 ///             the entries
 ///   entry     length, check word (of job id, number and length), hash of job id, number and bytes; bytes,
@@ -28,11 +28,11 @@
 /// The job id is random, and new for each job.
 namespace nanduti {
 
-/// Of one shard; of the log, what follows the older one.
+/// Of the log, what follows the older one.
 inline constexpr std::size_t kSnapshotsKept = 2;
 
-/// What a shard's folder holds.
-struct StoredShard {
+/// What such a folder holds.
+struct StoredLog {
   struct Snapshot {
     SharedBytes head;
     std::vector<std::pair<std::uint64_t, SharedBytes>> parts;  ///< by index
@@ -49,14 +49,14 @@ struct StoredShard {
 /// Appends entries, writes snapshots, and keeps of both what a recovery needs: the newest two snapshots and
 /// the log since the older one. One thread at a time. Errors are kIo and name the path, unless said
 /// otherwise; after one the same call may be tried again, for instance when the disk has room.
-class ShardStorage {
+class LogStorage {
  public:
   /// Creates the folder if need be and reads it. Errors: kCorrupt, where something in the midst of the log is
   /// damaged that no snapshot makes good: nothing is changed then.
-  static Result<ShardStorage> open(const std::filesystem::path& folder);
+  static Result<LogStorage> open(const std::filesystem::path& folder);
 
   /// What open() has found; once.
-  [[nodiscard]] std::optional<StoredShard> take_stored() { return std::exchange(stored_, std::nullopt); }
+  [[nodiscard]] std::optional<StoredLog> take_stored() { return std::exchange(stored_, std::nullopt); }
 
   /// One more entry: written when it returns. `begins`: of a new job, of which this is wanted.
   Status append(std::span<const SharedBytes> pieces, std::optional<Durability> begins = {});
@@ -85,7 +85,7 @@ class ShardStorage {
     FileDescriptor file;
   };
 
-  explicit ShardStorage(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  explicit LogStorage(std::filesystem::path folder) : folder_(std::move(folder)) {}
   [[nodiscard]] std::filesystem::path log_folder() const { return folder_ / "log"; }
   [[nodiscard]] std::filesystem::path snapshot_path(std::uint64_t entries) const;
   Status count_term();
@@ -96,7 +96,7 @@ class ShardStorage {
 
   std::filesystem::path folder_;
   std::uint64_t term_ = 1;
-  std::optional<StoredShard> stored_;
+  std::optional<StoredLog> stored_;
   std::uint64_t job_ = 0;                     // 0: there is no log
   Durability durability_ = Durability::kLog;  // of the job
   std::uint64_t next_entry_ = 0;

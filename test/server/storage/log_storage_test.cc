@@ -1,7 +1,7 @@
 // Goal: a shard finds in its folder what it had written, or a part that it knows to be one, or a clear error;
 // never anything else. Method: random appends, snapshots and restarts beside a model; then each byte cut off
 // and bits flipped.
-#include "server/storage/shard_storage.h"
+#include "server/storage/log_storage.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -31,8 +31,8 @@ std::vector<std::byte> content(const SharedBytes& bytes) {
   return {bytes.view().begin(), bytes.view().end()};
 }
 
-ShardStorage opened(const fs::path& folder) {
-  Result<ShardStorage> storage = ShardStorage::open(folder);
+LogStorage opened(const fs::path& folder) {
+  Result<LogStorage> storage = LogStorage::open(folder);
   INFO((storage.ok() ? "" : storage.error().message));
   REQUIRE(storage.ok());
   return std::move(storage).value();
@@ -44,7 +44,7 @@ struct Model {
   std::vector<std::uint64_t> snapshots;
 
   /// What was found is the log up to `count`, from some snapshot on.
-  void check(const StoredShard& stored, std::size_t count) const {
+  void check(const StoredLog& stored, std::size_t count) const {
     std::size_t begin = 0;
     if (stored.snapshot) {
       const auto head = content(stored.snapshot->head);
@@ -64,7 +64,7 @@ struct Model {
 /// Plays an operator's life; the folder is left as after a crash.
 Model live(const fs::path& folder, RandomStream random, int steps, int snapshots_max = 1000) {
   Model model;
-  ShardStorage storage = opened(folder);
+  LogStorage storage = opened(folder);
   for (int i = 0; i < steps; ++i) {
     const std::uint64_t what = random.below(20);
     if (what < 14 || model.entries.empty()) {
@@ -95,7 +95,7 @@ Model live(const fs::path& folder, RandomStream random, int steps, int snapshots
       model = {};
     } else if (what > 16) {
       storage = opened(folder);
-      const std::optional<StoredShard> stored = storage.take_stored();
+      const std::optional<StoredLog> stored = storage.take_stored();
       REQUIRE(stored.has_value() == !model.entries.empty());
       if (!stored) continue;
       CHECK(stored->complete);
@@ -126,8 +126,8 @@ TEST_CASE("entries and snapshots are found again, through restarts and new jobs"
     CAPTURE(seed);
     const TemporaryFolder folder;
     const Model model = live(folder.path() / "1", RandomStream(seed, 1), 120);
-    ShardStorage storage = opened(folder.path() / "1");
-    const std::optional<StoredShard> stored = storage.take_stored();
+    LogStorage storage = opened(folder.path() / "1");
+    const std::optional<StoredLog> stored = storage.take_stored();
     REQUIRE(stored.has_value() == !model.entries.empty());
     if (!stored) continue;
     model.check(*stored, model.entries.size());
@@ -156,13 +156,13 @@ TEST_CASE("a file that ends anywhere gives the entries before, or an older snaps
       CAPTURE(file.filename().string(), size);
       with_changed(shard, file, [&](const fs::path& changed, const fs::path& copy) {
         fs::resize_file(changed, size);
-        Result<ShardStorage> storage = ShardStorage::open(copy);
+        Result<LogStorage> storage = LogStorage::open(copy);
         if (!storage.ok()) {
           CHECK(storage.error().code == ErrorCode::kCorrupt);
           CHECK(file != last);
           return;
         }
-        const std::optional<StoredShard> stored = storage->take_stored();
+        const std::optional<StoredLog> stored = storage->take_stored();
         if (!stored) {
           CHECK(file == last);
           return;
@@ -174,7 +174,7 @@ TEST_CASE("a file that ends anywhere gives the entries before, or an older snaps
         CHECK(stored->complete);  // a write that has not been finished was not acknowledged
         // And life goes on.
         REQUIRE(storage->append(std::array{SharedBytes()}).ok());
-        ShardStorage again = opened(copy);
+        LogStorage again = opened(copy);
         CHECK(again.take_stored()->entries.size() == stored->entries.size() + 1);
       });
     }
@@ -203,14 +203,14 @@ TEST_CASE("a flipped bit is found: an older snapshot, a shorter log that says so
         stream.seekp(static_cast<std::streamoff>(byte));
         stream.put(static_cast<char>(before ^ bit));
         stream.close();
-        Result<ShardStorage> storage = ShardStorage::open(copy);
+        Result<LogStorage> storage = LogStorage::open(copy);
         if (!storage.ok()) {
           ++seen["error"];
           CHECK(storage.error().code == ErrorCode::kCorrupt);
           CHECK(storage.error().message.find("is damaged") != std::string::npos);
           return;
         }
-        const std::optional<StoredShard> stored = storage->take_stored();
+        const std::optional<StoredLog> stored = storage->take_stored();
         REQUIRE(stored.has_value());
         std::size_t begin = 0;
         if (stored->snapshot) std::memcpy(&begin, stored->snapshot->head.data(), sizeof begin);
@@ -236,7 +236,7 @@ TEST_CASE("a log in `log` mode that another start of the machine has written may
   const fs::path shard = folder.path() / "1";
   for (const Durability durability : {Durability::kLog, Durability::kSync}) {
     {
-      ShardStorage storage = opened(shard);
+      LogStorage storage = opened(shard);
       REQUIRE(storage.append(std::array{SharedBytes::take(std::vector<int>{1})}, durability).ok());
     }
     CHECK(opened(shard).take_stored()->complete);
@@ -251,7 +251,7 @@ TEST_CASE("a log in `log` mode that another start of the machine has written may
     stream.write(reinterpret_cast<const char*>(head.data()), sizeof head);
     stream.write(reinterpret_cast<const char*>(hash.data()), sizeof hash);
     stream.close();
-    const std::optional<StoredShard> stored = opened(shard).take_stored();
+    const std::optional<StoredLog> stored = opened(shard).take_stored();
     REQUIRE(stored);
     CHECK(stored->entries.size() == 1);
     CHECK(stored->complete == (durability == Durability::kSync));
@@ -262,7 +262,7 @@ TEST_CASE("what is damaged altogether is an error, and stays where it is") {
   const TemporaryFolder folder;
   const fs::path shard = folder.path() / "1";
   {
-    ShardStorage storage = opened(shard);
+    LogStorage storage = opened(shard);
     REQUIRE(storage.append(std::array{SharedBytes::take(std::vector<int>{1, 2})}, Durability::kSync).ok());
   }
   const fs::path log = files_of(shard).front();
@@ -271,18 +271,18 @@ TEST_CASE("what is damaged altogether is an error, and stays where it is") {
     stream.seekp(static_cast<std::streamoff>(fs::file_size(changed) - 1));
     stream.put('x');
     stream.close();
-    CHECK(ShardStorage::open(copy).error().code == ErrorCode::kCorrupt);
+    CHECK(LogStorage::open(copy).error().code == ErrorCode::kCorrupt);
     CHECK(fs::exists(changed));
   });
   {
-    ShardStorage storage = opened(shard);
+    LogStorage storage = opened(shard);
     REQUIRE(storage.begin_snapshot(SharedBytes::take(std::vector<int>{3}), 0).ok());
   }
   for (const fs::path& file : files_of(shard))
     if (file.filename().string().starts_with("log-")) fs::remove(file);
   const fs::path snapshot = files_of(shard).front();
   fs::resize_file(snapshot, 20);
-  CHECK(ShardStorage::open(shard).error().code == ErrorCode::kCorrupt);
+  CHECK(LogStorage::open(shard).error().code == ErrorCode::kCorrupt);
   CHECK(fs::exists(snapshot));
 }
 
@@ -295,7 +295,7 @@ TEST_CASE("a disk that is full costs nothing but time") {
       0)
     return;
   {
-    ShardStorage storage = opened(mount / "1");
+    LogStorage storage = opened(mount / "1");
     RandomStream random(5, 5);
     std::vector<std::vector<std::byte>> written;
     const auto append = [&] {
@@ -313,7 +313,7 @@ TEST_CASE("a disk that is full costs nothing but time") {
     CHECK_FALSE(append().ok());
     REQUIRE(std::system(fmt::format("mount -o remount,size=1m {}", mount.string()).c_str()) == 0);
     for (int i = 0; i < 3; ++i) REQUIRE(append().ok());
-    const std::optional<StoredShard> stored = opened(mount / "1").take_stored();
+    const std::optional<StoredLog> stored = opened(mount / "1").take_stored();
     REQUIRE(stored);
     REQUIRE(stored->entries.size() == written.size());
     for (std::size_t i = 0; i < written.size(); ++i) CHECK(content(stored->entries[i]) == written[i]);
