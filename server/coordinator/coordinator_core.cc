@@ -65,7 +65,8 @@ CoordinatorCore::Worker* CoordinatorCore::worker_at(PeerId peer) {
   return nullptr;
 }
 
-/// Who is away (nobody is peer 0, and sessions that are over take nothing) is told what matters when it is back.
+/// Who is away (nobody is peer 0, and sessions that are over take nothing) is told what matters when it is
+/// back.
 void CoordinatorCore::tell(PeerId peer, Message message) {
   actions_.push_back(SendMessage{peer, kControl, std::move(message)});
 }
@@ -234,6 +235,10 @@ void CoordinatorCore::take_back_shard(ShardIndex index) {
   for (auto& [order, worker] : workers_)
     worker.last_progress = worker.last_settled = now_;  // nobody could settle anything
   tell_tuning(shard.peer, view_of_run().tunings.back().from_round);
+  if (shard.registration.epoch.value() > run.epoch.value() + kEarlierEpochsMax)
+    return end_job(JobState::kFailed,
+                   fmt::format("a shard of '{}' knows memberships that there have not been",
+                               shard.registration.server_name));
   // Where this coordinator's own log has lost its end.
   for (; run.epoch < shard.registration.epoch; run.membership_changed = true) {
     run.epoch = run.epoch.next();

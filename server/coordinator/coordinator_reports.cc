@@ -118,8 +118,7 @@ JobReport CoordinatorCore::report(ProtocolTime now, const JobView& job) const {
   report.bytes_up = progress.bytes_up();
   report.bytes_down = progress.bytes_down();
   report.training_seconds = progress.training_seconds(now, job.samples_total);
-  if (job.started)
-    report.started_s = to_seconds(job.started->time_since_epoch() + options_.wall_offset);
+  if (job.started) report.started_s = to_seconds(job.started->time_since_epoch() + options_.wall_offset);
   if (job.state == JobState::kRunning) {
     report.samples_per_s = progress.samples_per_second(now);
     report.eta_s = progress.seconds_left(now, job.samples_total);

@@ -112,12 +112,12 @@ struct JobReport {
   PipelineReport pipeline;          ///< all workers, whole job
   std::uint64_t bytes_up = 0;       ///< workers to servers, whole job, dead workers too
   std::uint64_t bytes_down = 0;
-  std::optional<double> eta_s;  ///< until the last sample, at the rate of now
-  std::string waiting_for;      ///< "2 workers (1 is here)"; empty if it moves
-  std::uint32_t workers = 0;    ///< that take part now
-  std::string model;            ///< path of the trained model; filled by the host when it is there
-  std::string run;              ///< path of run.json; the same
-  double training_seconds = 0;  ///< from the start of training to the last settled sample
+  std::optional<double> eta_s;      ///< until the last sample, at the rate of now
+  std::string waiting_for;          ///< "2 workers (1 is here)"; empty if it moves
+  std::uint32_t workers = 0;        ///< that take part now
+  std::string model;                ///< path of the trained model; filled by the host when it is there
+  std::string run;                  ///< path of run.json; the same
+  double training_seconds = 0;      ///< from the start of training to the last settled sample
   std::optional<double> started_s;  ///< when it began to run: seconds since 1970
   std::vector<EpochReport> figures;
   std::vector<EvaluationReport> evaluations;    ///< within epochs, by samples

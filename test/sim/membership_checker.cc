@@ -113,7 +113,6 @@ void MembershipChecker::on_crash(std::uint64_t entries) {
 }
 
 void MembershipChecker::check(const Membership& membership) {
-
   std::map<IncarnationOrder, Member> members;
   for (const Member& member : membership.members) members.emplace(member.order, member);
   const std::vector<Round> entries = entry_clocks(members);

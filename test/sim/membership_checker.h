@@ -27,8 +27,8 @@ class MembershipChecker {
     made_.try_emplace({membership.job, membership.epoch}, membership,
                       membership.job == job_ ? clocks_ : Clocks());
   }
-  /// The coordinator sends a membership. Gives those that have come into force with it: none if it has sent it
-  /// to another shard before, several if all shards were away when it made others.
+  /// The coordinator sends a membership. Gives those that have come into force with it: none if it has sent
+  /// it to another shard before, several if all shards were away when it made others.
   std::vector<Membership> on_sent(const Membership& membership);
   /// What the coordinator has made and heard so far is in an entry of its log.
   void on_logged() { logged_.push_back({made_, clocks_}); }
@@ -52,16 +52,16 @@ class MembershipChecker {
   Coverage& coverage_;
   std::map<PeerId, ShardIndex> shards_;
   using Clocks = std::map<IncarnationOrder, std::vector<Round>>;
-  Clocks clocks_;                                   // per shard, by what the coordinator has heard
+  Clocks clocks_;  // per shard, by what the coordinator has heard
   using Made = std::map<std::pair<JobId, MembershipEpoch>, std::pair<Membership, Clocks>>;
   Made made_;  // and what the clocks were then; those that no shard has been sent
   struct Logged {
     Made made;
     Clocks clocks;
   };
-  std::vector<Logged> logged_;  // by this process of the coordinator
-  Logged recovered_;            // that it began with
-  std::map<IncarnationOrder, Member> members_;             // of the last membership
+  std::vector<Logged> logged_;                  // by this process of the coordinator
+  Logged recovered_;                            // that it began with
+  std::map<IncarnationOrder, Member> members_;  // of the last membership
   std::set<IncarnationOrder> dead_;
   JobId job_;
   MembershipEpoch epoch_;

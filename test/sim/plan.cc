@@ -113,8 +113,8 @@ ServerCrash some_crash(const Plan& plan, RandomStream& random) {
   const Duration span = plan.heal_at - kBeginning;
   crash.at = kBeginning + between(random, milliseconds(200), random.chance(0.5) ? span : span / 4);
   crash.amid_write = random.chance(0.5);
-  crash.down = random.chance(0.5) ? between(random, milliseconds(1), milliseconds(300))
-                                  : server_absence(plan, random);
+  crash.down =
+      random.chance(0.5) ? between(random, milliseconds(1), milliseconds(300)) : server_absence(plan, random);
   crash.target.kind = Target::Kind::kCoordinator;
   return crash;
 }

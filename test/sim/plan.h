@@ -54,8 +54,8 @@ struct Pause {
   Target target;
 };
 
-/// The process of a shard or of the coordinator ends at once; what its storage holds by then is left, and some of what was being
-/// written. Another one goes on with it.
+/// The process of a shard or of the coordinator ends at once; what its storage holds by then is left, and
+/// some of what was being written. Another one goes on with it.
 struct ServerCrash {
   ProtocolTime at;
   Duration down{0};

@@ -85,6 +85,35 @@ END
   export NANDUTI_SERVER
 }
 
+# start_coordinator [DATA_PORT HTTP_PORT]: one without shards.
+start_coordinator() {
+  cat > "$work/coordinator.yaml" << END
+name: coordinator
+roles: {coordinator: true, shards: 0}
+listen: {data: "tcp://127.0.0.1:${1:-0}", http: "127.0.0.1:${2:-0}"}
+storage: {directory: '$work/data'}
+membership: {suspend_after: 2 s, dead_after: 5 s, shard_timeout: 15 s}
+END
+  launch coordinator nanduti-server "$work/coordinator.yaml"
+  check "the coordinator starts" wait_until 10 log_has coordinator 'jobs at http'
+  data_endpoint=$(grep -oE 'tcp://[^ ,]+' "$work/coordinator.log" | head -1)
+  NANDUTI_SERVER=$(grep -oE 'http://[^ ,]+' "$work/coordinator.log" | head -1)
+  export NANDUTI_SERVER
+}
+# start_shards NAME COUNT: shards on a server of their own; again, at the same address and with the same storage.
+start_shards() {
+  local port
+  port=$(grep -oE 'shards at tcp://127.0.0.1:[0-9]+' "$work/$1.log" 2> /dev/null | tail -1 | grep -oE '[0-9]+$')
+  cat > "$work/$1.yaml" << END
+name: $1
+roles: {coordinator: false, shards: $2}
+coordinator: $data_endpoint
+listen: {data: "tcp://127.0.0.1:${port:-0}"}
+storage: {directory: '$work/$1-data'}
+END
+  launch "$1" nanduti-server "$work/$1.yaml"
+}
+
 # start_worker NAME [COORDINATOR]: WORKER_LINES may hold more YAML. On the CPU, unless that names a device.
 start_worker() {
   local device='device: cpu'

@@ -63,6 +63,15 @@ struct CoordinatorBench {
       if (std::holds_alternative<CoordinatorCore::SaveResult>(action)) ++saves;
       if (auto* save = std::get_if<CoordinatorCore::SaveCheckpoint>(&action))
         checkpoints.push_back(save->epoch);
+      if (auto* append = std::get_if<AppendLog>(&action)) {
+        log.push_back(append->pieces.at(0));
+        core.on_durable(++logged);
+      }
+      if (auto* begin = std::get_if<BeginSnapshot>(&action)) {
+        snapshot = begin->head;
+        log.clear();
+        core.on_event(now, SnapshotEnded{});
+      }
     }
   }
   void add_shard(std::uint64_t index, JobId job = {}, std::optional<PeerId> peer = {}) {
@@ -174,6 +183,9 @@ struct CoordinatorBench {
   std::vector<JobId> plans;
   int saves = 0;
   std::vector<std::uint32_t> checkpoints;  ///< their epochs
+  std::optional<SharedBytes> snapshot;     ///< of a durable coordinator, and what its log holds since
+  std::vector<SharedBytes> log;
+  std::uint64_t logged = 0;  ///< by this process
 };
 
 /// Time-outs that a test can wait for.

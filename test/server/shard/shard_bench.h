@@ -125,6 +125,11 @@ struct Bench {
   void push(std::uint64_t order, std::uint64_t sequence, float value, std::uint64_t epoch = 1) {
     tell(MessageReceived{peer(order), make_push(order, sequence, value, epoch)});
   }
+  /// The coordinator cannot forget what has been reported so far.
+  void confirm() {
+    const SettleReport last = to<SettleReport>(kCoordinator).back();
+    tell(MessageReceived{kCoordinator, SettleConfirmed{last.job, last.number}});
+  }
   /// The peer has everything that was sent to it so far with a tag.
   void acknowledge(PeerId whom) {
     for (const auto& [p, tag] : std::exchange(tags, {})) {

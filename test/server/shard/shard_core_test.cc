@@ -176,16 +176,30 @@ TEST_CASE("a deterministic job settles one push of every active worker at a time
   CHECK(std::bit_cast<std::uint32_t>(results[0]) == std::bit_cast<std::uint32_t>(results[1]));
 }
 
-TEST_CASE("reports that the coordinator has not acknowledged are sent again when it is back") {
+TEST_CASE(
+    "reports that the coordinator has not confirmed are sent again when it is back, under their numbers") {
   Bench bench;
   bench.members(1, {Bench::active(1)});
   bench.subscribe(1);
   bench.push(1, 0, 0.5f);
-  REQUIRE(bench.to<SettleReport>(kCoordinator).size() == 1);
-  bench.tell(PeerClosed{kCoordinator, "lost", true});
+  bench.confirm();
   bench.push(1, 1, 0.5f);
+  bench.acknowledge(kCoordinator);  // to have arrived is not enough
+  const auto before = bench.to<SettleReport>(kCoordinator);
+  REQUIRE(before.size() == 2);
+  bench.tell(PeerClosed{kCoordinator, "lost", true});
+  bench.push(1, 2, 0.5f);
   bench.tell(PeerConnected{kCoordinator, {}});
-  CHECK(bench.to<SettleReport>(kCoordinator).size() == 3);
+  const auto reports = bench.to<SettleReport>(kCoordinator);
+  REQUIRE(reports.size() == 4);
+  CHECK(reports[2].number == before[1].number);
+  CHECK(reports[2].entries.at(0).sequence == Sequence(1));
+  CHECK(reports[3].number > reports[2].number);
+  CHECK(reports[3].entries.at(0).sequence == Sequence(2));
+  // What confirms the first of them confirms no other.
+  bench.tell(MessageReceived{kCoordinator, SettleConfirmed{JobId(1), reports[2].number}});
+  bench.tell(MessageReceived{kCoordinator, SettleConfirmed{JobId(2), reports[3].number}});
+  CHECK(bench.core.occupancy().unconfirmed_entries == 1);
   CHECK(bench.to<RegisterShard>(kCoordinator).back().job == JobId(1));
 }
 

@@ -218,7 +218,7 @@ TEST_CASE("while the coordinator does not confirm what has settled, no more sett
   CHECK(bench.w() == 0.75f);
   bench.tell(PeerConnected{kCoordinator, {}});
   CHECK(bench.core.counters().settled == 2);
-  for (int i = 0; i < 3; ++i) bench.acknowledge(kCoordinator);
+  for (int i = 0; i < 3; ++i) bench.confirm();
   CHECK(bench.core.counters().settled == 6);
   CHECK(bench.core.occupancy().unconfirmed_entries == 0);
   CHECK(bench.to<PushAck>(Bench::peer(1)).back().next_sequence == Sequence(6));

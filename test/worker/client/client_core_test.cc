@@ -143,6 +143,60 @@ TEST_CASE("a worker that drains after a lost session says nothing of the leases 
   CHECK(bench.to<Leave>(kCoordinator).size() == 1);
 }
 
+TEST_CASE(
+    "a coordinator that goes on after a crash finds the worker where it was, and says again what was lost") {
+  ClientBench bench;
+  bench.join();
+  bench.send_shadow();
+  bench.lend(25, 3);
+  bench.hear(kCoordinator, Tune{JobId(1), 1, Round(0), 1, 10, {}});
+  REQUIRE(bench.to<Tuned>(kCoordinator).size() == 1);
+  const RegisterWorker first = bench.to<RegisterWorker>(kCoordinator).back();
+  CHECK(first.order == IncarnationOrder());
+  CHECK(first.job == JobId());
+  const std::size_t asked = bench.to<LeaseRequest>(kCoordinator).size();
+  bench.tell(PeerClosed{kCoordinator, "the server does not know this session any more", true});
+  bench.tell(PeerConnected{kCoordinator, {}});
+  const RegisterWorker again = bench.to<RegisterWorker>(kCoordinator).back();
+  CHECK(again.incarnation == first.incarnation);
+  CHECK(again.order == IncarnationOrder(1));
+  CHECK(again.job == JobId(1));
+  CHECK(bench.to<LeaseRequest>(kCoordinator).size() == asked);
+  bench.hear(kCoordinator, Registered{IncarnationOrder(1)});
+  CHECK(bench.unloaded == 0);
+  bench.hear(kCoordinator, Tune{JobId(1), 1, Round(0), 1, 10, {}});
+  CHECK(bench.to<Tuned>(kCoordinator).size() == 2);
+  SECTION("a lease that it knows is not trained twice") {
+    bench.hear(kCoordinator,
+               LeaseGrant{JobId(1), LeaseId(3), {DataEpoch(0), 10, 25}, MembershipEpoch(1), Round(), 0});
+    for (int round = 0; round < 3; ++round) bench.finish_round();
+    CHECK_FALSE(bench.replica.computing());
+    std::uint64_t samples = 0;
+    for (const Push& push : bench.to<Push>(bench.peers[0])) samples += push.range.size();
+    CHECK(samples == 25);
+  }
+  SECTION("one that it does not know is") {
+    bench.hear(kCoordinator,
+               LeaseGrant{JobId(1), LeaseId(4), {DataEpoch(0), 30, 40}, MembershipEpoch(1), Round(), 0});
+    for (int round = 0; round < 4; ++round) bench.finish_round();
+    CHECK(bench.to<Push>(bench.peers[0]).back().range == SampleRange{DataEpoch(0), 30, 40});
+  }
+}
+
+TEST_CASE("a worker that is asked once more for what it has flushed says so, and flushes nothing again") {
+  ClientBench bench(1, true);
+  bench.join();
+  bench.send_shadow();
+  bench.hear(kCoordinator, FlushResidual{JobId(1)});
+  for (const PeerId shard : bench.peers)
+    bench.hear(shard, PushAck{JobId(1), AckLevel::kDurableHere, Sequence(1), {}});
+  REQUIRE(bench.to<ResidualFlushed>(kCoordinator).size() == 1);
+  const std::size_t pushes = bench.to<Push>(bench.peers[0]).size();
+  bench.hear(kCoordinator, FlushResidual{JobId(1)});
+  CHECK(bench.to<ResidualFlushed>(kCoordinator).size() == 2);
+  CHECK(bench.to<Push>(bench.peers[0]).size() == pushes);
+}
+
 TEST_CASE("a worker that is asked to join before it has read the job's data joins when it has") {
   // The coordinator goes by what the worker said before a lost session.
   ClientCore core({}, RandomStream(1));
