@@ -156,6 +156,8 @@ class CoreRunner {
     const ProtocolTime now = loop_.now();
     if (hub_.next_deadline() <= now) hub_.on_deadline(now);
     count_traffic();
+    if constexpr (requires { core_.shard_peers(); })
+      for (const PeerId peer : core_.shard_peers()) core_.set_last_heard(peer, hub_.last_heard(peer));
     if (core_.next_deadline() <= now) core_.on_deadline(now);
     watch_.on_deadline(now);
     turn(now);

@@ -246,6 +246,7 @@ struct RegisterShard {
   std::string hardware;
   JobId job;                   ///< open here already (coordinator or shard have been away); 0: none
   MembershipEpoch epoch = {};  ///< the newest of that job that the shard knows
+  std::uint64_t key = 0;       ///< OpenShard::key of that job
 };
 struct ShardOpened {
   JobId job;
@@ -313,6 +314,7 @@ struct OpenShard {
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
   std::uint64_t layout_hash = 0;
+  std::uint64_t key = 0;  ///< random: two coordinators' jobs may have one id
 };
 enum class MemberState : std::uint8_t { kActive = 1, kIdle = 2, kSuspended = 3, kDead = 4 };
 struct Member {

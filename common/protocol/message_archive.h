@@ -20,7 +20,7 @@ void archive(Archive& a, SampleRange& m) {
 }
 template <class Archive>
 void archive(Archive& a, OpenShard& m) {
-  a(m.job, m.spec_text, m.data, m.index, m.begin, m.end, m.layout_hash);
+  a(m.job, m.spec_text, m.data, m.index, m.begin, m.end, m.layout_hash, m.key);
 }
 template <class Archive>
 void archive(Archive& a, StallSeconds& m) {
@@ -40,7 +40,7 @@ void archive(Archive& a, RegisterWorker& m) {
 }
 template <class Archive>
 void archive(Archive& a, RegisterShard& m) {
-  a(m.server_name, m.endpoint, m.destination, m.hardware, m.job, m.epoch);
+  a(m.server_name, m.endpoint, m.destination, m.hardware, m.job, m.epoch, m.key);
 }
 template <class Archive>
 void archive(Archive& a, ShardPlace& m) {

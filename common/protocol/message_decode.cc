@@ -21,9 +21,13 @@ class Reader {
   [[nodiscard]] bool payload_used() const { return payload_used_; }
 
   void read(const wire::RegisterWorker& t, RegisterWorker& m) {
-    m = {text("name", t.name(), kNameBytesMax), text("site", t.site(), kNameBytesMax),
-         id128<IncarnationId>("incarnation", t.incarnation()), text("device", t.device(), kNameBytesMax),
-         text("hardware", t.hardware(), kTextBytesMax), IncarnationOrder(t.order()), JobId(t.job())};
+    m = {text("name", t.name(), kNameBytesMax),
+         text("site", t.site(), kNameBytesMax),
+         id128<IncarnationId>("incarnation", t.incarnation()),
+         text("device", t.device(), kNameBytesMax),
+         text("hardware", t.hardware(), kTextBytesMax),
+         IncarnationOrder(t.order()),
+         JobId(t.job())};
   }
   void read(const wire::JobPrepared& t, JobPrepared& m) {
     m = {JobId(t.job()), data(t.data()), t.layout_hash()};
@@ -95,7 +99,8 @@ class Reader {
          t.destination(),
          text("hardware", t.hardware(), kTextBytesMax),
          JobId(t.job()),
-         MembershipEpoch(t.epoch())};
+         MembershipEpoch(t.epoch()),
+         t.key()};
   }
   void read(const wire::ShardOpened& t, ShardOpened& m) { m = {JobId(t.job())}; }
   void read(const wire::ShardFailed& t, ShardFailed& m) { m = {JobId(t.job()), reason(t.reason())}; }
@@ -125,7 +130,7 @@ class Reader {
   void read(const wire::ShardAtRest& t, ShardAtRest& m) { m = {JobId(t.job()), Version(t.version())}; }
   void read(const wire::OpenShard& t, OpenShard& m) {
     m = {JobId(t.job()), spec_text(t.spec_text()), data(t.data()), ShardIndex(t.index()), t.begin(),
-         t.end(),        t.layout_hash()};
+         t.end(),        t.layout_hash(),          t.key()};
     require(t.begin() <= t.end() && (t.end() - t.begin()) * sizeof(float) <= kPayloadBytesMax, "begin");
   }
   void read(const wire::Membership& t, Membership& m) {

@@ -66,7 +66,7 @@ class Writer {
   auto write(const Fenced& m) { return wire::CreateFenced(b_, text(m.reason)); }
   auto write(const RegisterShard& m) {
     return wire::CreateRegisterShard(b_, text(m.server_name), text(m.endpoint), m.destination,
-                                     text(m.hardware), m.job.value(), m.epoch.value());
+                                     text(m.hardware), m.job.value(), m.epoch.value(), m.key);
   }
   auto write(const ShardOpened& m) { return wire::CreateShardOpened(b_, m.job.value()); }
   auto write(const ShardFailed& m) { return wire::CreateShardFailed(b_, m.job.value(), text(m.reason)); }
@@ -90,7 +90,7 @@ class Writer {
   auto write(const ShardAtRest& m) { return wire::CreateShardAtRest(b_, m.job.value(), m.version.value()); }
   auto write(const OpenShard& m) {
     return wire::CreateOpenShard(b_, m.job.value(), text(m.spec_text), data(m.data), m.index.value(), m.begin,
-                                 m.end, m.layout_hash);
+                                 m.end, m.layout_hash, m.key);
   }
   auto write(const Membership& m) {
     std::vector<wire::MemberEntry> members;

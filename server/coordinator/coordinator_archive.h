@@ -12,8 +12,8 @@ void archive(Archive& a, StalenessPlan& m) {
 }
 template <class Archive>
 void archive(Archive& a, JobPlan& m) {
-  a(m.id, m.name, m.spec_text, m.epochs, m.batch_size, m.staleness, m.evaluate_every, m.workers_to_start,
-    m.target_accuracy, m.deterministic);
+  a(m.id, m.key, m.name, m.spec_text, m.epochs, m.batch_size, m.staleness, m.evaluate_every,
+    m.workers_to_start, m.target_accuracy, m.deterministic);
 }
 template <class Archive>
 void archive(Archive& a, Tuning& m) {

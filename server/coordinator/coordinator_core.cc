@@ -189,18 +189,16 @@ void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) 
         shard.registration.destination != request.destination)
       continue;
     const auto index = static_cast<std::size_t>(&shard - shards_.data());
-    // One process has one name, and only the same one can still have a job.
-    if (request.job != JobId() && shard.registration.server_name != request.server_name)
-      return send_away(peer, fmt::format("it registers as the shard of '{}' that has job {}",
-                                         shard.registration.server_name, request.job));
     shard.peer = peer;
     shard.connected = true;
+    shard.last_heard.reset();
+    shard.silent = false;
     shard.settled = shard.confirmed = 0;
     shard.registration = request;
     shard.registration.hardware = shortened(request.hardware);
-    if (run_ && index < run_->places.size())
-      return take_back_shard(ShardIndex(static_cast<std::uint32_t>(index)));
-    if (request.job != JobId()) tell(peer, CloseShard{request.job});  // it is over, or was another server's
+    // It is over, or another coordinator's.
+    if (request.job != JobId() && !has_job_of_run(request)) tell(peer, CloseShard{request.job});
+    if (run_ && index < run_->places.size()) take_back_shard(ShardIndex(static_cast<std::uint32_t>(index)));
     return;
   }
   if (!run_ || run_->places.empty()) std::erase_if(shards_, [](const Shard& s) { return !s.connected; });
@@ -212,9 +210,16 @@ void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) 
     return;
   }
   if (run_ && run_->phase >= Phase::kOpening) note("a new shard waits for the next job");
-  Shard& shard = shards_.emplace_back(Shard{peer, request, true, false, false, {}, 0, 0});
+  Shard& shard = shards_.emplace_back(Shard());
+  shard.peer = peer;
+  shard.registration = request;
+  shard.connected = true;
   shard.registration.hardware = shortened(request.hardware);
   if (request.job != JobId()) tell(peer, CloseShard{request.job});
+}
+
+bool CoordinatorCore::has_job_of_run(const RegisterShard& registration) const {
+  return run_ && registration.job == run_->job && registration.key == jobs_.at(run_->job).plan.key;
 }
 
 /// A shard of the running job has been away, and perhaps its process was another one. What was on its way to
@@ -222,7 +227,7 @@ void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) 
 void CoordinatorCore::take_back_shard(ShardIndex index) {
   Run& run = *run_;
   Shard& shard = shards_.at(index.value());
-  const bool has_it = shard.registration.job == run.job;
+  const bool has_it = has_job_of_run(shard.registration);
   if (run.phase == Phase::kSaving) return;
   if (run.phase == Phase::kOpening) {
     shard.opened = false;
@@ -232,8 +237,7 @@ void CoordinatorCore::take_back_shard(ShardIndex index) {
     return end_job(JobState::kFailed,
                    fmt::format("a shard of '{}' was lost", shard.registration.server_name));
   note(fmt::format("shard {} of '{}' is back", index, shard.registration.server_name));
-  for (auto& [order, worker] : workers_)
-    worker.last_progress = worker.last_settled = now_;  // nobody could settle anything
+  begin_waiting_anew();
   tell_tuning(shard.peer, view_of_run().tunings.back().from_round);
   if (shard.registration.epoch.value() > run.epoch.value() + kEarlierEpochsMax)
     return end_job(JobState::kFailed,
@@ -516,7 +520,19 @@ std::size_t CoordinatorCore::count_connected_shards() const {
 
 bool CoordinatorCore::is_a_shard_away() const {
   return std::any_of(shards_.begin(), shards_.begin() + static_cast<std::ptrdiff_t>(run_->places.size()),
-                     [](const Shard& shard) { return !shard.connected; });
+                     [](const Shard& shard) { return !shard.connected || shard.silent; });
+}
+
+void CoordinatorCore::set_last_heard(PeerId peer, ProtocolTime time) {
+  for (Shard& shard : shards_)
+    if (shard.connected && shard.peer == peer && time != kNever) shard.last_heard = time;
+}
+
+std::vector<PeerId> CoordinatorCore::shard_peers() const {
+  std::vector<PeerId> peers;
+  for (const Shard& shard : shards_)
+    if (shard.connected) peers.push_back(shard.peer);
+  return peers;
 }
 
 std::uint32_t CoordinatorCore::count_active() const {

@@ -78,6 +78,7 @@ inline constexpr std::size_t kGoneMax = 16;
 /// What the coordinator has to know of a job's YAML.
 struct JobPlan {
   JobId id;
+  std::uint64_t key = 0;  ///< OpenShard::key
   std::string name;
   std::string spec_text;
   std::uint32_t epochs = 1;
@@ -232,6 +233,11 @@ class CoordinatorCore {
 
   void on_event(ProtocolTime now, const Event& event);
   void on_deadline(ProtocolTime now);
+  /// The host calls this now and then, at best before events and deadlines: when anything was heard of the
+  /// peer's session, whoever its messages are for. Of shards; others are ignored.
+  void set_last_heard(PeerId peer, ProtocolTime time);
+  /// Whose sessions the host is to ask about.
+  [[nodiscard]] std::vector<PeerId> shard_peers() const;
   [[nodiscard]] ProtocolTime next_deadline() const { return std::min(next_check_, save_due()); }
   /// So many entries of the log are durable, of all since the beginning.
   void on_durable(std::uint64_t entries) { durable_ = entries; }
@@ -257,6 +263,8 @@ class CoordinatorCore {
     }
   };
   [[nodiscard]] const Counters& counters() const { return counters_; }
+  /// A shard of the running job is not there: nobody is blamed for what does not settle.
+  [[nodiscard]] bool waits_for_a_shard() const { return run_ && is_a_shard_away(); }
   /// The running job's data, once its workers have named it.
   [[nodiscard]] std::optional<DataDescription> data_of(JobId job) const {
     return run_ && run_->job == job ? run_->data : std::nullopt;
@@ -314,9 +322,11 @@ class CoordinatorCore {
     bool connected = false;
     bool opened = false;
     bool at_rest = false;
-    ProtocolTime away_since;      // where it is not connected
-    std::uint64_t settled = 0;    // number of the newest SettleReport
-    std::uint64_t confirmed = 0;  // as far as it has been told
+    ProtocolTime away_since;                 // where it is not connected
+    std::optional<ProtocolTime> last_heard;  // as far as the host says
+    bool silent = false;                     // for suspend_after or longer
+    std::uint64_t settled = 0;               // number of the newest SettleReport
+    std::uint64_t confirmed = 0;             // as far as it has been told
   };
   struct EvaluationPart {
     IncarnationOrder order;  // 0: nobody's
@@ -448,6 +458,7 @@ class CoordinatorCore {
   // Staleness and compression that change (coordinator_tuning.cc).
   void begin_tuning();
   void tune(StalenessPlan staleness, std::string settings, std::string why);
+  void begin_waiting_anew();
   void tell_tuning(PeerId peer, Round from_round);
   void on_tuned(Worker& worker, const Tuned& tuned);
   void advance_tuning(ProtocolTime now);
@@ -456,6 +467,7 @@ class CoordinatorCore {
 
   // Whoever does not answer (coordinator_deadlines.cc).
   void look_around();
+  void check_silence(Shard& shard);
   void check_silence(Worker& worker);
   void check_answers(Worker& worker);
   void check_round(Worker& worker);
@@ -478,6 +490,7 @@ class CoordinatorCore {
   [[nodiscard]] std::uint32_t count_active() const;
   [[nodiscard]] std::size_t count_connected_shards() const;
   [[nodiscard]] bool is_a_shard_away() const;
+  [[nodiscard]] bool has_job_of_run(const RegisterShard& registration) const;
   [[nodiscard]] Worker* worker_at(PeerId peer);
   [[nodiscard]] bool has_role(PeerId peer, PeerRole role);
   void send_away(PeerId peer, const std::string& reason);

@@ -22,6 +22,7 @@ void CoordinatorCore::on_deadline(ProtocolTime now) {
 
 void CoordinatorCore::look_around() {
   next_check_ = now_ + kCheckEvery;
+  for (Shard& shard : shards_) check_silence(shard);
   std::vector<IncarnationOrder> orders;
   for (const auto& [order, worker] : workers_) orders.push_back(order);
   for (const IncarnationOrder order : orders) {
@@ -32,6 +33,24 @@ void CoordinatorCore::look_around() {
   if (run_) check_evaluations();
   if (run_) check_shards();
   advance(now_);
+}
+
+/// While one is silent nobody can settle anything: that is not the workers' fault.
+void CoordinatorCore::check_silence(Shard& shard) {
+  if (!shard.connected || !shard.last_heard) return;
+  const bool silent = now_ - *shard.last_heard >= options_.suspend_after;
+  if (std::exchange(shard.silent, silent) == silent) return;
+  note(fmt::format("shard {} of '{}' is {}", shard.registration.destination, shard.registration.server_name,
+                   silent ? "silent" : "heard of again"),
+       silent);
+  if (!silent && run_) begin_waiting_anew();
+}
+
+void CoordinatorCore::begin_waiting_anew() {
+  for (auto& [order, worker] : workers_) worker.last_progress = worker.last_settled = now_;
+  for (auto& [id, cut] : run_->cuts)
+    for (auto& [lease, part] : cut.evaluation)
+      if (part.order != IncarnationOrder()) part.since = now_;
 }
 
 void CoordinatorCore::check_silence(Worker& worker) {

@@ -153,8 +153,7 @@ Status CoordinatorCore::restore(const SharedBytes& bytes, std::string_view what)
   workers_ = std::move(entry.workers);
   std::erase_if(workers_, [](const auto& worker) { return worker.second.part != Part::kJoined; });
   shards_.clear();
-  for (RegisterShard& shard : entry.shards)
-    shards_.push_back(Shard{{}, std::move(shard), false, true, false, {}, 0, 0});
+  for (RegisterShard& shard : entry.shards) shards_.emplace_back(Shard()).registration = std::move(shard);
   if (run_ && entry.at_end) run_->phase = Phase::kSaving;
   return {};
 }
@@ -189,6 +188,7 @@ Status CoordinatorCore::go_on(bool complete) {
     if (!workers_.contains(rank)) return senseless("a rank is nobody's");
   next_check_ = now_ + kCheckEvery;
   for (Shard& shard : shards_) {
+    shard.opened = true;
     shard.at_rest = run.phase > Phase::kResting;
     shard.away_since = now_;
   }

@@ -142,8 +142,9 @@ void CoordinatorCore::open_shards() {
 
 void CoordinatorCore::open_shard(ShardIndex index) {
   const ShardPlace& place = run_->places.at(index.value());
-  tell(shards_.at(index.value()).peer, OpenShard{run_->job, view_of_run().plan.spec_text, *run_->data, index,
-                                                 place.begin, place.end, run_->layout_hash});
+  tell(shards_.at(index.value()).peer,
+       OpenShard{run_->job, view_of_run().plan.spec_text, *run_->data, index, place.begin, place.end,
+                 run_->layout_hash, view_of_run().plan.key});
 }
 
 void CoordinatorCore::begin_training(ProtocolTime now) {

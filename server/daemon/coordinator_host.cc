@@ -60,6 +60,7 @@ StalenessPlan staleness_of(const StalenessConfig& config) {
 JobPlan plan_of(JobId id, const JobConfig& config) {
   JobPlan plan;
   plan.id = id;
+  plan.key = unpredictable_stream().next_u64();
   plan.name = config.name;
   plan.spec_text = config.source.text;
   plan.epochs = config.training.epochs;

@@ -72,6 +72,7 @@ void ShardCore::handle(const PeerConnected& event) {
   if (job_ && job_->values) {
     registration.job = job_->request.job;
     registration.epoch = job_->epoch;
+    registration.key = job_->request.key;
     job_->cuts.clear();  // another coordinator's, or it takes them anew
   }
   send_to_coordinator(registration);
@@ -166,7 +167,7 @@ void ShardCore::on_coordinator_message(const Message& message) {
 }
 
 void ShardCore::open(const OpenShard& request) {
-  if (job_ && job_->request.job == request.job) {  // asked again after a lost session
+  if (job_ && job_->request.job == request.job && job_->request.key == request.key) {  // asked again after a lost session
     if (job_->values) send_to_coordinator(ShardOpened{request.job});
     return;
   }

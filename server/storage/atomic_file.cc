@@ -12,7 +12,6 @@
 namespace nanduti {
 namespace {
 
-
 bool write_all(int descriptor, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const ssize_t count = ::write(descriptor, bytes.data(), bytes.size());

@@ -19,8 +19,9 @@ namespace {
 namespace fs = std::filesystem;
 using Bytes = std::span<const std::byte>;
 
-constexpr std::uint64_t kLogMagic = 0x31474F4C444E414E;       // "NANDLOG1"
-constexpr std::uint64_t kSnapshotMagic = 0x31504E53444E414E;  // "NANDSNP1"
+constexpr std::uint64_t kLogMagic = 0x32474F4C444E414E;       // "NANDLOG2"
+constexpr std::uint64_t kSnapshotMagic = 0x32504E53444E414E;  // "NANDSNP2"
+constexpr int kFormatAt = 56;                                 // the bit at which the format's digit begins
 constexpr std::string_view kLogPrefix = "log-";
 constexpr std::string_view kSnapshotPrefix = "snapshot-";
 
@@ -41,6 +42,18 @@ Error failed(std::string_view what, const fs::path& path, int number = errno) {
 
 Error damaged(const fs::path& path, std::string_view what) {
   return make_error(ErrorCode::kCorrupt, "{} is damaged: {}", path.string(), what);
+}
+
+/// What a file's head begins with, which is as it was written. Errors: kCorrupt, and kRefused for another
+/// format.
+Status check_magic(std::uint64_t found, std::uint64_t wanted, const fs::path& path) {
+  if (found == wanted) return {};
+  if ((found ^ wanted) >> kFormatAt << kFormatAt != (found ^ wanted))
+    return damaged(path, "its head is not what was written");
+  return make_error(ErrorCode::kRefused,
+                    "{} was written by another version of this program (its format is {}, this one's {})",
+                    path.string(), static_cast<char>(found >> kFormatAt),
+                    static_cast<char>(wanted >> kFormatAt));
 }
 
 template <class Words>
@@ -139,9 +152,10 @@ Result<LoadedSnapshot> load_snapshot(const fs::path& path, std::uint64_t entries
   LoadedSnapshot loaded;
   loaded.bytes = file->size();
   const bool whole = cursor.words(head) && cursor.words(hash) &&
-                     cursor.padded(head[4], loaded.content.head) && head[0] == kSnapshotMagic &&
-                     head[2] == entries && hash == hash_of(head, std::array{loaded.content.head.view()});
+                     cursor.padded(head[4], loaded.content.head) && head[2] == entries &&
+                     hash == hash_of(head, std::array{loaded.content.head.view()});
   if (!whole) return damaged(path, "its head is not what was written");
+  NANDUTI_RETURN_IF_ERROR(check_magic(head[0], kSnapshotMagic, path));
   loaded.job = head[1];
   while (cursor.left() > 0) {
     PartHead part{};
@@ -209,6 +223,7 @@ Status LogStorage::read() {
   for (auto entries = snapshots.rbegin(); entries != snapshots.rend() && !stored.snapshot; ++entries) {
     Result<LoadedSnapshot> loaded = load_snapshot(snapshot_path(*entries), *entries);
     if (!loaded.ok()) {
+      if (loaded.error().code == ErrorCode::kRefused) return loaded.error();
       stored.warnings.push_back(loaded.error().message + "; an older one is used");
       unusable = loaded.error();
       continue;
@@ -237,8 +252,9 @@ Status LogStorage::read() {
     Hash hash{};
     SegmentEnd end{SegmentEnd::Why::kTorn, 0, 0};
     if (cursor.words(head) && cursor.words(hash)) {
-      if (head[0] != kLogMagic || head[2] != segment->first || hash != hash_of(head, {}))
+      if (head[2] != segment->first || hash != hash_of(head, {}))
         return damaged(segment->path, "its head is not what was written");
+      NANDUTI_RETURN_IF_ERROR(check_magic(head[0], kLogMagic, segment->path));
       if (job_ != 0 && head[1] != job_) return damaged(segment->path, "it is of another job");
       job_ = head[1];
       durability_ =

@@ -19,11 +19,11 @@
 ///   FOLDER/log/log-0000000000000000   a segment of the log; its name is the number of its first entry
 ///   FOLDER/log/snapshot-0000000000000123   what the first 0x123 entries have made
 /// A shard's `log` is one job's. Numbers in the files are 64-bit, little-endian; hashes are BLAKE2b of 128 bits.
-///   segment   "NANDLOG1", job id, first entry's number, durability, boot id (2 words), hash of these; then
+///   segment   "NANDLOG2", job id, first entry's number, durability, boot id (2 words), hash of these; then
 ///             the entries
 ///   entry     length, check word (of job id, number and length), hash of job id, number and bytes; bytes,
 ///             padded with zeros to a multiple of 8
-///   snapshot  "NANDSNP1", job id, entries, parts, length of the head, hash of these and the head; head,
+///   snapshot  "NANDSNP2", job id, entries, parts, length of the head, hash of these and the head; head,
 ///             padded; then the parts in any order, each with its index, its length, its hash and its bytes
 /// The job id is random, and new for each job.
 namespace nanduti {
@@ -52,7 +52,8 @@ struct StoredLog {
 class LogStorage {
  public:
   /// Creates the folder if need be and reads it. Errors: kCorrupt, where something in the midst of the log is
-  /// damaged that no snapshot makes good: nothing is changed then.
+  /// damaged that no snapshot makes good, and kRefused, where another version of this program has written it:
+  /// nothing is changed then.
   static Result<LogStorage> open(const std::filesystem::path& folder);
 
   /// What open() has found; once.

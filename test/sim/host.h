@@ -88,6 +88,8 @@ class CoreHost : public Host {
                         seconds(hub.round_trip(PeerId(0))), seconds(hub.round_trip_deviation(PeerId(0))),
                         hub.path_bytes_per_second()});
     }
+    if constexpr (requires { core.shard_peers(); })
+      for (const PeerId peer : core.shard_peers()) core.set_last_heard(peer, hub.last_heard(peer));
     core.on_deadline(now);
     observe();
   }

@@ -113,6 +113,7 @@ void Simulation::submit() {
     if (id == kCancelledJob && !plan_.cancel_at) continue;
     if (coordinator_->core.view(id) != nullptr) continue;  // asked again, as nobody has answered
     job.id = id;
+    job.key = 7 * id.value();
     give(*coordinator_, CoordinatorCore::SubmitJob{job});
   }
   settle_down(coordinator_);
@@ -133,7 +134,7 @@ void Simulation::audit() {
   events_.at(events_.now() + std::chrono::seconds(1), [this] { audit(); });
   if (coordinator_->gone || events_.now() < coordinator_->stopped_until) return;
   members_.audit(coordinator_->core, now(*coordinator_));
-  verdicts_.audit(moment());
+  verdicts_.audit(moment(), coordinator_->core.waits_for_a_shard());
 }
 
 std::string Simulation::members_text(const Membership& membership) const {

@@ -207,7 +207,9 @@ bool VerdictChecker::is_disturbed(int node, ProtocolTime from, ProtocolTime to) 
          std::any_of(server_troubles_.begin(), server_troubles_.end(), meets);
 }
 
-void VerdictChecker::audit(const Moment& now) {
+void VerdictChecker::audit(const Moment& now, bool a_shard_is_away) {
+  if (a_shard_is_away)
+    for (auto& [peer, worker] : workers_) worker.sign = worker.settled = now;
   bool somebody_waits = false;
   for (auto& [peer, worker] : workers_) {
     if (!waits_for_others(worker)) continue;

@@ -52,8 +52,8 @@ class VerdictChecker {
   /// A SettleReport names a round of it.
   void on_settled(const SettleReport& report, const Moment& now);
   void on_said(PeerId peer, const Message& message, const Moment& now);
-  /// Once a second.
-  void audit(const Moment& now);
+  /// Once a second. `a_shard_is_away`: nobody is held to anything.
+  void audit(const Moment& now, bool a_shard_is_away);
 
  private:
   struct Span {

@@ -58,7 +58,7 @@ std::vector<Message> examples() {
           FenceDone{job, IncarnationOrder(1), Sequence(4)},
           CutTaken{job, CutId(2), Version(3), {{IncarnationOrder(1), Sequence(2), Round(3)}}, bytes_of(16)},
           ShardAtRest{job, Version(3)},
-          OpenShard{job, "model: {}", data, ShardIndex(1), 4096, 8192, 77},
+          OpenShard{job, "model: {}", data, ShardIndex(1), 4096, 8192, 77, 99},
           Membership{job, MembershipEpoch(2), {{IncarnationOrder(1), id, MemberState::kActive, Round(3)}}},
           Fence{job, IncarnationOrder(1)},
           TakeCut{job, CutId(2)},

@@ -401,3 +401,17 @@ TEST_CASE("an evaluation within an epoch has the samples and the time of its cut
   CHECK(report.figures[0].evaluation_seconds == 2);
   CHECK(report.evaluations_skipped == 0);
 }
+
+TEST_CASE("a shard that has another coordinator's job of the same number is told to close it") {
+  CoordinatorBench bench(quick());
+  bench.start();
+  bench.close(kShard);
+  const bool ours = GENERATE(false, true);
+  bench.connect(PeerId(200), PeerRole::kShard);
+  RegisterShard again{"renamed", "tcp://x:1", 1, "", JobId(1)};
+  again.key = ours ? 0 : 7;
+  bench.say(PeerId(200), again);
+  CHECK(bench.to<CloseShard>(PeerId(200)).size() == (ours ? 0 : 1));
+  CHECK(bench.view().state == (ours ? JobState::kRunning : JobState::kFailed));
+  if (!ours) CHECK(bench.view().reason == "a shard of 'renamed' was lost");
+}

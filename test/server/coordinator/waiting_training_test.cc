@@ -290,3 +290,30 @@ TEST_CASE("a worker that drains ends the lockstep before it has left") {
   CHECK(bench.view().warnings.size() == 1);
   CHECK(bench.to<Membership>(kShard).back().epoch > before);
 }
+
+TEST_CASE(
+    "while a shard is silent no worker dies for what does not settle, and begins to be waited for anew "
+    "after") {
+  CoordinatorBench bench(quick());
+  bench.start(1, 1);
+  bench.say(PeerId(1), LeaseRequest{JobId(1)});
+  CHECK(bench.core.shard_peers() == std::vector<PeerId>{kShard});
+  const auto pass = [&](int seconds, bool shard_is_heard) {
+    for (int i = 0; i < seconds; ++i) {
+      if (shard_is_heard) bench.core.set_last_heard(kShard, bench.now);
+      bench.say(PeerId(1), CoordinatorBench::status());
+      bench.wait(1s);
+    }
+  };
+  pass(2, true);
+  pass(60, false);
+  CHECK(has(bench.notes, "shard 1 of 'nyc' is silent"));
+  CHECK(bench.core.waits_for_a_shard());
+  CHECK(bench.to<Fenced>(PeerId(1)).empty());
+  pass(29, true);
+  CHECK(has(bench.notes, "shard 1 of 'nyc' is heard of again"));
+  CHECK(bench.to<Fenced>(PeerId(1)).empty());
+  pass(3, true);
+  REQUIRE(bench.to<Fenced>(PeerId(1)).size() == 1);
+  CHECK(bench.to<Fenced>(PeerId(1)).back().reason == "its lease has expired");
+}

@@ -4,6 +4,7 @@
 #include "server/storage/log_storage.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -284,6 +285,32 @@ TEST_CASE("what is damaged altogether is an error, and stays where it is") {
   fs::resize_file(snapshot, 20);
   CHECK(LogStorage::open(shard).error().code == ErrorCode::kCorrupt);
   CHECK(fs::exists(snapshot));
+}
+
+TEST_CASE("a log of another version of the program is refused, and stays where it is") {
+  const TemporaryFolder folder;
+  {
+    LogStorage storage = opened(folder.path());
+    REQUIRE(storage.append(std::array{SharedBytes::take(std::vector<std::byte>(10))}, Durability::kLog).ok());
+  }
+  const fs::path path = folder.path() / "log" / "log-0000000000000000";
+  const SharedBytes bytes = read_file(path).value();
+  std::array<std::uint64_t, 6> head{};
+  std::memcpy(head.data(), bytes.data(), sizeof head);
+  head[0] += std::uint64_t{1} << 56;
+  const Hash hash = hash_of(head, {});
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(head.data()), sizeof head);
+  file.write(reinterpret_cast<const char*>(hash.data()), sizeof hash);
+  file.write(reinterpret_cast<const char*>(bytes.data()) + sizeof head + sizeof hash,
+             static_cast<std::streamsize>(bytes.size() - sizeof head - sizeof hash));
+  file.close();
+  const Result<LogStorage> refused = LogStorage::open(folder.path());
+  REQUIRE(!refused.ok());
+  CHECK(refused.error().code == ErrorCode::kRefused);
+  CHECK(refused.error().message ==
+        path.string() + " was written by another version of this program (its format is 3, this one's 2)");
+  CHECK(fs::file_size(path) == bytes.size());
 }
 
 TEST_CASE("a disk that is full costs nothing but time") {
