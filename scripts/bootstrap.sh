@@ -3,10 +3,10 @@
 set -euo pipefail
 
 packages=(
-  g++ cmake ninja-build pkg-config ca-certificates git curl jq procps iproute2 iputils-ping iperf3
+  g++ cmake ninja-build pkg-config ca-certificates git curl jq procps bsdextrautils iproute2 iputils-ping iperf3
   libboost1.81-dev libboost-json1.81-dev libboost-context1.81-dev libfmt-dev libflatbuffers-dev flatbuffers-compiler
   libzmq3-dev cppzmq-dev libyaml-cpp-dev libdnnl-dev ocl-icd-opencl-dev catch2 zlib1g-dev libsodium-dev libzstd-dev
-  dataset-fashion-mnist mate-backgrounds libjpeg-turbo-progs clang-14 clang-format-14 libclang-rt-14-dev shellcheck
+  dataset-fashion-mnist mate-backgrounds libjpeg-turbo-progs clang-14 clang-format-14 libclang-rt-14-dev libomp-14-dev shellcheck
 )
 
 case "${1:-}" in

@@ -47,6 +47,8 @@ why_no_lab() {
     echo "root is needed to make network namespaces"
   elif ! command -v ip > /dev/null || ! command -v nsenter > /dev/null; then
     echo "the programs ip and nsenter are needed; scripts/bootstrap.sh installs them"
+  elif ! mountpoint -q /; then
+    echo "the root folder is no mount point (a chroot): ip netns does not work there"
   elif ! unshare --net true 2> /dev/null; then
     echo "no right to make network namespaces"
   elif ! unshare --net ip tuntap add dev probe mode tun 2> /dev/null; then

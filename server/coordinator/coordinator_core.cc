@@ -189,6 +189,11 @@ void CoordinatorCore::register_shard(PeerId peer, const RegisterShard& request) 
         shard.registration.destination != request.destination)
       continue;
     const auto index = static_cast<std::size_t>(&shard - shards_.data());
+    // One process has one name; one of another name has to know the job's key.
+    if (run_ && index < run_->places.size() && shard.registration.server_name != request.server_name &&
+        !has_job_of_run(request))
+      return send_away(peer, fmt::format("it registers as a shard of '{}', whose job it has not",
+                                         shard.registration.server_name));
     shard.peer = peer;
     shard.connected = true;
     shard.last_heard.reset();

@@ -157,11 +157,13 @@ devices_that_are_not_there() {
     check "$1: the reason: $(tail -1 "$work/$1.log")" grep -qE "device: cuda:0: $2" "$work/$1.log"
   }
   if ! PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q 'libcuda\.so\.1'; then
-    refused no-driver 'there is no NVIDIA driver on this machine: libcuda.so.1'
+    local lacks='there is no NVIDIA driver on this machine: libcuda.so.1'
+    [[ -e $BIN/libnanduti_cuda.so ]] || lacks='libnanduti_cuda.so is not in .* it is built where nvcc, cuDNN and cuBLAS are found'
+    refused no-driver "$lacks"
     start_server server
     printf "name: auto\ncoordinator: %s\ndata_roots: ['%s']\n" "$data_endpoint" "$work" > "$work/auto.yaml"
     launch auto nanduti-worker "$work/auto.yaml"
-    check "auto says why it is the CPU" wait_until 20 log_has auto 'device: auto is the CPU here: .*NVIDIA driver'
+    check "auto says why it is the CPU" wait_until 20 log_has auto "device: auto is the CPU here: $lacks"
     stop auto
   fi
   # A driver that has nothing, as on a machine whose devices are gone.
@@ -399,7 +401,7 @@ servers_apart() {
   make_data 1000 200
   job_file small 2 1
   job_file long 500 1
-  start_coordinator
+  start_coordinator 0 0
   start_worker w1
   submit "$work/small.yaml"
   check "a job without shards says what it waits for" test "$(field "$id" waiting_for)" = "1 shard (0 are here)"

@@ -40,7 +40,7 @@ killed_shards_go_on() {
   make_jobs
   STALENESS='{bound: 4, local_steps: 1}' job_file forgetful 200 2
   echo 'durability: memory' >> "$work/forgetful.yaml"
-  start_coordinator
+  start_coordinator 0 0
   start_shards shards 2
   start_worker w1
   start_worker w2
@@ -114,7 +114,7 @@ killed_servers_go_on() {
 # The coordinator alone is killed, and once everything together.
 killed_coordinators_go_on() {
   make_jobs
-  start_coordinator
+  start_coordinator 0 0
   start_shards shards 2
   again() {
     start_coordinator "$(grep -oE '[0-9]+$' <<< "$data_endpoint")" "$(grep -oE '[0-9]+$' <<< "$NANDUTI_SERVER")"

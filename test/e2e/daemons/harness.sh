@@ -85,12 +85,12 @@ END
   export NANDUTI_SERVER
 }
 
-# start_coordinator [DATA_PORT HTTP_PORT]: one without shards.
+# start_coordinator DATA_PORT HTTP_PORT: one without shards. 0: any port that is free.
 start_coordinator() {
   cat > "$work/coordinator.yaml" << END
 name: coordinator
 roles: {coordinator: true, shards: 0}
-listen: {data: "tcp://127.0.0.1:${1:-0}", http: "127.0.0.1:${2:-0}"}
+listen: {data: "tcp://127.0.0.1:$1", http: "127.0.0.1:$2"}
 storage: {directory: '$work/data'}
 membership: {suspend_after: 2 s, dead_after: 5 s, shard_timeout: 15 s}
 END

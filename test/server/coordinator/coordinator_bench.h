@@ -19,6 +19,7 @@ struct CoordinatorBench {
   explicit CoordinatorBench(const CoordinatorOptions& options = {}, std::uint64_t of_test = 10)
       : core(options), test_samples(of_test) {}
 
+  static std::uint64_t key_of(JobId job) { return job == JobId() ? 0 : 1000 + job.value(); }
   static PeerId shard(std::uint64_t index) { return PeerId(100 + index); }
 
   void say(PeerId peer, Message message) {
@@ -77,7 +78,7 @@ struct CoordinatorBench {
   void add_shard(std::uint64_t index, JobId job = {}, std::optional<PeerId> peer = {}) {
     const auto number = static_cast<std::uint32_t>(index + 1);
     connect(peer.value_or(shard(index)), PeerRole::kShard);
-    say(peer.value_or(shard(index)), RegisterShard{"nyc", "tcp://x:1", number, "", job});
+    say(peer.value_or(shard(index)), RegisterShard{"nyc", "tcp://x:1", number, "", job, {}, key_of(job)});
   }
   void add_worker(std::uint64_t peer, std::string name = {}, std::string hardware = {}) {
     RegisterWorker worker;
@@ -90,6 +91,7 @@ struct CoordinatorBench {
   void submit(std::uint64_t id = 1, std::uint32_t workers = 1, bool deterministic = false) {
     JobPlan job;
     job.id = JobId(id);
+    job.key = key_of(job.id);
     job.epochs = 2;
     job.batch_size = 10;
     job.staleness = staleness;

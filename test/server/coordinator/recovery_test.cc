@@ -38,6 +38,7 @@ struct Restarts : CoordinatorBench {
     connect(shard(index), PeerRole::kShard);
     RegisterShard again{"nyc", "tcp://x:1", static_cast<std::uint32_t>(index + 1), "", JobId(1)};
     again.epoch = MembershipEpoch(epoch);
+    again.key = key_of(again.job);
     say(shard(index), again);
   }
   void worker_returns(std::uint64_t peer, std::uint64_t order, JobId job = JobId(1)) {
