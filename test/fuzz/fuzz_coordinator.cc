@@ -3,6 +3,7 @@
 // two workers that behave, played by a queue of their answers, and three hostile peers that said in their
 // hello that they are workers. The input decides who speaks next, the hostile messages, the pushes that
 // hostile workers get settled, and the time. Then the hostile peers leave, and the job has to end well.
+// Whatever has happened, a process that goes on with the log knows the same.
 #include <deque>
 #include <functional>
 #include <map>
@@ -75,7 +76,14 @@ class Scene {
  private:
   static constexpr std::size_t kStepsMax = 2000;
 
-  static CoordinatorOptions options() { return {kShards, 10s, 60s, 30s}; }
+  static constexpr std::uint64_t kRecoverEvery = 8;
+
+  static CoordinatorOptions options() {
+    CoordinatorOptions options{kShards, 10s, 60s, 30s};
+    options.durable = true;
+    options.save_every = 0s;
+    return options;
+  }
   static IncarnationId incarnation(std::uint64_t index) {
     IncarnationId id;
     id.words = {1 + index, 1};
@@ -284,9 +292,29 @@ class Scene {
       later([this] {
         happen(CoordinatorCore::ModelPlanned{kJob, CoordinatorCore::PlannedModel{2 * kBlockSize, 5}});
       });
+    } else if (const auto* append = std::get_if<AppendLog>(&action)) {
+      log_.push_back(append->pieces.at(0));
+      core_.on_durable(log_.size());
+      if (log_.size() % kRecoverEvery == 0) recover();
     } else if (std::holds_alternative<CoordinatorCore::SaveResult>(action)) {
       later([this] { happen(CoordinatorCore::ResultSaved{kJob, {}}); });
     }
+  }
+
+  /// Another process that goes on with the log knows the same.
+  void recover() const {
+    const auto recovered = CoordinatorCore::recover(options(), now_, std::nullopt, log_, true);
+    NANDUTI_CHECK(recovered.ok(), "it does not recover: {}", recovered.error().message);
+    const CoordinatorCore::JobView& ours = *core_.view(kJob);
+    const CoordinatorCore::JobView& theirs = *recovered->view(kJob);
+    NANDUTI_CHECK(ours.samples == theirs.samples, "{} samples count, {} after recovery", ours.samples,
+                  theirs.samples);
+    NANDUTI_CHECK(ours.figures.size() == theirs.figures.size());
+    NANDUTI_CHECK(
+        theirs.state == ours.state || (ours.samples_total == 0 && theirs.state == JobState::kQueued),
+        "it is {} after recovery", to_string(theirs.state));
+    (void)recovered->job_reports(now_);
+    (void)recovered->workers_report(now_);
   }
 
   FuzzInput input_;
@@ -302,6 +330,7 @@ class Scene {
   std::map<std::uint64_t, Round> rounds_;
   std::map<std::uint64_t, std::uint64_t> sizes_;
   std::uint64_t samples_ = 0, repeated_max_ = 0, statuses_ = 0;
+  std::vector<SharedBytes> log_;
 };
 
 }  // namespace
