@@ -11,6 +11,7 @@ usage: scripts/bench.sh trainer [--json] [--seconds S] [--model lenet|resnet20] 
        scripts/bench.sh workers [JOB.yaml] [--pairs N] [--json]
        scripts/bench.sh codec [--json] [--seconds S] [--data DIRECTORY|synthetic]
        scripts/bench.sh sessions
+       scripts/bench.sh durability [--parameters N] [--folder DIR] [--json]
   trainer   images/s of the trainer on one thread, and of bare oneDNN forward and backward of the same model, in
             turns: LeNet on 28 x 28 or resnet20 on 3 x 32 x 32 (synthetic), batch 64, medians of 5 pairs, by the
             thread's CPU time
@@ -18,6 +19,8 @@ usage: scripts/bench.sh trainer [--json] [--seconds S] [--model lenet|resnet20] 
   workers   samples/s of two epochs of a job with two workers against one, in turns (ABBA), medians
   codec     bits per value sent on the progress of an MLP of 5.8 M parameters; encode against e[i] += d[i] on 25 M
             parameters, decode and apply against a plain gather-add; shortest times, one thread
+  durability  milliseconds from a push to its acknowledgement by a shard whose log is on disk, one every 20 ms, without and
+            with a snapshot being written; seconds that the shard takes to be there again from snapshot and log
   sessions  what a frame costs a session hub with 1 to 4000 sessions
 
   --json       stdout is one JSON object
@@ -26,6 +29,8 @@ usage: scripts/bench.sh trainer [--json] [--seconds S] [--model lenet|resnet20] 
   --data DIR   folder with the four MNIST-like IDX files (default: Fashion-MNIST if installed, else synthetic)
   --seeds N    (default: 5)
   --pairs N    (default: 3)
+  --parameters N  of the shard (default: 25000000)
+  --folder DIR    on the disk in question (default: the system's temporary folder)
   JOB.yaml     default: configs/jobs/fashion_lenet.yaml; it names its seed, epochs and workers on lines of their own
 END
 }
@@ -74,7 +79,18 @@ while (($# > 0)); do
       need_number --pairs "$pairs"
       shift
       ;;
-    trainer | accuracy | workers | codec | sessions) benchmark=$1 ;;
+    --parameters)
+      value=$(value_of "$@")
+      need_number --parameters "$value"
+      options+=(--parameters "$value")
+      shift
+      ;;
+    --folder)
+      value=$(value_of "$@")
+      options+=(--folder "$(realpath -m -- "$value")")
+      shift
+      ;;
+    trainer | accuracy | workers | codec | sessions | durability) benchmark=$1 ;;
     *.yaml) job=$1 ;;
     *) usage_error "unknown argument '$1'" ;;
   esac
