@@ -44,7 +44,7 @@ struct ShardOptions {
   std::size_t unconfirmed_entries_max = 65536;
   std::size_t epochs_kept = 65536;  ///< memberships whose pushes are applied; those of older ones are refused
   /// A snapshot of a job that is not in memory only is taken when the log has become so long since the last
-  /// one began, and as long as it is...
+  /// one began, and half as long as it is...
   std::uint64_t snapshot_log_bytes = std::uint64_t{64} << 20;
   /// ...or holds so many entries, however short.
   std::uint64_t snapshot_log_entries = 32768;

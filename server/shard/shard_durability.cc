@@ -34,7 +34,8 @@ void ShardCore::end_entry() {
 
 void ShardCore::snapshot_if_due() {
   if (!is_durable() || snapshotting_ || log_entries_ == 0 || !job_ || !job_->values) return;
-  const std::uint64_t worth = std::max(options_.snapshot_log_bytes, job_->values->copy_bytes());
+  // To replay so much takes no longer than to read the snapshot.
+  const std::uint64_t worth = std::max(options_.snapshot_log_bytes, job_->values->copy_bytes() / 2);
   if (log_bytes_ < worth && log_entries_ < options_.snapshot_log_entries) return;
   Job& job = *job_;
   ArchiveWriter head;
