@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -27,6 +28,8 @@ namespace nanduti {
 /// and counted.
 inline constexpr std::size_t kMailboxFramesMax = 16384;
 inline constexpr std::size_t kMailboxBytesMax = std::size_t{256} << 20;
+/// What is to be durable is waited for so long: a disk may be full.
+inline constexpr std::chrono::seconds kDurableWithin{10};
 
 /// Runs a core in a daemon: a thread of its own with the core and its SessionHub, fed with frames from the
 /// transport, with time, and with events that the host posts. What the core asks of its sessions goes to the
@@ -87,31 +90,27 @@ class CoreRunner {
       for (const Action& action : gate_.on_durable(records))
         std::visit([&](const auto& a) { carry_out(now, a, action); }, action);
       if constexpr (requires { core_.on_durable(records); }) core_.on_durable(records);
-      while (!waiting_calls_.empty() && waiting_calls_.front().first <= records) {
-        finish_call(*waiting_calls_.front().second);
-        waiting_calls_.pop_front();
-      }
+      finish_calls(records);
       turn(now);
     });
   }
 
-  /// Runs `work(core, now)` on the core's thread and waits for it, and where it is to be `durable` until
-  /// nothing that it has done can be forgotten; false if the runner has stopped instead. Not from the core's
-  /// thread.
-  bool run(std::function<void(Core&, ProtocolTime)> work, bool durable = false) {
-    auto done = std::make_shared<bool>(false);
-    loop_.post([this, done, durable, work = std::move(work)] {
-      const ProtocolTime now = loop_.now();
-      work(core_, now);
-      turn(now);
-      if (durable && gate_.needed() > gate_.durable())
-        waiting_calls_.emplace_back(gate_.needed(), done);
-      else
-        finish_call(*done);
-    });
+  /// Runs `work(core, now)` on the core's thread and waits for it; false if the runner has stopped instead.
+  /// Not from the core's thread.
+  bool run(std::function<void(Core&, ProtocolTime)> work) {
+    const std::shared_ptr<Call> call = begin_call(std::move(work));
+    const std::lock_guard lock(calls_mutex_);
+    return call->has_run;
+  }
+
+  /// As run(), and waits until nothing that `work` has done can be forgotten. Empty if the runner has stopped
+  /// instead; false if it can be still, after kDurableWithin.
+  std::optional<bool> run_durably(std::function<void(Core&, ProtocolTime)> work) {
+    const std::shared_ptr<Call> call = begin_call(std::move(work));
     std::unique_lock lock(calls_mutex_);
-    calls_done_.wait(lock, [&] { return *done || stopped_; });
-    return *done;
+    calls_done_.wait_for(lock, kDurableWithin, [&] { return call->is_durable || stopped_; });
+    if (call->is_durable) return true;
+    return stopped_ ? std::nullopt : std::optional(false);
   }
 
   /// What the mailbox has dropped, what the hub counts, and what the core counts where it does. As run();
@@ -163,9 +162,34 @@ class CoreRunner {
     turn(now);
   }
 
-  void finish_call(bool& done) {
+  struct Call {  // with calls_mutex_
+    bool has_run = false;
+    bool is_durable = false;
+  };
+
+  /// Waits until the work has been done, or the runner has stopped.
+  std::shared_ptr<Call> begin_call(std::function<void(Core&, ProtocolTime)> work) {
+    auto call = std::make_shared<Call>();
+    loop_.post([this, call, work = std::move(work)] {
+      const ProtocolTime now = loop_.now();
+      work(core_, now);
+      turn(now);
+      const bool is_durable = gate_.needed() <= gate_.durable();
+      if (!is_durable) waiting_calls_.emplace_back(gate_.needed(), call);
+      const std::lock_guard lock(calls_mutex_);
+      call->has_run = true;
+      call->is_durable = is_durable;
+      calls_done_.notify_all();
+    });
+    std::unique_lock lock(calls_mutex_);
+    calls_done_.wait(lock, [&] { return call->has_run || stopped_; });
+    return call;
+  }
+
+  void finish_calls(std::uint64_t records) {
     const std::lock_guard lock(calls_mutex_);
-    done = true;
+    for (; !waiting_calls_.empty() && waiting_calls_.front().first <= records; waiting_calls_.pop_front())
+      waiting_calls_.front().second->is_durable = true;
     calls_done_.notify_all();
   }
 
@@ -258,7 +282,7 @@ class CoreRunner {
   SessionHub hub_;
   DialWatch watch_;
   CommitGate<Action> gate_;
-  std::deque<std::pair<std::uint64_t, std::shared_ptr<bool>>> waiting_calls_;  // for so many records
+  std::deque<std::pair<std::uint64_t, std::shared_ptr<Call>>> waiting_calls_;  // for so many records
   Core core_;
 };
 

@@ -528,7 +528,6 @@ class CoordinatorCore {
   IncarnationOrder next_order_{1};
   ProtocolTime next_check_ = kNever;
   Counters counters_;
-  bool had_run_ = false;          // when the last event came
   bool changed_ = false;          // since the last entry of the log
   bool awaited_ = false;          // and something that has been said depends on it
   std::set<JobId> jobs_changed_;  // also those that do not run

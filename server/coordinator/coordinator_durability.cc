@@ -36,12 +36,12 @@ void CoordinatorCore::JobView::shift(Duration by) {
 
 // ---- the log ----
 
-/// Every event of a run may change it, and nobody has to say so.
+/// Every event of a run may change it, and nobody has to say so; with its end the job is another one.
 void CoordinatorCore::end_event() {
   if (!options_.durable) return confirm_settled();
   for (const Action& action : actions_)
     if (const auto* job = std::get_if<JobChanged>(&action)) jobs_changed_.insert(job->job);
-  changed_ = changed_ || run_ || std::exchange(had_run_, run_.has_value()) || !jobs_changed_.empty();
+  changed_ = changed_ || run_ || !jobs_changed_.empty();
   if (changed_ && !actions_.empty()) {
     awaited_ = true;
     actions_.insert(actions_.begin(), StateChanged{});

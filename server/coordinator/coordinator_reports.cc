@@ -166,7 +166,10 @@ std::string CoordinatorCore::waits_for(ProtocolTime now, const JobView& job) con
     if (connected < options_.shards) return missing(counted(options_.shards, "shard"), connected, "here");
     return {};
   }
-  std::size_t here = 0, preparing = 0, prepared = 0, joined = 0, suspended = 0, flushing = 0;
+  for (std::size_t k = 0; k < run_->places.size() && run_->phase >= Phase::kTraining; ++k)
+    if (!shards_[k].connected || shards_[k].silent)
+      return fmt::format("shard {} of '{}', which is away", k, shards_[k].registration.server_name);
+  std::size_t here = 0, preparing = 0, prepared = 0, joined = 0, suspended = 0, flushing = 0, away = 0;
   for (const auto& [order, worker] : workers_) {
     if (worker.draining || worker.part == Part::kRefused) continue;
     ++here;
@@ -175,8 +178,10 @@ std::string CoordinatorCore::waits_for(ProtocolTime now, const JobView& job) con
     if (worker.part != Part::kJoined) continue;
     ++joined;
     if (worker.state == MemberState::kSuspended) ++suspended;
+    if (worker.peer == PeerId()) ++away;
     if (!worker.flushed) ++flushing;
   }
+  if (joined > 0 && away == joined) return fmt::format("{} to come back", counted(away, "worker"));
   const std::string wanted = counted(job.plan.workers_to_start, "worker");
   switch (run_->phase) {
     case Phase::kPreparing:

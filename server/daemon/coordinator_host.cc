@@ -180,7 +180,10 @@ Status CoordinatorHost::know_again(const JobReport& report, const std::string& s
   }
   next_job_ = std::max(next_job_, report.id.next());
   const bool lacks_record = is_over(report.state) && !job.run_saved;
-  jobs_.emplace(report.id, std::move(job));
+  {
+    const std::lock_guard lock(mutex_);
+    jobs_.emplace(report.id, std::move(job));
+  }
   if (lacks_record) slow_.post([this, report] { write_run(report); });
   return {};
 }
@@ -195,6 +198,18 @@ void CoordinatorHost::stop() {
 }
 
 // ---- the desk: on the HTTP server's thread ----
+
+/// What an operator has been told is done is not forgotten.
+Status CoordinatorHost::do_durably(std::function<void(CoordinatorCore&, ProtocolTime)> work) {
+  const std::optional<bool> durable = runner_.run_durably(std::move(work));
+  if (!durable) return make_error(ErrorCode::kUnavailable, "the server is stopping");
+  if (!*durable)
+    return make_error(
+        ErrorCode::kUnavailable,
+        "the server's disk does not take it (see the server's log): it is done, and forgotten if "
+        "the server ends before there is room");
+  return {};
+}
 
 Result<JobId> CoordinatorHost::submit(std::string yaml, std::string name) {
   Result<JobConfig> config = parse_job_text(std::move(yaml), std::move(name));
@@ -219,23 +234,19 @@ Result<JobId> CoordinatorHost::submit(std::string yaml, std::string name) {
     job.tuned = {job.config.staleness, job.config.compression};
     jobs_.emplace(id, std::move(job));
   }
-  const bool taken = runner_.run(
-      [&](CoordinatorCore& core, ProtocolTime now) { core.on_event(now, CoordinatorCore::SubmitJob{plan}); },
-      true);
-  if (!taken) return make_error(ErrorCode::kUnavailable, "the server is stopping");
+  NANDUTI_RETURN_IF_ERROR(do_durably([&](CoordinatorCore& core, ProtocolTime now) {
+    core.on_event(now, CoordinatorCore::SubmitJob{plan});
+  }));
   log_info("job {} '{}' is submitted", id, plan.name);
   return id;
 }
 
 Status CoordinatorHost::cancel(JobId job) {
   bool known = false;
-  const bool ran = runner_.run(
-      [&](CoordinatorCore& core, ProtocolTime now) {
-        known = core.view(job) != nullptr;
-        core.on_event(now, CoordinatorCore::CancelJob{job, "cancelled by an operator"});
-      },
-      true);
-  if (!ran) return make_error(ErrorCode::kUnavailable, "the server is stopping");
+  NANDUTI_RETURN_IF_ERROR(do_durably([&](CoordinatorCore& core, ProtocolTime now) {
+    known = core.view(job) != nullptr;
+    core.on_event(now, CoordinatorCore::CancelJob{job, "cancelled by an operator"});
+  }));
   if (!known) return make_error(ErrorCode::kNotFound, "no job has the id {}", job);
   return {};
 }
@@ -257,17 +268,14 @@ Status CoordinatorHost::tune(JobId id, std::string yaml, std::string name) {
     if (!codecs.ok()) return codecs.error();
   }
   Status tunable;
-  const bool ran = runner_.run(
-      [&](CoordinatorCore& core, ProtocolTime now) {
-        tunable = core.check_tunable(id);
-        if (tunable.ok() && !model)
-          tunable = make_error(ErrorCode::kRefused, "job {} has just begun: try again", id);
-        if (!tunable.ok()) return;
-        core.on_event(now, CoordinatorCore::TuneJob{id, staleness_of(spec->staleness), to_yaml(*spec),
-                                                    "tuned by an operator"});
-      },
-      true);
-  if (!ran) return make_error(ErrorCode::kUnavailable, "the server is stopping");
+  NANDUTI_RETURN_IF_ERROR(do_durably([&](CoordinatorCore& core, ProtocolTime now) {
+    tunable = core.check_tunable(id);
+    if (tunable.ok() && !model)
+      tunable = make_error(ErrorCode::kRefused, "job {} has just begun: try again", id);
+    if (!tunable.ok()) return;
+    core.on_event(now, CoordinatorCore::TuneJob{id, staleness_of(spec->staleness), to_yaml(*spec),
+                                                "tuned by an operator"});
+  }));
   NANDUTI_RETURN_IF_ERROR(tunable);
   const std::lock_guard lock(mutex_);
   jobs_.at(id).tuned = std::move(spec).value();

@@ -67,6 +67,7 @@ class CoordinatorHost final : public JobDesk {
                   StorageDirectory storage, CoordinatorCore core);
   Status know_again(const JobReport& report, const std::string& spec_text,
                     const std::optional<DataDescription>& data);
+  Status do_durably(std::function<void(CoordinatorCore&, ProtocolTime)> work);
   void carry_out(const CoordinatorCore::Action& action);
   void plan(const CoordinatorCore::PlanModel& request);
   void save_checkpoint(const CoordinatorCore::SaveCheckpoint& request);

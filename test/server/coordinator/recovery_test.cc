@@ -82,6 +82,8 @@ TEST_CASE("a job goes on where the coordinator's log ends, and every sample coun
   CHECK(bench.view().state == JobState::kRunning);
   CHECK(bench.view().samples == 10);
   CHECK(bench.core.worker_count() == 1);
+  const auto waiting_for = [&] { return bench.core.job_report(bench.now, JobId(1))->waiting_for; };
+  CHECK(waiting_for() == "shard 0 of 'nyc', which is away");
   bench.shard_returns(bench.core.epoch().value());
   CHECK(bench.to<Membership>(kShard).empty());  // it knows the newest
   // Nobody has confirmed what the shard had reported; it says it again.
@@ -89,7 +91,9 @@ TEST_CASE("a job goes on where the coordinator's log ends, and every sample coun
       kShard,
       SettleReport{JobId(1), {{IncarnationOrder(1), Sequence(0), Round(0), held.lease, {{}, 0, 10}}}, 1});
   CHECK(bench.view().samples == 10);
+  CHECK(waiting_for() == "1 worker to come back");
   bench.worker_returns(1, 1);
+  CHECK(waiting_for().empty());
   CHECK(bench.to<Registered>(PeerId(1)).back().order == IncarnationOrder(1));
   const std::vector<LeaseGrant> again = bench.to<LeaseGrant>(PeerId(1));
   REQUIRE(again.size() == 1);
