@@ -216,7 +216,7 @@ std::string CoordinatorCore::waits_for(ProtocolTime now, const JobView& job) con
     if (worker.part != Part::kJoined || worker.state != MemberState::kActive || worker.at_gate) continue;
     if (slowest == nullptr || worker.last_progress < slowest->last_progress) slowest = &worker;
   }
-  if (slowest == nullptr) return {};
+  if (slowest == nullptr || now - slowest->last_progress < kQuietMax) return {};
   return fmt::format("worker '{}', which has finished no round for {:.0f} s", slowest->registration.name,
                      to_seconds(now - slowest->last_progress));
 }

@@ -132,10 +132,19 @@ void add_crashes(Plan& plan, RandomStream& random) {
   }
 }
 
-/// Of the coordinator, alike.
+/// Of the coordinator, alike; some while a shard is down, which owes it answers then.
 void add_coordinator_crashes(Plan& plan, RandomStream& random) {
   if (!random.chance(0.25)) return;
-  for (std::uint64_t i = 1 + random.below(3); i > 0; --i) plan.crashes.push_back(some_crash(plan, random));
+  const std::size_t others = plan.crashes.size();
+  for (std::uint64_t i = 1 + random.below(3); i > 0; --i) {
+    ServerCrash crash = some_crash(plan, random);
+    if (others > 0 && random.chance(0.5)) {
+      const ServerCrash& other = plan.crashes[random.below(others)];
+      crash.at =
+          std::min(plan.heal_at, other.at + between(random, milliseconds(0), other.down + milliseconds(300)));
+    }
+    plan.crashes.push_back(crash);
+  }
 }
 
 void add_faults(Plan& plan, RandomStream& random, Mood mood) {

@@ -113,6 +113,12 @@ void Simulation::crash(const ServerCrash& crash) {
   });
 }
 
+void Simulation::may_crash_soon(double chance) {
+  if (!plan_.coordinator.durable || events_.now() >= plan_.heal_at || !random_.chance(chance)) return;
+  ServerCrash soon{events_.now() + duration(0, 60), duration(1, 500), {Target::Kind::kCoordinator, 0}, false};
+  events_.at(soon.at, [this, soon] { crash(soon); });
+}
+
 std::uint64_t Simulation::tear(Disk& disk) {
   const std::size_t survive = disk.writing.empty() ? 0 : random_.below(disk.writing.size() + 1);
   if (survive > 0) coverage_.count("crash: records without an acknowledgement survive");

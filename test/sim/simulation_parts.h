@@ -184,6 +184,8 @@ class Simulation {
   void end(Host& host);
 
   void crash(const ServerCrash& crash);
+  /// Where the coordinator is one that crashes, it may do so while it waits for what it has just asked for.
+  void may_crash_soon(double chance);
   /// Of what was being written the beginning may be there, whole entries as far as anybody can tell: so many
   /// are left of those that its process has written.
   std::uint64_t tear(Disk& disk);

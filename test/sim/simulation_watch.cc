@@ -81,6 +81,7 @@ void Simulation::on_said(CoordinatorHost& host, const SendMessage& send) {
   if (const auto* lease = std::get_if<EvaluationLease>(&send.message))
     checkers_.at(lease->job).on_evaluation_lent(*lease);
   if (const auto* tuning = std::get_if<Tune>(&send.message)) checkers_.at(tuning->job).on_tune_sent(*tuning);
+  if (std::holds_alternative<Fence>(send.message)) may_crash_soon(0.1);
   const auto* membership = std::get_if<Membership>(&send.message);
   if (membership == nullptr) return;
   for (const Membership& fresh : members_.on_sent(*membership)) {

@@ -125,6 +125,7 @@ void Simulation::act(CoordinatorHost&, const CoordinatorCore::SaveCheckpoint& sa
 void Simulation::act(CoordinatorHost& host, const CoordinatorCore::SaveResult& save) {
   checkers_.at(save.job).on_result(save.shards);
   ledgers_.at(save.job).on_result(checkers_.at(save.job).result());
+  may_crash_soon(0.5);
   later(host, duration(1, 300), [this, job = save.job](CoordinatorHost& h) {
     give(h, CoordinatorCore::ResultSaved{job, Status()});
   });

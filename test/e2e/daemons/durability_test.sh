@@ -114,6 +114,7 @@ killed_servers_go_on() {
 # The coordinator alone is killed, and once everything together.
 killed_coordinators_go_on() {
   make_jobs
+  MEMBERSHIP='{suspend_after: 2 s}'
   start_coordinator 0 0
   start_shards shards 2
   again() {

@@ -92,7 +92,7 @@ name: coordinator
 roles: {coordinator: true, shards: 0}
 listen: {data: "tcp://127.0.0.1:$1", http: "127.0.0.1:$2"}
 storage: {directory: '$work/data'}
-membership: {suspend_after: 2 s, dead_after: 5 s, shard_timeout: 15 s}
+membership: ${MEMBERSHIP:-{suspend_after: 2 s, dead_after: 5 s, shard_timeout: 15 s\}}
 END
   launch coordinator nanduti-server "$work/coordinator.yaml"
   check "the coordinator starts" wait_until 10 log_has coordinator 'jobs at http'

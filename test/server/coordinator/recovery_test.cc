@@ -181,6 +181,35 @@ TEST_CASE("whatever the phase in which the coordinator's process ends, the job e
   }
 }
 
+TEST_CASE("a final cut that was evaluated before an earlier one is taken again, and not evaluated") {
+  Restarts bench;
+  bench.start();
+  bench.train(1, 1, 0);
+  bench.train(1, 1, 1);
+  const CutId first = bench.to<TakeCut>(kShard).back().cut;
+  bench.train(1, 1, 2);
+  bench.train(1, 1, 3);
+  bench.say(PeerId(1), ResidualFlushed{JobId(1)});
+  bench.say(kShard, ShardAtRest{JobId(1), Version(5)});
+  REQUIRE(bench.to<TakeCut>(kShard).back().cut != first);
+  bench.take_cut();
+  bench.evaluate(1);
+  REQUIRE(bench.view().figures.size() == 1);
+  REQUIRE(bench.saves == 0);
+  bench.restart();
+  bench.shard_returns(bench.core.epoch().value());
+  bench.worker_returns(1, 1);
+  const auto cuts = bench.to<TakeCut>(kShard);
+  REQUIRE(cuts.size() >= 2);
+  for (std::size_t i = cuts.size() - 2; i < cuts.size(); ++i)
+    bench.say(kShard, CutTaken{JobId(1), cuts[i].cut, Version(1), {}, CoordinatorBench::values()});
+  for (const EvaluationLease& lease : bench.to<EvaluationLease>(PeerId(1)))
+    CHECK(lease.cut == cuts[cuts.size() - 2].cut);
+  bench.evaluate(1);
+  CHECK(bench.view().figures.size() == 2);
+  CHECK(bench.saves == 1);
+}
+
 TEST_CASE("what an event says waits for an entry that holds what it has changed") {
   CoordinatorOptions options = durable();
   options.save_every = 20ms;
