@@ -24,11 +24,12 @@ using namespace nanduti;
 
 namespace {
 
-const DaemonDescription kDaemon{
-    "nanduti-server", "Holds the model in shards and coordinates jobs, as its config says.",
-    "configs/server.yaml",
-    "SIGINT and SIGTERM: write what there is, end; jobs go on when the server is started again. A second one ends it "
-    "at once."};
+const DaemonDescription kDaemon{"nanduti-server",
+                                "Holds the model in shards and coordinates jobs, as its config says.",
+                                "configs/server.yaml",
+                                "SIGINT and SIGTERM: write what there is, end; jobs go on when the server is "
+                                "started again. A second one ends it "
+                                "at once."};
 
 Status check(const ServerConfig& config) {
   NANDUTI_RETURN_IF_ERROR(choose_congestion_control(config.transport.congestion_control));
@@ -91,8 +92,8 @@ int run(ServerConfig config) {
     };
     Result<LogStorage> log = LogStorage::open(folder);
     if (!log.ok()) return log.error().code == ErrorCode::kCorrupt ? unusable(log.error()) : fail(log.error());
-    Result<std::unique_ptr<CoordinatorHost>> host = CoordinatorHost::create(
-        config, *transport, slow, std::move(storage).value(), std::move(log).value());
+    Result<std::unique_ptr<CoordinatorHost>> host =
+        CoordinatorHost::create(config, *transport, slow, std::move(storage).value(), std::move(log).value());
     if (!host.ok()) return unusable(host.error());
     coordinator = std::move(host).value();
     coordinator->set_process_counters(counters);

@@ -167,7 +167,8 @@ void ShardCore::on_coordinator_message(const Message& message) {
 }
 
 void ShardCore::open(const OpenShard& request) {
-  if (job_ && job_->request.job == request.job && job_->request.key == request.key) {  // asked again after a lost session
+  if (job_ && job_->request.job == request.job &&
+      job_->request.key == request.key) {  // asked again after a lost session
     if (job_->values) send_to_coordinator(ShardOpened{request.job});
     return;
   }

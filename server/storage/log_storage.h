@@ -18,7 +18,8 @@
 ///   FOLDER/term                       how often the folder has been opened
 ///   FOLDER/log/log-0000000000000000   a segment of the log; its name is the number of its first entry
 ///   FOLDER/log/snapshot-0000000000000123   what the first 0x123 entries have made
-/// A shard's `log` is one job's. Numbers in the files are 64-bit, little-endian; hashes are BLAKE2b of 128 bits.
+/// A shard's `log` is one job's. Numbers in the files are 64-bit, little-endian; hashes are BLAKE2b of 128
+/// bits.
 ///   segment   "NANDLOG2", job id, first entry's number, durability, boot id (2 words), hash of these; then
 ///             the entries
 ///   entry     length, check word (of job id, number and length), hash of job id, number and bytes; bytes,

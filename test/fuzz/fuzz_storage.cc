@@ -10,8 +10,8 @@
 #include <fstream>
 
 #include "common/base/check.h"
-#include "server/storage/safetensors.h"
 #include "server/storage/log_storage.h"
+#include "server/storage/safetensors.h"
 #include "server/storage/storage_directory.h"
 #include "test/fuzz/fuzz_input.h"
 

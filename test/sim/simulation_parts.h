@@ -291,6 +291,8 @@ class Simulation {
   }
 
   static std::uint64_t detail(const Message& message);
+  /// 0: it names none.
+  static JobId job_of(const Message& message);
 
   const Plan plan_;
   EventQueue events_;

@@ -144,7 +144,8 @@ void Simulation::act(Host& host, const SendMessage& send) {
     const ShardIndex shard = shard_indices_.at(host.node);
     if (const auto* report = std::get_if<SettleReport>(&send.message))
       ledgers_.at(report->job).on_report(shard, *report);
-    checker(host).on_left(shard, send.message);
+    // Not what has waited for the log of a job that is over by now.
+    if (job_of(send.message) == jobs_.at(host.node)) checker(host).on_left(shard, send.message);
   }
   host.hub.send(now(host), send);
   check_queue(host, send.peer);
@@ -196,6 +197,19 @@ void Simulation::count_host(const Host& host) {
   coverage_.count("version: published", shard.versions);
   coverage_.count("version: caught up", shard.catch_ups);
   coverage_.count("version: held", shard.held);
+}
+
+JobId Simulation::job_of(const Message& message) {
+  return std::visit(
+      [](const auto& m) {
+        if constexpr (requires { m.header.job; })
+          return m.header.job;
+        else if constexpr (requires { m.job; })
+          return m.job;
+        else
+          return JobId();
+      },
+      message);
 }
 
 std::uint64_t Simulation::detail(const Message& message) {

@@ -96,7 +96,9 @@ class AnyMessageFrom {
     return h;
   }
 
-  void fill(RegisterWorker& m) { m = {"w", "asuncion", incarnation(), "cpu", "", id<IncarnationOrder>(), job()}; }
+  void fill(RegisterWorker& m) {
+    m = {"w", "asuncion", incarnation(), "cpu", "", id<IncarnationOrder>(), job()};
+  }
   void fill(JobPrepared& m) { m = {job(), data(), random_.below(2) == 0 ? 5 : number()}; }
   void fill(LeaseReturn& m) { m = {job(), id<LeaseId>(), samples()}; }
   void fill(EvaluationDone& m) {
