@@ -175,7 +175,9 @@ class ArchiveReader {
       bool has = false;
       get(has);
       value.reset();
-      if (has) get(value.emplace());
+      if (has)
+        get(value.emplace(
+            typename T::value_type()));  // clang 14 finds no default constructor of a nested class
     } else if constexpr (kIsPair<T>) {
       get(value.first);
       get(value.second);

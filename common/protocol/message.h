@@ -314,7 +314,8 @@ struct OpenShard {
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
   std::uint64_t layout_hash = 0;
-  std::uint64_t key = 0;  ///< random: two coordinators' jobs may have one id
+  /// Random, and another one when the job begins again: two coordinators' jobs may have one id.
+  std::uint64_t key = 0;
 };
 enum class MemberState : std::uint8_t { kActive = 1, kIdle = 2, kSuspended = 3, kDead = 4 };
 struct Member {

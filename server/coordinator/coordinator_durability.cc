@@ -169,6 +169,7 @@ Status CoordinatorCore::go_on(bool complete) {
     if (!begins_again) continue;
     job.state = JobState::kQueued;
     job.started.reset();
+    ++job.plan.key;  // shards may have opened it, and may be other shards next time
   }
   if (!run_) return {};
   Run& run = *run_;

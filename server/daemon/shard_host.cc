@@ -138,7 +138,7 @@ void ShardHost::carry_out(const ShardCore::Action& action) {
         start = load_shard(request, true);
       } catch (const std::bad_alloc&) {
       }
-      runner_.post(ShardCore::ShardLoaded{request.job, std::move(start)});
+      runner_.post(ShardCore::ShardLoaded{request.job, std::move(start), request.key});
     });
   } else if (const auto* append = std::get_if<AppendLog>(&action)) {
     storage_->take(*append);

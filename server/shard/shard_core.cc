@@ -107,7 +107,7 @@ void ShardCore::handle(const MessageAcked& event) {
 }
 
 void ShardCore::handle(const ShardLoaded& event) {
-  if (!job_ || job_->request.job != event.job || job_->values) return;
+  if (!job_ || job_->request.job != event.job || job_->request.key != event.key || job_->values) return;
   if (!event.start.ok()) {
     send_to_coordinator(ShardFailed{event.job, event.start.error().message});
     job_.reset();

@@ -93,6 +93,7 @@ class ShardCore {
   struct ShardLoaded {
     JobId job;
     Result<ShardStart> start;
+    std::uint64_t key = 0;  ///< OpenShard::key
   };
   using SnapshotPartWritten = nanduti::SnapshotPartWritten;
   using SnapshotEnded = nanduti::SnapshotEnded;

@@ -298,7 +298,8 @@ class Scene {
           core_.on_event(now_, MessageAcked{send->peer, send->tag});
         store(action);
         if (const auto* load = std::get_if<ShardCore::LoadShard>(&action))
-          core_.on_event(now_, ShardCore::ShardLoaded{load->request.job, start_for(load->request)});
+          core_.on_event(
+              now_, ShardCore::ShardLoaded{load->request.job, start_for(load->request), load->request.key});
       }
     }
   }

@@ -12,7 +12,7 @@ constexpr std::uint64_t kLayoutHash = 5;
 
 void Simulation::act(ShardHost& host, const ShardCore::LoadShard& load) {
   later(host, duration(1, 300), [this, load](ShardHost& h) {
-    give(h, ShardCore::ShardLoaded{load.request.job, shard_start(load.request)});
+    give(h, ShardCore::ShardLoaded{load.request.job, shard_start(load.request), load.request.key});
   });
 }
 

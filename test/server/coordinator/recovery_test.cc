@@ -266,8 +266,11 @@ TEST_CASE("jobs that were over, waited or had not begun to train are what they w
   CHECK(bench.core.job_report(bench.now, JobId(1))->training_seconds == seconds);
   CHECK(bench.view(2).state == JobState::kQueued);
   CHECK(bench.view(3).state == JobState::kQueued);
-  bench.add_shard(0, JobId(1));
-  CHECK(bench.to<CloseShard>(kShard).back().job == JobId(1));
+  CHECK(bench.view(3).plan.key == CoordinatorBench::key_of(JobId(3)));
+  // It begins again, with shards that may have been others' before.
+  CHECK(bench.view(2).plan.key == CoordinatorBench::key_of(JobId(2)) + 1);
+  bench.add_shard(0, JobId(2));
+  CHECK(bench.to<CloseShard>(kShard).back().job == JobId(2));
   bench.add_worker(1);
   CHECK(bench.view(2).state == JobState::kRunning);
   CHECK(bench.to<PrepareJob>(PeerId(1)).back().job == JobId(2));

@@ -203,6 +203,20 @@ TEST_CASE(
   CHECK(bench.to<RegisterShard>(kCoordinator).back().job == JobId(1));
 }
 
+TEST_CASE("a job that begins again is opened anew, and what was loaded for its first beginning is nothing") {
+  Bench bench;
+  bench.members(1, {Bench::active(1)});
+  OpenShard again{JobId(1), "", {}, ShardIndex(1), kSize, 2 * kSize, 5};
+  again.key = 1;
+  bench.tell(MessageReceived{kCoordinator, again});
+  CHECK(bench.core.values() == nullptr);
+  bench.tell(ShardCore::ShardLoaded{JobId(1), bench.start()});
+  CHECK(bench.core.values() == nullptr);
+  bench.tell(ShardCore::ShardLoaded{JobId(1), bench.start(), 1});
+  CHECK(bench.core.values() != nullptr);
+  CHECK(bench.to<ShardOpened>(kCoordinator).size() == 2);
+}
+
 TEST_CASE("a push of the wrong size or coding is refused and changes nothing") {
   Bench bench;
   bench.members(1, {Bench::active(1)});
