@@ -179,16 +179,17 @@ Status CoordinatorHost::know_again(const JobReport& report, const std::string& s
     job.model = std::move(model).value();
   }
   next_job_ = std::max(next_job_, report.id.next());
-  const bool lacks_record = is_over(report.state) && !job.run_saved;
-  {
-    const std::lock_guard lock(mutex_);
-    jobs_.emplace(report.id, std::move(job));
-  }
-  if (lacks_record) slow_.post([this, report] { write_run(report); });
+  jobs_.emplace(report.id, std::move(job));
   return {};
 }
 
 void CoordinatorHost::start() {
+  // Of jobs whose end the process before this one has not come to write down.
+  for (const JobReport& report : runner_.core().job_reports(runner_.now())) {
+    const std::lock_guard lock(mutex_);
+    if (is_over(report.state) && !jobs_.at(report.id).run_saved)
+      slow_.post([this, report] { write_run(report); });
+  }
   runner_.start([this](const CoordinatorCore::Action& action) { carry_out(action); });
 }
 
